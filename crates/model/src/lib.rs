@@ -1,0 +1,21 @@
+//! Plain data that every other crate speaks: addresses, verdicts, request records, findings, blocks.
+//!
+//! Owns the types and their textual forms. Must not do I/O, read clocks or decide anything.
+
+mod block;
+mod client;
+mod finding;
+mod location;
+mod record;
+mod request_id;
+mod time;
+mod verdict;
+
+pub use block::{Allow, Block, BlockSource, network_of};
+pub use client::{ClientIp, ParseClientIpError};
+pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};
+pub use location::Location;
+pub use record::{Protocol, RecordText, RequestRecord, TextFields, limits};
+pub use request_id::{ParseRequestIdError, RequestId};
+pub use time::UnixMs;
+pub use verdict::{MalformedKind, ParseReasonError, Reason, UnknownVerdict, UpstreamFailure, VerdictKind};

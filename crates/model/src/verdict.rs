@@ -1,0 +1,253 @@
+//! What became of a request and why, in the closed sets that the log, the metrics, the refusal page
+//! and the commands share. A new variant does not compile until each of them names it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// The verdict column of `request_log` and the verdict label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictKind {
+    /// Nothing matched; the request went to the upstream.
+    Admitted,
+    /// An allow matched; blocks and limits were not asked.
+    Allowed,
+    /// A block matched: 403.
+    Blocked,
+    /// A limit was used up: 429.
+    Limited,
+    /// Dry-run: it would have been blocked, and went to the upstream.
+    WouldBlock,
+    /// Dry-run: it would have been limited, and went to the upstream.
+    WouldLimit,
+    /// It never became a request that could be judged: 4xx and the connection closed.
+    Malformed,
+}
+
+impl VerdictKind {
+    /// In the order of `index`.
+    pub const ALL: [Self; 7] = [
+        Self::Admitted,
+        Self::Allowed,
+        Self::Blocked,
+        Self::Limited,
+        Self::WouldBlock,
+        Self::WouldLimit,
+        Self::Malformed,
+    ];
+
+    /// A small number for tables of counters and for the log.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word that the log, the metrics and the commands use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Allowed => "allowed",
+            Self::Blocked => "blocked",
+            Self::Limited => "limited",
+            Self::WouldBlock => "would_block",
+            Self::WouldLimit => "would_limit",
+            Self::Malformed => "malformed",
+        }
+    }
+
+    /// Whether the gateway itself answered: such an answer never counts as the client's error.
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Self::Blocked | Self::Limited | Self::Malformed => true,
+            Self::Admitted | Self::Allowed | Self::WouldBlock | Self::WouldLimit => false,
+        }
+    }
+}
+
+/// The text names no verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownVerdict(pub String);
+
+impl FromStr for VerdictKind {
+    type Err = UnknownVerdict;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|v| v.as_str() == text).ok_or_else(|| UnknownVerdict(text.to_owned()))
+    }
+}
+
+impl fmt::Display for VerdictKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for UnknownVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected one of ")?;
+        for (n, verdict) in VerdictKind::ALL.into_iter().enumerate() {
+            write!(f, "{}{verdict}", if n == 0 { "" } else { ", " })?;
+        }
+        write!(f, "; got {:?}", self.0)
+    }
+}
+
+impl std::error::Error for UnknownVerdict {}
+
+macro_rules! closed_set {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// Every member, in declaration order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word in the log's reason column.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// Why a connection's bytes never became a request.
+    MalformedKind {
+        /// The head could not be parsed or breaks the protocol.
+        BadRequest = "bad_request",
+        /// A method that the gateway does not forward, such as CONNECT.
+        Method = "method",
+        /// The head did not arrive in time or the client went away in the middle of it.
+        IncompleteHead = "incomplete_head",
+        /// The head is larger than the limit.
+        HeadTooLarge = "head_too_large",
+        /// The body is larger than the limit.
+        BodyTooLarge = "body_too_large",
+        /// The TLS handshake failed.
+        TlsHandshake = "tls_handshake",
+        /// No valid Host, or one that contradicts the request.
+        Host = "host",
+    }
+}
+
+closed_set! {
+    /// Why the upstream gave no complete answer.
+    UpstreamFailure {
+        /// No connection: refused, unreachable, or not resolved. 502.
+        Connect = "connect",
+        /// No connection within the connect timeout. 504.
+        ConnectTimeout = "connect_timeout",
+        /// TLS to the upstream failed. 502.
+        Tls = "tls",
+        /// The upstream closed or broke the protocol before an answer was complete. 502.
+        Broken = "broken",
+        /// The upstream did not answer within the read timeout. 504.
+        ReadTimeout = "read_timeout",
+        /// Every server of the pool is unhealthy. 502.
+        NoneHealthy = "none_healthy",
+        /// The client left before the answer was complete.
+        ClientGone = "client_gone",
+        /// No upstream is configured for this host and path. 502.
+        NoRoute = "no_route",
+        /// A fault of the gateway itself. 500.
+        Internal = "internal",
+    }
+}
+
+/// Why a request got its verdict. Its text form is the reason column of `request_log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing to say: admitted and answered.
+    None,
+    /// The allow with this ID.
+    Allow(i64),
+    /// The block with this ID.
+    Block(i64),
+    /// The limit rule with this name.
+    Limit(Arc<str>),
+    Malformed(MalformedKind),
+    Upstream(UpstreamFailure),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Allow(id) => write!(f, "allow:{id}"),
+            Self::Block(id) => write!(f, "block:{id}"),
+            Self::Limit(rule) => write!(f, "limit:{rule}"),
+            Self::Malformed(kind) => write!(f, "malformed:{}", kind.as_str()),
+            Self::Upstream(failure) => write!(f, "upstream:{}", failure.as_str()),
+        }
+    }
+}
+
+/// The text is not a reason that this version writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseReasonError(pub String);
+
+impl FromStr for Reason {
+    type Err = ParseReasonError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || ParseReasonError(text.to_owned());
+        if text.is_empty() {
+            return Ok(Self::None);
+        }
+        let (class, rest) = text.split_once(':').ok_or_else(unknown)?;
+        match class {
+            "allow" => rest.parse().map(Self::Allow).map_err(|_| unknown()),
+            "block" => rest.parse().map(Self::Block).map_err(|_| unknown()),
+            "limit" => Ok(Self::Limit(rest.into())),
+            "malformed" => {
+                find(MalformedKind::ALL, |k| k.as_str() == rest).map(Self::Malformed).ok_or_else(unknown)
+            }
+            "upstream" => {
+                find(UpstreamFailure::ALL, |k| k.as_str() == rest).map(Self::Upstream).ok_or_else(unknown)
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+fn find<T: Copy>(all: &[T], is: impl Fn(&T) -> bool) -> Option<T> {
+    all.iter().copied().find(|item| is(item))
+}
+
+impl fmt::Display for ParseReasonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown reason {:?}", self.0)
+    }
+}
+
+impl std::error::Error for ParseReasonError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_survives_its_text_form() {
+        let mut reasons =
+            vec![Reason::None, Reason::Allow(3), Reason::Block(-1), Reason::Limit("log:in".into())];
+        reasons.extend(MalformedKind::ALL.iter().copied().map(Reason::Malformed));
+        reasons.extend(UpstreamFailure::ALL.iter().copied().map(Reason::Upstream));
+        for reason in reasons {
+            assert_eq!(reason.to_string().parse(), Ok(reason));
+        }
+        assert!("block:x".parse::<Reason>().is_err());
+        assert!("nonsense".parse::<Reason>().is_err());
+    }
+
+    #[test]
+    fn verdict_indexes_follow_the_table() {
+        for (n, verdict) in VerdictKind::ALL.into_iter().enumerate() {
+            assert_eq!(verdict.index(), n);
+            assert_eq!(verdict.as_str().parse(), Ok(verdict));
+        }
+    }
+}
