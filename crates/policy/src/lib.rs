@@ -1,1 +1,27 @@
+//! Decides one request: allowlist, blocks, limits, admit. Start with `decide.rs`.
+//!
+//! Owns the rules and the state that they count in. Must not know tokio, SQL, Pingora or a clock:
+//! facts and time are passed in.
 
+mod blocklist;
+mod clock;
+mod decide;
+mod forwarded;
+mod limiter;
+mod path;
+mod pattern;
+mod prefixes;
+mod rules;
+
+pub use blocklist::{BlockChange, Blocklist};
+pub use clock::Now;
+pub use decide::{Decision, LimitHit, LiveState, RequestFacts, Verdict, decide};
+pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip};
+pub use limiter::{Admission, Limiter, LimiterStats};
+pub use path::normalise;
+pub use pattern::{HostPattern, PathPattern, PatternError};
+pub use prefixes::{MAX_PREFIXES, PrefixSet};
+pub use rules::{
+    LimitRule, MAX_LIMIT_RULES, MAX_RATE_COUNT, MAX_RATE_WINDOW, Mode, Rate, RateError, RequestMatch,
+    Snapshot,
+};

@@ -1,0 +1,221 @@
+//! The live blocklist: what the state database says, held in memory for the request path.
+//!
+//! Single addresses are in a moka cache with an expiry per entry: the detector adds and removes these
+//! one at a time. Prefixes are in a set that is rebuilt and swapped when one changes.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use moka::Expiry;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use portcullis_model::{ClientIp, UnixMs};
+
+use crate::{Now, PrefixSet};
+
+/// A change of the blocklist, as the state database tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockChange {
+    /// `expires_at`: `None` lasts until it is removed.
+    Add {
+        network: IpNet,
+        id: i64,
+        expires_at: Option<UnixMs>,
+    },
+    Remove {
+        network: IpNet,
+        id: i64,
+    },
+}
+
+/// Safe to share; look-ups take no lock of ours.
+pub struct Blocklist {
+    /// Unbounded on purpose: an eviction would let a blocked client in. The state database bounds it.
+    addresses: Cache<IpAddr, Entry>,
+    prefixes: ArcSwap<PrefixSet<Entry>>,
+    /// What `prefixes` is built from.
+    source: Mutex<HashMap<IpNet, Entry>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    id: i64,
+    /// Monotonic milliseconds at which it ends, and how long that was from when it was added.
+    ends: Option<(u64, Duration)>,
+}
+
+impl Entry {
+    fn new(id: i64, expires_at: Option<UnixMs>, now: Now) -> Self {
+        Self { id, ends: expires_at.map(|at| (now.deadline(at), at.since(now.wall))) }
+    }
+
+    fn is_active(self, now: Now) -> bool {
+        self.ends.is_none_or(|(deadline, _)| now.monotonic_ms < deadline)
+    }
+}
+
+/// Lets moka free entries that have ended; what refuses is [`Entry::is_active`].
+struct WhenItEnds;
+
+impl Expiry<IpAddr, Entry> for WhenItEnds {
+    fn expire_after_create(&self, _: &IpAddr, entry: &Entry, _: Instant) -> Option<Duration> {
+        entry.ends.map(|(_, remaining)| remaining)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &IpAddr,
+        entry: &Entry,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        entry.ends.map(|(_, remaining)| remaining)
+    }
+}
+
+impl Default for Blocklist {
+    fn default() -> Self {
+        Self {
+            addresses: Cache::builder().expire_after(WhenItEnds).build(),
+            prefixes: ArcSwap::default(),
+            source: Mutex::default(),
+        }
+    }
+}
+
+impl Blocklist {
+    /// The ID of the block that covers `client`: of its address, else of the longest prefix.
+    pub fn find(&self, client: ClientIp, now: Now) -> Option<i64> {
+        let address = self.addresses.get(&client.ip()).filter(|entry| entry.is_active(now));
+        if let Some(entry) = address {
+            return Some(entry.id);
+        }
+        let prefixes = self.prefixes.load();
+        prefixes.find(client.ip(), &mut |entry| entry.is_active(now)).map(|entry| entry.id)
+    }
+
+    /// Applies changes in their order. Prefixes that have ended are dropped on the way.
+    pub fn apply(&self, changes: impl IntoIterator<Item = BlockChange>, now: Now) {
+        let mut source = self.source.lock();
+        let mut prefixes_changed = false;
+        for change in changes {
+            match change {
+                BlockChange::Add { network, id, expires_at } => {
+                    let entry = Entry::new(id, expires_at, now);
+                    if !entry.is_active(now) {
+                        continue;
+                    }
+                    if is_single(&network) {
+                        self.addresses.insert(network.addr(), entry);
+                    } else {
+                        source.insert(network, entry);
+                        prefixes_changed = true;
+                    }
+                }
+                BlockChange::Remove { network, id } if is_single(&network) => {
+                    // A newer block of the same address must survive the removal of an older one.
+                    if self.addresses.get(&network.addr()).is_some_and(|held| held.id == id) {
+                        self.addresses.invalidate(&network.addr());
+                    }
+                }
+                BlockChange::Remove { network, id } => {
+                    if source.get(&network).is_some_and(|held| held.id == id) {
+                        source.remove(&network);
+                        prefixes_changed = true;
+                    }
+                }
+            }
+        }
+        if prefixes_changed {
+            source.retain(|_, entry| entry.is_active(now));
+            self.prefixes.store(Arc::new(source.iter().map(|(&network, &entry)| (network, entry)).collect()));
+        }
+    }
+
+    /// How many single addresses and how many prefixes are held.
+    pub fn len(&self) -> (u64, u64) {
+        self.addresses.run_pending_tasks();
+        (self.addresses.entry_count(), self.prefixes.load().len() as u64)
+    }
+}
+
+fn is_single(network: &IpNet) -> bool {
+    network.prefix_len() == network.max_prefix_len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Now = Now { wall: UnixMs(1_000_000), monotonic_ms: 50 };
+
+    fn add(network: &str, id: i64, expires_in_ms: Option<i64>) -> BlockChange {
+        BlockChange::Add {
+            network: network.parse().unwrap(),
+            id,
+            expires_at: expires_in_ms.map(|ms| UnixMs(START.wall.0 + ms)),
+        }
+    }
+
+    fn later(ms: u64) -> Now {
+        // The wall clock stands still: only the monotonic one may count.
+        Now { wall: START.wall, monotonic_ms: START.monotonic_ms + ms }
+    }
+
+    fn find(list: &Blocklist, ip: &str, now: Now) -> Option<i64> {
+        list.find(ip.parse().unwrap(), now)
+    }
+
+    #[test]
+    fn blocks_hold_until_they_end_by_the_monotonic_clock() {
+        let list = Blocklist::default();
+        list.apply(
+            [
+                add("192.0.2.1/32", 1, Some(5_000)),
+                add("198.51.100.0/24", 2, Some(5_000)),
+                add("2001:db8::/32", 3, None),
+            ],
+            START,
+        );
+        for (ip, id) in [("192.0.2.1", 1), ("198.51.100.77", 2), ("2001:db8::9", 3)] {
+            assert_eq!(find(&list, ip, later(4_999)), Some(id));
+        }
+        assert_eq!(find(&list, "192.0.2.1", later(5_000)), None);
+        assert_eq!(find(&list, "198.51.100.77", later(5_000)), None);
+        assert_eq!(find(&list, "2001:db8::9", later(u64::MAX / 2)), Some(3));
+        assert_eq!(find(&list, "192.0.2.2", START), None);
+    }
+
+    #[test]
+    fn an_ended_prefix_does_not_hide_a_wider_one() {
+        let list = Blocklist::default();
+        list.apply([add("10.0.0.0/8", 1, None), add("10.1.0.0/16", 2, Some(1_000))], START);
+        assert_eq!(find(&list, "10.1.0.1", START), Some(2));
+        assert_eq!(find(&list, "10.1.0.1", later(1_000)), Some(1));
+    }
+
+    #[test]
+    fn removing_an_old_block_leaves_the_one_that_replaced_it() {
+        let list = Blocklist::default();
+        for network in ["192.0.2.1/32", "198.51.100.0/24"] {
+            let net: IpNet = network.parse().unwrap();
+            list.apply([add(network, 1, None), add(network, 2, None)], START);
+            list.apply([BlockChange::Remove { network: net, id: 1 }], START);
+            assert_eq!(list.find(ClientIp::new(net.addr()), START), Some(2));
+            list.apply([BlockChange::Remove { network: net, id: 2 }], START);
+            assert_eq!(list.find(ClientIp::new(net.addr()), START), None);
+        }
+        assert_eq!(list.len(), (0, 0));
+    }
+
+    #[test]
+    fn a_block_that_is_already_over_is_not_added() {
+        let list = Blocklist::default();
+        list.apply([add("192.0.2.1/32", 1, Some(-5)), add("10.0.0.0/8", 2, Some(0))], START);
+        assert_eq!(list.len(), (0, 0));
+    }
+}

@@ -1,0 +1,517 @@
+//! Exact sliding windows in bounded memory.
+//!
+//! A window of a client under a rule is the list of its admitted requests, each with the instant at
+//! which it leaves the window. A request is admitted while the list is shorter than the rule's count, so
+//! no trailing window ever admits one more. Refused requests are not counted: `Retry-After` stays true.
+//!
+//! Windows live in a set-associative table of fixed maximum size, keyed by a randomly keyed 64-bit hash.
+//! A full set first gives up windows that have ended, then the one with the fewest requests: a flood of
+//! one-time addresses pushes out other one-time addresses, not the clients that are near their limit,
+//! and a client that was never seen is never refused.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::millis;
+use crate::{LimitRule, MAX_RATE_COUNT};
+
+/// Independent locks; a power of two.
+const SHARDS: usize = 64;
+/// Slots of a set.
+const WAYS: usize = 8;
+/// Sets of a shard, at first and at most; powers of two. At most 1,048,576 windows of 24 bytes.
+const FIRST_SETS: usize = 4;
+const MAX_SETS: usize = 2_048;
+/// Memory for the lists of clients with several requests in their window.
+const MAX_LIST_BYTES: usize = 32 << 20;
+/// The keys are hashes, so every shard gets its even part of it.
+const MAX_SHARD_LIST_BYTES: usize = MAX_LIST_BYTES / SHARDS;
+/// Up to this count requests are kept one by one; above it, the instants at which they leave are
+/// rounded up to a 256th of the period: never one request too many, at most that much later.
+const EXACT_COUNT: u32 = 256;
+/// A packed entry: 40 bits of milliseconds, 24 bits of requests.
+const COUNT_BITS: u32 = 24;
+
+const _: () = assert!(MAX_RATE_COUNT < 1 << COUNT_BITS);
+const _: () = assert!(SHARDS * MAX_SETS * WAYS * size_of::<Slot>() + MAX_LIST_BYTES <= 64 << 20);
+
+/// Counts requests per (rule, client). Safe to share.
+pub struct Limiter {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    evictions: AtomicU64,
+    swept: AtomicUsize,
+}
+
+/// What the limiter says to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Counted. `remaining` more fit into the window now.
+    Admitted { remaining: u32 },
+    /// Not counted. A request is admitted again after `retry_after`.
+    Refused { retry_after: Duration },
+}
+
+/// For the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimiterStats {
+    /// Windows that are held; some of them have ended and are not swept yet.
+    pub keys: u64,
+    /// Bytes of the table and of the lists.
+    pub bytes: u64,
+    /// Windows that were given up although they had not ended.
+    pub evictions: u64,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// `sets * WAYS` of them.
+    slots: Vec<Slot>,
+    /// Of the lists in `slots`.
+    list_bytes: usize,
+}
+
+#[derive(Default)]
+struct Slot {
+    key: u64,
+    window: Window,
+}
+
+/// When a request leaves the window, and how many do then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry(u64);
+
+#[derive(Default)]
+enum Window {
+    /// A free slot.
+    #[default]
+    Empty,
+    /// Most clients make one request in a window; these need no allocation.
+    One(Entry),
+    Many(Box<List>),
+}
+
+/// Entries in the order in which they leave.
+struct List {
+    entries: VecDeque<Entry>,
+    requests: u32,
+}
+
+impl Entry {
+    fn new(leaves_ms: u64, count: u32) -> Self {
+        Self(leaves_ms << COUNT_BITS | u64::from(count))
+    }
+
+    fn leaves_ms(self) -> u64 {
+        self.0 >> COUNT_BITS
+    }
+
+    fn count(self) -> u32 {
+        (self.0 & ((1 << COUNT_BITS) - 1)) as u32
+    }
+}
+
+impl Window {
+    fn ends_ms(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::One(entry) => entry.leaves_ms(),
+            Self::Many(list) => list.entries.back().map_or(0, |entry| entry.leaves_ms()),
+        }
+    }
+
+    fn requests(&self) -> u32 {
+        match self {
+            Self::Empty => 0,
+            Self::One(entry) => entry.count(),
+            Self::Many(list) => list.requests,
+        }
+    }
+
+    fn list_bytes(&self) -> usize {
+        match self {
+            Self::Empty | Self::One(_) => 0,
+            Self::Many(list) => size_of::<List>() + list.entries.capacity() * size_of::<Entry>(),
+        }
+    }
+
+    fn drop_left(&mut self, now_ms: u64) {
+        if self.ends_ms() <= now_ms {
+            *self = Self::Empty;
+        } else if let Self::Many(list) = self {
+            while let Some(entry) = list.entries.front().filter(|entry| entry.leaves_ms() <= now_ms) {
+                list.requests -= entry.count();
+                list.entries.pop_front();
+            }
+        }
+    }
+
+    fn push(&mut self, leaves_ms: u64) {
+        match self {
+            Self::Empty => *self = Self::One(Entry::new(leaves_ms, 1)),
+            Self::One(entry) if entry.leaves_ms() >= leaves_ms => {
+                *entry = Entry::new(entry.leaves_ms(), entry.count() + 1);
+            }
+            Self::One(entry) => {
+                let requests = entry.count() + 1;
+                let entries = VecDeque::from([*entry, Entry::new(leaves_ms, 1)]);
+                *self = Self::Many(Box::new(List { entries, requests }));
+            }
+            Self::Many(list) => {
+                list.requests += 1;
+                match list.entries.back_mut() {
+                    // Another thread read a later clock and came first: the later instant is the safe one.
+                    Some(last) if last.leaves_ms() >= leaves_ms => {
+                        *last = Entry::new(last.leaves_ms(), last.count() + 1);
+                    }
+                    _ => list.entries.push_back(Entry::new(leaves_ms, 1)),
+                }
+            }
+        }
+    }
+
+    /// Takes back the newest request.
+    fn pop(&mut self) {
+        match self {
+            Self::Empty => {}
+            Self::One(entry) if entry.count() > 1 => {
+                *entry = Entry::new(entry.leaves_ms(), entry.count() - 1);
+            }
+            Self::One(_) => *self = Self::Empty,
+            Self::Many(list) => {
+                list.requests = list.requests.saturating_sub(1);
+                if let Some(last) = list.entries.pop_back()
+                    && last.count() > 1
+                {
+                    list.entries.push_back(Entry::new(last.leaves_ms(), last.count() - 1));
+                }
+                if list.entries.is_empty() {
+                    *self = Self::Empty;
+                }
+            }
+        }
+    }
+
+    /// Halves the list by letting neighbours leave together, at the later time of the two: never admits
+    /// more, may hold the client back a little longer. Only when the memory for lists is used up.
+    fn coarsen(&mut self) {
+        if let Self::Many(list) = self {
+            list.entries = list
+                .entries
+                .make_contiguous()
+                .chunks(2)
+                .map(|pair| {
+                    Entry::new(pair[pair.len() - 1].leaves_ms(), pair.iter().map(|entry| entry.count()).sum())
+                })
+                .collect();
+        }
+    }
+
+    /// When `excess` requests will have left.
+    fn frees_ms(&self, excess: u32) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::One(entry) => entry.leaves_ms(),
+            Self::Many(list) => {
+                let mut left = 0;
+                let freeing = list.entries.iter().find(|entry| {
+                    left += entry.count();
+                    left >= excess
+                });
+                freeing.map_or(0, |entry| entry.leaves_ms())
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// The index of the slot of `key`, made if it is not there, and whether that ended a window early.
+    fn slot_of(&mut self, key: u64, now_ms: u64) -> (usize, bool) {
+        if self.slots.is_empty() {
+            self.slots.resize_with(FIRST_SETS * WAYS, Slot::default);
+        }
+        loop {
+            let sets = self.slots.len() / WAYS;
+            let first = (key as usize & (sets - 1)) * WAYS;
+            let set = &self.slots[first..first + WAYS];
+            let own = set.iter().position(|slot| slot.key == key && !matches!(slot.window, Window::Empty));
+            if let Some(at) = own {
+                return (first + at, false);
+            }
+            let (at, early) = match set.iter().position(|slot| slot.window.ends_ms() <= now_ms) {
+                Some(free) => (free, false),
+                None if sets < MAX_SETS => {
+                    self.double(now_ms);
+                    continue;
+                }
+                None => {
+                    let weight = |&at: &usize| (set[at].window.requests(), set[at].window.ends_ms());
+                    ((0..WAYS).min_by_key(weight).unwrap_or(0), true)
+                }
+            };
+            let slot = &mut self.slots[first + at];
+            self.list_bytes -= slot.window.list_bytes();
+            *slot = Slot { key, window: Window::Empty };
+            return (first + at, early);
+        }
+    }
+
+    /// Every set divides into two, so nothing can overflow.
+    fn double(&mut self, now_ms: u64) {
+        let sets = self.slots.len() / WAYS * 2;
+        let mut filled = vec![0_u8; sets];
+        let mut slots: Vec<Slot> = Vec::new();
+        slots.resize_with(sets * WAYS, Slot::default);
+        self.list_bytes = 0;
+        for slot in self.slots.drain(..).filter(|slot| slot.window.ends_ms() > now_ms) {
+            let set = slot.key as usize & (sets - 1);
+            self.list_bytes += slot.window.list_bytes();
+            slots[set * WAYS + usize::from(filled[set])] = slot;
+            filled[set] += 1;
+        }
+        self.slots = slots;
+    }
+
+    /// Changes one window, and keeps the account of the memory of lists.
+    fn update<T>(&mut self, at: usize, work: impl FnOnce(&mut Window) -> T) -> T {
+        let window = &mut self.slots[at].window;
+        let before = window.list_bytes();
+        let result = work(window);
+        if self.list_bytes > MAX_SHARD_LIST_BYTES && window.list_bytes() > before {
+            window.coarsen();
+        }
+        self.list_bytes = self.list_bytes - before + window.list_bytes();
+        result
+    }
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            evictions: AtomicU64::new(0),
+            swept: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Limiter {
+    /// Counts a request of `client` (its limit key) under `rule` at `now_ms` (monotonic milliseconds),
+    /// if it fits. Two rules of one name share their counts, whatever configuration they come from.
+    pub fn admit(&self, rule: &LimitRule, client: IpAddr, now_ms: u64) -> Admission {
+        let limit = rule.rate.count();
+        let leaves_ms = leaves_ms(rule, now_ms);
+        self.with_window(rule, client, now_ms, |window| {
+            let requests = window.requests();
+            if requests < limit {
+                window.push(leaves_ms);
+                return Admission::Admitted { remaining: limit - requests - 1 };
+            }
+            let wait = window.frees_ms(requests - limit + 1).saturating_sub(now_ms);
+            Admission::Refused { retry_after: Duration::from_millis(wait.max(1)) }
+        })
+    }
+
+    /// Takes back a request that [`Limiter::admit`] counted and that another rule then refused.
+    pub fn refund(&self, rule: &LimitRule, client: IpAddr, now_ms: u64) {
+        self.with_window(rule, client, now_ms, Window::pop);
+    }
+
+    /// Frees the windows of one shard that have ended. Called every second, it goes around in a minute.
+    pub fn sweep(&self, now_ms: u64) {
+        let n = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let mut shard = self.shards[n].lock();
+        for at in 0..shard.slots.len() {
+            shard.update(at, |window| window.drop_left(now_ms));
+        }
+    }
+
+    /// Counts the table; not for the request path.
+    pub fn stats(&self) -> LimiterStats {
+        let mut stats =
+            LimiterStats { evictions: self.evictions.load(Ordering::Relaxed), ..LimiterStats::default() };
+        for shard in &self.shards {
+            let shard = shard.lock();
+            stats.keys +=
+                shard.slots.iter().filter(|slot| !matches!(slot.window, Window::Empty)).count() as u64;
+            stats.bytes += (shard.slots.capacity() * size_of::<Slot>() + shard.list_bytes) as u64;
+        }
+        stats
+    }
+
+    fn with_window<T>(
+        &self,
+        rule: &LimitRule,
+        client: IpAddr,
+        now_ms: u64,
+        work: impl FnOnce(&mut Window) -> T,
+    ) -> T {
+        let key = self.hasher.hash_one((&*rule.name, client));
+        let mut shard = self.shards[(key >> 32) as usize & (SHARDS - 1)].lock();
+        let (at, ended_early) = shard.slot_of(key, now_ms);
+        if ended_early {
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+        shard.update(at, |window| {
+            window.drop_left(now_ms);
+            work(window)
+        })
+    }
+}
+
+/// When a request of now leaves the rule's window. The clock's milliseconds are cut off, so the request
+/// may have come up to one later: it leaves one later.
+fn leaves_ms(rule: &LimitRule, now_ms: u64) -> u64 {
+    let period_ms = millis(rule.rate.window());
+    let quantum_ms =
+        if rule.rate.count() <= EXACT_COUNT { 1 } else { period_ms.div_ceil(u64::from(EXACT_COUNT)) };
+    (now_ms + period_ms + 1).next_multiple_of(quantum_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Mode, Rate, RequestMatch};
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::AtomicU32;
+
+    fn rule(count: u32, seconds: u64) -> LimitRule {
+        LimitRule {
+            name: format!("{count}/{seconds}").into(),
+            rate: Rate::new(count, Duration::from_secs(seconds)).unwrap(),
+            mode: Mode::Enforce,
+            applies_to: RequestMatch::default(),
+        }
+    }
+
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from_bits(n))
+    }
+
+    fn admitted(limiter: &Limiter, rule: &LimitRule, client: u32, now_ms: u64) -> bool {
+        matches!(limiter.admit(rule, ip(client), now_ms), Admission::Admitted { .. })
+    }
+
+    #[test]
+    fn the_fourth_login_within_five_minutes_waits_until_the_first_is_out() {
+        let (limiter, login) = (Limiter::default(), rule(3, 300));
+        for (n, now) in [0, 10_000, 20_000].into_iter().enumerate() {
+            let remaining = 2 - n as u32;
+            assert_eq!(limiter.admit(&login, ip(1), now), Admission::Admitted { remaining });
+        }
+        let Admission::Refused { retry_after } = limiter.admit(&login, ip(1), 30_000) else {
+            panic!("the fourth must be refused")
+        };
+        assert_eq!(retry_after, Duration::from_millis(270_001));
+        assert!(!admitted(&limiter, &login, 1, 300_000));
+        assert!(admitted(&limiter, &login, 1, 30_000 + 270_001));
+        assert!(admitted(&limiter, &login, 2, 30_000), "another client has its own window");
+    }
+
+    #[test]
+    fn a_refund_makes_room_again() {
+        let (limiter, one) = (Limiter::default(), rule(2, 60));
+        for now in 0..5 {
+            assert!(admitted(&limiter, &one, 1, now));
+            assert!(admitted(&limiter, &one, 1, now));
+            assert!(!admitted(&limiter, &one, 1, now));
+            limiter.refund(&one, ip(1), now);
+            limiter.refund(&one, ip(1), now);
+        }
+        assert_eq!(limiter.stats().keys, 0);
+    }
+
+    #[test]
+    fn concurrent_requests_admit_exactly_the_limit() {
+        let (limiter, shared) = (Limiter::default(), rule(100, 60));
+        let through = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..8_u64 {
+                let (limiter, shared, through) = (&limiter, &shared, &through);
+                scope.spawn(move || {
+                    for n in 0..500 {
+                        if admitted(limiter, shared, 7, thread + n) {
+                            through.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(through.into_inner(), 100);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_stays_in_memory_and_frees_nobody() {
+        let (limiter, tight, wide) = (Limiter::default(), rule(3, 300), rule(600, 300));
+        for now in 0..3 {
+            assert!(admitted(&limiter, &tight, 1, now));
+        }
+        for n in 0..400 {
+            assert!(admitted(&limiter, &wide, 2, n * 10));
+        }
+        for n in 0..3_000_000_u32 {
+            assert!(admitted(&limiter, &tight, 1_000 + n, 5_000), "a client that was never seen is admitted");
+        }
+        assert!(!admitted(&limiter, &tight, 1, 6_000), "a client at its limit is not forgotten");
+        let stats = limiter.stats();
+        assert!(stats.bytes <= 64 << 20, "{stats:?}");
+        assert!(stats.evictions > 1_000_000, "{stats:?}");
+        (0..SHARDS).for_each(|_| limiter.sweep(10_000_000));
+        assert_eq!(limiter.stats().keys, 0);
+    }
+
+    #[test]
+    fn lists_are_coarsened_when_their_memory_is_used_up() {
+        let (limiter, wide) = (Limiter::default(), rule(256, 3_600));
+        for client in 0..40_000 {
+            for n in 0..130_u64 {
+                assert!(
+                    admitted(&limiter, &wide, client, n * 1_000),
+                    "below the limit everybody is admitted"
+                );
+            }
+        }
+        let stats = limiter.stats();
+        assert!(stats.bytes <= 64 << 20, "{stats:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_trailing_window_admits_one_more(
+            count in prop_oneof![1_u32..20, 250_u32..300],
+            seconds in 1_u64..4,
+            gaps in prop::collection::vec(0_u64..120, 1..900),
+        ) {
+            let (limiter, rule) = (Limiter::default(), rule(count, seconds));
+            let period = seconds * 1_000;
+            let mut now = 0;
+            let mut times: Vec<u64> = Vec::new();
+            for gap in gaps {
+                now += gap;
+                let inside = times.iter().filter(|&&t| t + period >= now).count() as u32;
+                // One millisecond for the cut-off clock; a 256th of the period above 256 requests.
+                let slack = if count <= EXACT_COUNT { 1 } else { period.div_ceil(256) + 1 };
+                let surely = times.iter().filter(|&&t| t + period + slack >= now).count() as u32;
+                match limiter.admit(&rule, ip(9), now) {
+                    Admission::Admitted { remaining } => {
+                        prop_assert!(inside < count);
+                        prop_assert!(remaining < count);
+                        times.push(now);
+                    }
+                    Admission::Refused { retry_after } => {
+                        prop_assert!(surely >= count, "refused although there was room");
+                        let after = now + retry_after.as_millis() as u64;
+                        prop_assert!(times.iter().filter(|&&t| t + period >= after).count() < count as usize);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Patterns that rules and routes match paths and hosts with.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::normalise;
+
+/// A path pattern against the normalised path. Without `*` it matches that path alone; `/api/*` matches
+/// `/api` and everything below; elsewhere `*` stands for any characters, slashes included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern {
+    source: Box<str>,
+    kind: PathKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PathKind {
+    Any,
+    Exact(Box<str>),
+    /// The path itself and all below; without the final slash.
+    Tree(Box<str>),
+    /// The literal parts between the stars.
+    Glob(Vec<Box<str>>),
+}
+
+/// The text is not a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternError(pub String);
+
+impl PathPattern {
+    /// `path` must come from [`normalise`].
+    pub fn matches(&self, path: &str) -> bool {
+        match &self.kind {
+            PathKind::Any => true,
+            PathKind::Exact(exact) => **exact == *path,
+            PathKind::Tree(root) => {
+                path.strip_prefix(&**root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            PathKind::Glob(parts) => glob_matches(parts, path),
+        }
+    }
+
+    /// How many literal bytes it has: the longer, the more specific.
+    pub fn specificity(&self) -> usize {
+        match &self.kind {
+            PathKind::Any => 0,
+            // An exact path beats the tree of the same length.
+            PathKind::Exact(exact) => exact.len() + 1,
+            PathKind::Tree(root) => root.len(),
+            PathKind::Glob(parts) => parts.iter().map(|p| p.len()).sum(),
+        }
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+}
+
+fn glob_matches(parts: &[Box<str>], path: &str) -> bool {
+    let [first, middle @ .., last] = parts else { return false };
+    let Some(mut rest) = path.strip_prefix(&**first) else { return false };
+    for part in middle {
+        match rest.find(&**part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.len() >= last.len() && rest.ends_with(&**last)
+}
+
+impl FromStr for PathPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if !(text.starts_with('/') || text.starts_with('*')) || text.contains(['?', '#']) {
+            return Err(PatternError(format!(
+                "expected a path such as \"/login\", \"/api/*\" or \"*.php\", got {text:?}"
+            )));
+        }
+        let lower = text.to_ascii_lowercase();
+        let kind = if lower == "*" || lower == "/*" {
+            PathKind::Any
+        } else if !lower.contains('*') {
+            PathKind::Exact(normalise(lower.as_bytes()).into_owned().into_boxed_str())
+        } else if let Some(root) = lower.strip_suffix("/*").filter(|root| !root.contains('*')) {
+            PathKind::Tree(normalise(root.as_bytes()).into_owned().into_boxed_str())
+        } else {
+            PathKind::Glob(lower.split('*').map(Into::into).collect())
+        };
+        Ok(Self { source: text.into(), kind })
+    }
+}
+
+/// A host pattern: a name, or `*.example.com` for all names below it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPattern {
+    source: Box<str>,
+}
+
+impl HostPattern {
+    /// `host` is lower case, without port and trailing dot.
+    pub fn matches(&self, host: &str) -> bool {
+        match self.source.strip_prefix('*') {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+            None => *self.source == *host,
+        }
+    }
+
+    /// Whether it is a single name.
+    pub fn is_exact(&self) -> bool {
+        !self.source.starts_with('*')
+    }
+
+    /// The pattern in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let lower = text.trim_end_matches('.').to_ascii_lowercase();
+        let name = lower.strip_prefix("*.").unwrap_or(&lower);
+        let is_v6 = name.starts_with('[') && name.ends_with(']');
+        let valid = !name.is_empty()
+            && (is_v6 || name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')));
+        if !valid {
+            return Err(PatternError(format!(
+                "expected a host name such as \"example.com\" or \"*.example.com\", without a port, got {text:?}"
+            )));
+        }
+        Ok(Self { source: lower.into_boxed_str() })
+    }
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(pattern: &str, path: &str) -> bool {
+        pattern.parse::<PathPattern>().unwrap().matches(path)
+    }
+
+    #[test]
+    fn path_patterns_match_what_they_say() {
+        for (pattern, yes, no) in [
+            ("/login", "/login", "/login/x"),
+            ("/Login/", "/login", "/logi"),
+            ("/api/*", "/api", "/apis"),
+            ("/api/*", "/api/v1/x", "/"),
+            ("*.php", "/a/b.php", "/a/b.phps"),
+            ("/wp-*", "/wp-login.php", "/wordpress"),
+            ("/a/*/c*e", "/a/b/cde", "/a/b/cd"),
+            ("/*", "/anything", "no"),
+        ] {
+            assert!(path(pattern, yes), "{pattern} should match {yes}");
+            if pattern != "/*" {
+                assert!(!path(pattern, no), "{pattern} should not match {no}");
+            }
+        }
+        assert!(!path("/ab*ba", "/aba"), "the parts of a pattern must not overlap");
+        for bad in ["login", "", "/a?b", "/a#b"] {
+            assert!(bad.parse::<PathPattern>().is_err());
+        }
+    }
+
+    #[test]
+    fn an_exact_path_is_more_specific_than_its_tree() {
+        let of = |p: &str| p.parse::<PathPattern>().unwrap().specificity();
+        assert!(of("/api") > of("/api/*") && of("/api/*") > of("/*"));
+    }
+
+    #[test]
+    fn host_patterns_match_names_and_subdomains() {
+        let wild: HostPattern = "*.Example.com".parse().unwrap();
+        assert!(wild.matches("a.example.com") && wild.matches("a.b.example.com"));
+        assert!(!wild.matches("example.com") && !wild.matches("badexample.com"));
+        assert!("example.com".parse::<HostPattern>().unwrap().matches("example.com"));
+        for bad in ["", "exa mple", "a:80", "*", "a/*"] {
+            assert!(bad.parse::<HostPattern>().is_err(), "{bad} must be refused");
+        }
+    }
+}
