@@ -30,14 +30,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let clients: Vec<ClientIp> = (1..=ADDRESSES)
         .map(|n| ClientIp::new(IpAddr::V4(Ipv4Addr::from_bits(n.wrapping_mul(2_654_435_769)))))
         .collect();
+    let before = resident_kib().unwrap_or_default();
     let uncached = time(&geo, &clients);
+    let after = resident_kib().unwrap_or_default();
     let known = geo.stats().misses;
     time(&geo, &clients);
     let cached: Duration = (0..CACHED_ROUNDS).map(|_| time(&geo, &clients)).sum();
     println!("uncached look-up  {:>9.0} ns", nanoseconds(uncached, ADDRESSES));
     println!("cached look-up    {:>9.0} ns", nanoseconds(cached, ADDRESSES * CACHED_ROUNDS));
     println!("known             {:>9.1} %", 100.0 * known as f64 / f64::from(ADDRESSES));
-    println!("resident memory   {:>9} KiB", resident_kib().unwrap_or_default());
+    println!("cache entry       {:>9} bytes", after.saturating_sub(before) * 1_024 / u64::from(ADDRESSES));
+    println!("resident memory   {after:>9} KiB");
+    println!("8.8.8.8 is {:?}", geo.lookup(ClientIp::new(Ipv4Addr::new(8, 8, 8, 8).into())));
     Ok(())
 }
 
