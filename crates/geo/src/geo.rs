@@ -15,7 +15,7 @@ use portcullis_model::{ClientIp, Location, UnixMs};
 use crate::GeoError;
 use crate::database::{Database, Fingerprint, MAX_DATABASES};
 
-/// Upper bound of `Settings::cache_entries`; an entry takes about 300 bytes.
+/// Upper bound of `Settings::cache_entries`; an entry of a city database takes about 540 bytes.
 pub const MAX_CACHE_ENTRIES: u64 = 4_000_000;
 
 /// Upper bound of `Settings::cache_ttl`.
