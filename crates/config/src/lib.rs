@@ -1,1 +1,21 @@
+//! TOML in, a validated [`Config`] out; [`diff`] says what a reload would change.
+//!
+//! Owns the names, defaults and limits of all settings. It is the only crate that knows `toml`, and must
+//! not act on what it reads: opening sockets, databases and certificates is for others.
 
+mod config;
+mod diff;
+mod error;
+mod load;
+pub mod pending;
+mod read;
+mod units;
+
+pub use config::{
+    Balance, CertificateFiles, Config, HealthCheck, HostHeader, Pages, Route, Server, TlsListener, Upstream,
+    UpstreamServer,
+};
+pub use diff::{Diff, diff};
+pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};
+pub use load::{FILE_NAME, Loaded, MAX_FILE_BYTES, Overrides, TEMPLATE, load, parse};
+pub use units::{format_duration, format_size, parse_duration, parse_size};

@@ -1,0 +1,221 @@
+//! The validated configuration: addresses, durations and patterns, no text that is left to be parsed.
+//! Plain data. Must not read files or know TOML.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pending::portcullis_store::LogSettings;
+use ipnet::IpNet;
+use portcullis_policy::{ClientIpSource, HostPattern, LimitRule, Mode, PathPattern};
+
+/// Everything that one run of the gateway is told. Paths are absolute or relative to the working
+/// directory; those of a file have already been resolved against the file's folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub mode: Mode,
+    /// The folder of `log.db` and `state.db`.
+    pub data: PathBuf,
+    pub server: Server,
+    /// At least one. Without routes all requests go to the first.
+    pub upstreams: Vec<Upstream>,
+    /// In the order of the file; the most specific host, then the most specific path wins.
+    pub routes: Vec<Route>,
+    pub limits: Vec<Arc<LimitRule>>,
+    /// Canonical and without duplicates, each with its reason.
+    pub blocks: Vec<(IpNet, String)>,
+    /// Canonical and without duplicates, each with its reason.
+    pub allows: Vec<(IpNet, String)>,
+    pub log: LogSettings,
+    pub geo: portcullis_geo::Settings,
+    pub detection: crate::pending::portcullis_detect::Settings,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
+    pub metrics: Option<SocketAddr>,
+    pub pages: Pages,
+}
+
+/// The listeners, and what every client is held to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Plain HTTP. No address is here or in `tls` or `metrics` twice.
+    pub listen: Vec<SocketAddr>,
+    pub tls: Vec<TlsListener>,
+    /// Worker threads, at least 1: "one per core" is already resolved.
+    pub threads: usize,
+    /// Peers whose forwarding header is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    pub client_ip: ClientIpSource,
+    /// Whether the upstream also gets `Forwarded` (RFC 7239).
+    pub forwarded_header: bool,
+    /// How long open requests may take to finish after SIGTERM.
+    pub grace_period: Duration,
+    /// Bytes of a request body, 413 above; `None` is no limit.
+    pub max_body: Option<u64>,
+    /// Bytes of the request line and all headers, 431 above.
+    pub max_head: usize,
+    /// Header lines, 431 above.
+    pub max_headers: usize,
+    /// Bytes of path and query, 414 above.
+    pub max_uri: usize,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub keepalive_timeout: Duration,
+    /// Between two parts of a request body.
+    pub body_timeout: Duration,
+}
+
+/// A listener that speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsListener {
+    pub listen: SocketAddr,
+    /// Whether HTTP/2 is offered beside HTTP/1.1.
+    pub http2: bool,
+    /// At least one; the first is used when no name matches.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// A certificate chain and its private key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A pool of servers that serve the same site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Unique.
+    pub name: Arc<str>,
+    /// At least one, none twice.
+    pub servers: Vec<UpstreamServer>,
+    pub balance: Balance,
+    pub connect_timeout: Duration,
+    /// Between two reads from the server, the wait for its answer included.
+    pub read_timeout: Duration,
+    /// Between two writes to the server.
+    pub write_timeout: Duration,
+    /// How long an unused connection to the server is kept.
+    pub idle_timeout: Duration,
+    /// Whether the server's certificate must be valid.
+    pub tls_verify: bool,
+    /// The name to ask for and to verify; `None` is the host of the server's URL.
+    pub tls_name: Option<String>,
+    /// PEM certificates to trust instead of the system's.
+    pub tls_ca: Option<PathBuf>,
+    pub host_header: HostHeader,
+    /// Active checks; `None` is off.
+    pub health: Option<HealthCheck>,
+}
+
+/// One server of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamServer {
+    /// A lower-case name or an address; IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
+    /// Its share relative to the other servers, at least 1.
+    pub weight: usize,
+}
+
+impl fmt::Display for UpstreamServer {
+    /// `http://host:port`, as it can be written in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// How a pool chooses a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Balance {
+    #[default]
+    RoundRobin,
+    LeastConnections,
+    /// By the client's address, so that a client stays with its server.
+    ConsistentHash,
+}
+
+impl Balance {
+    pub const ALL: [Self; 3] = [Self::RoundRobin, Self::LeastConnections, Self::ConsistentHash];
+
+    /// The word that the file uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::ConsistentHash => "consistent-hash",
+        }
+    }
+}
+
+/// Which `Host` the upstream gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HostHeader {
+    /// The one that the client sent.
+    #[default]
+    Preserve,
+    /// The host of the server's URL, as hosted services expect it.
+    Upstream,
+}
+
+impl HostHeader {
+    pub const ALL: [Self; 2] = [Self::Preserve, Self::Upstream];
+
+    /// The word that the file uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preserve => "preserve",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// Requests that find out whether a server works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Path and query.
+    pub path: String,
+    pub interval: Duration,
+    /// Not longer than `interval`.
+    pub timeout: Duration,
+    /// Good answers in a row that bring a server back.
+    pub healthy_after: usize,
+    /// Bad answers in a row that take a server out.
+    pub unhealthy_after: usize,
+    /// The statuses of a good answer: ascending, without overlaps.
+    pub expect: Vec<RangeInclusive<u16>>,
+}
+
+impl HealthCheck {
+    /// Whether an answer with this status is a good one.
+    pub fn expects(&self, status: u16) -> bool {
+        self.expect.iter().any(|range| range.contains(&status))
+    }
+}
+
+/// Sends the requests of some hosts and paths to an upstream. An empty list means "any".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub hosts: Vec<HostPattern>,
+    pub paths: Vec<PathPattern>,
+    /// The name of an upstream that exists.
+    pub upstream: Arc<str>,
+}
+
+/// What the pages of refusals and errors say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pages {
+    pub brand: String,
+    pub contact: Option<String>,
+    /// HTML with `{{title}}`, `{{message}}`, `{{decision_id}}`, `{{brand}}` and `{{contact}}`;
+    /// `{{decision_id}}` is always in it. `None` is the built-in page.
+    pub template: Option<String>,
+}

@@ -1,0 +1,119 @@
+//! What a reload would change, and whether it can be done while running. Pure.
+//! Must not act: the binary carries it out.
+
+use crate::pending::portcullis_store::LogSettings;
+
+use crate::{Config, Server};
+
+/// The difference of two configurations. Settings are named as in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Diff {
+    Unchanged,
+    /// All of it takes effect without a restart.
+    Live {
+        changed: Vec<&'static str>,
+    },
+    /// `fields` take effect with the next start only; `live` could be applied now.
+    RestartRequired {
+        fields: Vec<&'static str>,
+        live: Vec<&'static str>,
+    },
+}
+
+/// Compares two configurations setting by setting, lists such as `[[limit]]` as a whole.
+pub fn diff(old: &Config, new: &Config) -> Diff {
+    let mut restart = Changes::default();
+    let mut live = Changes::default();
+    compare(old, new, &mut restart, &mut live);
+    compare_server(&old.server, &new.server, &mut restart, &mut live);
+    compare_log(&old.log, &new.log, &mut restart, &mut live);
+    match (restart.0.is_empty(), live.0.is_empty()) {
+        (true, true) => Diff::Unchanged,
+        (true, false) => Diff::Live { changed: live.0 },
+        (false, _) => Diff::RestartRequired { fields: restart.0, live: live.0 },
+    }
+}
+
+#[derive(Default)]
+struct Changes(Vec<&'static str>);
+
+impl Changes {
+    fn note<T: PartialEq>(&mut self, name: &'static str, old: &T, new: &T) {
+        if old != new {
+            self.0.push(name);
+        }
+    }
+}
+
+// The structs are taken apart without `..`, so that a new setting does not compile until it is sorted
+// into one of the two classes.
+
+fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes) {
+    let Config {
+        mode,
+        data,
+        server: _,
+        upstreams,
+        routes,
+        limits,
+        blocks,
+        allows,
+        log: _,
+        geo,
+        detection,
+        metrics,
+        pages,
+    } = old;
+    restart.note("data", data, &new.data);
+    restart.note("metrics.listen", metrics, &new.metrics);
+    live.note("mode", mode, &new.mode);
+    live.note("upstream", upstreams, &new.upstreams);
+    live.note("route", routes, &new.routes);
+    live.note("limit", limits, &new.limits);
+    live.note("block", blocks, &new.blocks);
+    live.note("allow", allows, &new.allows);
+    live.note("geo", geo, &new.geo);
+    live.note("detection", detection, &new.detection);
+    live.note("pages", pages, &new.pages);
+}
+
+fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut Changes) {
+    let Server {
+        listen,
+        tls,
+        threads,
+        trusted_proxies,
+        client_ip,
+        forwarded_header,
+        grace_period,
+        max_body,
+        max_head,
+        max_headers,
+        max_uri,
+        head_timeout,
+        keepalive_timeout,
+        body_timeout,
+    } = old;
+    restart.note("server.listen", listen, &new.listen);
+    restart.note("server.tls", tls, &new.tls);
+    restart.note("server.threads", threads, &new.threads);
+    restart.note("server.grace_period", grace_period, &new.grace_period);
+    live.note("server.trusted_proxies", trusted_proxies, &new.trusted_proxies);
+    live.note("server.client_ip_header", client_ip, &new.client_ip);
+    live.note("server.forwarded_header", forwarded_header, &new.forwarded_header);
+    live.note("server.max_body", max_body, &new.max_body);
+    live.note("server.max_head", max_head, &new.max_head);
+    live.note("server.max_headers", max_headers, &new.max_headers);
+    live.note("server.max_uri", max_uri, &new.max_uri);
+    live.note("server.head_timeout", head_timeout, &new.head_timeout);
+    live.note("server.keepalive_timeout", keepalive_timeout, &new.keepalive_timeout);
+    live.note("server.body_timeout", body_timeout, &new.body_timeout);
+}
+
+fn compare_log(old: &LogSettings, new: &LogSettings, restart: &mut Changes, live: &mut Changes) {
+    let LogSettings { retention, max_bytes, queue, flush_interval } = old;
+    restart.note("log.queue", queue, &new.queue);
+    live.note("log.retention", retention, &new.retention);
+    live.note("log.max_size", max_bytes, &new.max_bytes);
+    live.note("log.flush_interval", flush_interval, &new.flush_interval);
+}

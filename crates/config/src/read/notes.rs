@@ -1,0 +1,62 @@
+//! What a valid configuration leaves off, or what may surprise: sentences for the start and for `check`.
+//! Must not judge: an error belongs to the reader of the setting.
+
+use portcullis_policy::Mode;
+
+use crate::Config;
+
+pub(crate) fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut note = |applies: bool, text: &str| {
+        if applies {
+            notes.push(text.to_owned());
+        }
+    };
+    note(
+        config.mode == Mode::DryRun,
+        "dry-run: verdicts are recorded, nobody is blocked or limited (mode = \"enforce\" changes that)",
+    );
+    note(config.server.tls.is_empty(), "no TLS: only plain HTTP is served ([[server.tls]] adds HTTPS)");
+    note(config.limits.is_empty(), "no limits: nobody is slowed down ([[limit]] adds one)");
+    note(
+        config.geo.databases.is_empty(),
+        "no geo database: requests are logged without a location (geo.databases names MMDB files)",
+    );
+    let detection = &config.detection;
+    note(
+        !detection.enabled,
+        "the detector is off: nobody is flagged (detection.enabled = true changes that)",
+    );
+    note(
+        detection.enabled && detection.block_severity.is_none(),
+        "the detector flags but never blocks (detection.block_severity = \"high\" changes that)",
+    );
+    note(config.metrics.is_none(), "metrics and health probes are off (metrics.listen turns them on)");
+    note(
+        config.metrics.is_some_and(|address| !address.ip().is_loopback()),
+        "metrics are readable from other machines (metrics.listen = \"127.0.0.1:9090\" changes that)",
+    );
+    note(
+        config.allows.iter().any(|(network, _)| network.prefix_len() == 0),
+        "an [[allow]] covers every address: no block and no limit has an effect there",
+    );
+    for (n, upstream) in config.upstreams.iter().enumerate() {
+        let reached = match config.routes.is_empty() {
+            true => n == 0,
+            false => config.routes.iter().any(|route| route.upstream == upstream.name),
+        };
+        note(!reached, &format!("no request goes to upstream {:?}: no [[route]] leads to it", upstream.name));
+        note(
+            !upstream.tls_verify,
+            &format!(
+                "the certificates of upstream {:?} are not verified (tls_verify = false)",
+                upstream.name
+            ),
+        );
+    }
+    note(
+        !config.routes.is_empty() && !config.routes.iter().any(|r| r.hosts.is_empty() && r.paths.is_empty()),
+        "requests that match no [[route]] get 502 (a [[route]] with only an upstream takes them)",
+    );
+    notes
+}

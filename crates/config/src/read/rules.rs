@@ -1,0 +1,204 @@
+//! `[[route]]`, `[[limit]]`, `[[block]]` and `[[allow]]`: what happens to which requests.
+//! Must not decide anything; that is for the policy.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use portcullis_model::network_of;
+use portcullis_policy::{HostPattern, LimitRule, Mode, PathPattern, Rate, RequestMatch};
+
+use crate::Route;
+
+use super::fields::{Context, Place, Section, Value, nearest, quoted};
+
+pub(super) const MODES: [Mode; 2] = [Mode::Enforce, Mode::DryRun];
+
+const MAX_ROUTES: usize = 1_000;
+const MAX_LIMITS: usize = 256;
+const MAX_PATTERNS: usize = 1_000;
+const MAX_METHODS: usize = 32;
+/// Entries of `[[block]]` or `[[allow]]`; more belong into the database.
+const MAX_ENTRIES: usize = 100_000;
+const MAX_REASON: usize = 500;
+
+const NETWORK: &str = "an address or a prefix such as \"192.0.2.1\" or \"2001:db8::/32\"";
+
+/// `upstreams` are the names that a route may send to.
+pub(super) fn routes(root: &mut Section<'_>, upstreams: &[Arc<str>]) -> Vec<Route> {
+    let mut taken: HashMap<(String, String), Place> = HashMap::new();
+    let sections = root.sections("route", MAX_ROUTES);
+    sections.into_iter().filter_map(|section| route(section, upstreams, &mut taken)).collect()
+}
+
+fn route(
+    mut section: Section<'_>,
+    upstreams: &[Arc<str>],
+    taken: &mut HashMap<(String, String), Place>,
+) -> Option<Route> {
+    let hosts = section.read("hosts", Vec::new(), hosts);
+    let paths = section.read("paths", Vec::new(), paths);
+    let upstream = section.required("upstream", "\"app\"", |value| upstream_name(value, upstreams));
+    let any = || vec![String::new()];
+    let host_keys =
+        if hosts.is_empty() { any() } else { hosts.iter().map(|h| h.as_str().to_owned()).collect() };
+    let path_keys =
+        if paths.is_empty() { any() } else { paths.iter().map(|p| p.as_str().to_owned()).collect() };
+    for host in &host_keys {
+        for path in &path_keys {
+            if let Some(earlier) = taken.get(&(host.clone(), path.clone())) {
+                let shown =
+                    |text: &str, any: &str| if text.is_empty() { any.to_owned() } else { text.to_owned() };
+                section.report(format!(
+                    "{} of {} has a route already: {}",
+                    shown(path, "every path"),
+                    shown(host, "every host"),
+                    earlier.key
+                ));
+            } else if taken.len() < MAX_PATTERNS * MAX_ROUTES {
+                taken.insert((host.clone(), path.clone()), section.place.clone());
+            }
+        }
+    }
+    section.finish();
+    Some(Route { hosts, paths, upstream: upstream? })
+}
+
+fn upstream_name(value: &Value<'_>, upstreams: &[Arc<str>]) -> Option<Arc<str>> {
+    let name = value.text("the name of an upstream")?;
+    if let Some(upstream) = upstreams.iter().find(|upstream| ***upstream == *name) {
+        return Some(upstream.clone());
+    }
+    let hint = match nearest(name, upstreams.iter().map(|upstream| &**upstream)) {
+        Some(near) => format!("; did you mean {near:?}?"),
+        None => String::new(),
+    };
+    value.fail(format!("no [[upstream]] is named {}{hint}", quoted(name)));
+    None
+}
+
+pub(super) fn limits(root: &mut Section<'_>) -> Vec<LimitRule> {
+    let mut names = HashSet::new();
+    root.sections("limit", MAX_LIMITS).into_iter().filter_map(|section| limit(section, &mut names)).collect()
+}
+
+fn limit(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<LimitRule> {
+    let name = section.required("name", "\"login\"", |value| {
+        let name = value.name()?;
+        if !names.insert(name.to_owned()) {
+            value.fail(format!("another limit is named {name:?} already"));
+        }
+        Some(name)
+    });
+    if let Some(name) = name {
+        section.rename(format!("limit.{name}"));
+    }
+    let rate = section.required("rate", "\"3/5m\"", |value| value.parse::<Rate>("a rate such as \"3/5m\""));
+    let mode = section.read("mode", Mode::Enforce, |value| value.choice(&MODES, Mode::as_str));
+    let applies_to = RequestMatch {
+        paths: section.read("paths", Vec::new(), paths),
+        methods: section.read("methods", Vec::new(), |value| value.list(MAX_METHODS, method)),
+        hosts: section.read("hosts", Vec::new(), hosts),
+    };
+    section.finish();
+    Some(LimitRule { name: name?.into(), rate: rate?, mode, applies_to })
+}
+
+fn paths(value: &Value<'_>) -> Option<Vec<PathPattern>> {
+    value.list(MAX_PATTERNS, |item| item.parse("a path such as \"/login\", \"/api/*\" or \"*.php\""))
+}
+
+fn hosts(value: &Value<'_>) -> Option<Vec<HostPattern>> {
+    value.list(MAX_PATTERNS, |item| item.parse("a host name such as \"example.com\" or \"*.example.com\""))
+}
+
+fn method(value: &Value<'_>) -> Option<Box<str>> {
+    const WHAT: &str = "a method such as \"POST\"";
+    let method = value.text(WHAT)?;
+    let valid =
+        (1..=32).contains(&method.len()) && method.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-');
+    if !valid {
+        value.fail(format!("expected {WHAT}, got {}", quoted(method)));
+        return None;
+    }
+    Some(method.to_ascii_uppercase().into())
+}
+
+/// A list of networks with their reasons.
+type Entries = Vec<(IpNet, String)>;
+
+/// `[[block]]` and `[[allow]]`. Blocks that could never take effect are errors.
+pub(super) fn lists(root: &mut Section<'_>, context: &Context<'_>, trusted: &[IpNet]) -> (Entries, Entries) {
+    let blocks = entries(root, "block", "blocked by the configuration");
+    let allows = entries(root, "allow", "allowed by the configuration");
+    let allowed = Covering::new(allows.iter().map(|(network, ..)| *network));
+    let trusted = Covering::new(trusted.iter().copied());
+    for (network, _, place) in &blocks {
+        if let Some(by) = allowed.find(*network) {
+            context.report(
+                place,
+                format!("{network} cannot be blocked: the [[allow]] of {by} covers it and always wins"),
+            );
+        } else if let Some(by) = trusted.find(*network) {
+            context.report(
+                place,
+                format!("{network} cannot be blocked: it belongs to {by} of server.trusted_proxies"),
+            );
+        }
+    }
+    let bare = |entries: Vec<(IpNet, String, Place)>| {
+        entries.into_iter().map(|(network, reason, _)| (network, reason)).collect()
+    };
+    (bare(blocks), bare(allows))
+}
+
+fn entries(root: &mut Section<'_>, key: &'static str, default_reason: &str) -> Vec<(IpNet, String, Place)> {
+    let mut seen = HashSet::new();
+    let mut entries = Vec::new();
+    for mut section in root.sections(key, MAX_ENTRIES) {
+        let network = section.required("network", "\"192.0.2.0/24\"", |value| {
+            let network = value.parse_with(NETWORK, network_of)?;
+            if !seen.insert(network) {
+                value.fail(format!("{network} is in the list twice"));
+            }
+            Some((network, value.place.clone()))
+        });
+        let reason = section.read("reason", default_reason.to_owned(), |value| value.label(MAX_REASON));
+        section.finish();
+        entries.extend(network.map(|(network, place)| (network, reason, place)));
+    }
+    entries
+}
+
+/// Finds the network of a set that contains another.
+struct Covering(HashSet<IpNet>);
+
+impl Covering {
+    fn new(networks: impl Iterator<Item = IpNet>) -> Self {
+        Self(networks.collect())
+    }
+
+    fn find(&self, network: IpNet) -> Option<IpNet> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let wider = std::iter::successors(Some(network), |network| network.supernet());
+        wider.map(|network| network.trunc()).find(|network| self.0.contains(network))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_covered_by_itself_and_by_wider_ones() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let covering = Covering::new([net("10.0.0.0/8"), net("2001:db8::/32")].into_iter());
+        assert_eq!(covering.find(net("10.1.2.3/32")), Some(net("10.0.0.0/8")));
+        assert_eq!(covering.find(net("10.0.0.0/8")), Some(net("10.0.0.0/8")));
+        assert_eq!(covering.find(net("0.0.0.0/0")), None);
+        assert_eq!(covering.find(net("2001:db8:1::/48")), Some(net("2001:db8::/32")));
+        assert_eq!(covering.find(net("2001:db9::/32")), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! `[server]` and `[[server.tls]]`: listeners, trust, and the limits that every client is held to.
+//! Must not open sockets.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::thread;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use portcullis_model::network_of;
+use portcullis_policy::ClientIpSource;
+
+use crate::load::Overrides;
+use crate::{CertificateFiles, Server, TlsListener};
+
+use super::fields::{Context, Origin, Place, Section, Value, quoted};
+use super::files;
+use super::listeners::{Listeners, address};
+use super::{DAY, HOUR, MILLISECOND, SECOND};
+
+const MAX_LISTENERS: usize = 64;
+const MAX_CERTIFICATES: usize = 1_000;
+const MAX_TRUSTED: usize = 10_000;
+const MAX_THREADS: usize = 1_024;
+/// What the HTTP parser can take; see `max_head` and `max_headers`.
+const MAX_HEAD_BYTES: u64 = 1_023 << 10;
+const MAX_HEADER_LINES: usize = 256;
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+
+pub(super) fn read(
+    root: &mut Section<'_>,
+    context: &Context<'_>,
+    overrides: &Overrides,
+    listeners: &mut Listeners,
+) -> Server {
+    let mut server = root.section("server");
+    let listen = server.get("listen");
+    let tls: Vec<_> = server
+        .sections("tls", MAX_LISTENERS)
+        .into_iter()
+        .filter_map(|tls| tls_listener(tls, listeners))
+        .collect();
+    let listen = plain_listeners(listen.as_ref(), &tls, context, overrides, listeners);
+    let trusted_proxies =
+        server.read("trusted_proxies", Vec::new(), |value| value.list(MAX_TRUSTED, trusted_proxy));
+    let client_ip = server.read("client_ip_header", ClientIpSource::default(), |value| {
+        client_ip_header(value, trusted_proxies.is_empty())
+    });
+    let max_head = server.read("max_head", 32 << 10, |value| value.size(1 << 10..=MAX_HEAD_BYTES));
+    let settings = Server {
+        listen,
+        tls,
+        threads: threads(&mut server),
+        trusted_proxies,
+        client_ip,
+        forwarded_header: server.read("forwarded_header", false, Value::boolean),
+        grace_period: server.read("grace_period", 30 * SECOND, |v| v.duration(Duration::ZERO..=HOUR)),
+        max_body: server.read("max_body", None, |value| value.size(0..=u64::MAX).map(nonzero)),
+        max_head: as_usize(max_head),
+        max_headers: server.read("max_headers", 100, |value| value.count(1..=MAX_HEADER_LINES)),
+        max_uri: as_usize(server.read("max_uri", 8 << 10, |value| max_uri(value, max_head))),
+        head_timeout: server.read("head_timeout", 10 * SECOND, |v| v.duration(100 * MILLISECOND..=HOUR)),
+        keepalive_timeout: server.read("keepalive_timeout", 75 * SECOND, |v| v.duration(SECOND..=DAY)),
+        body_timeout: server.read("body_timeout", 60 * SECOND, |v| v.duration(100 * MILLISECOND..=DAY)),
+    };
+    server.finish();
+    settings
+}
+
+/// Plain listeners: those of the command line, else those of the file, else one, if there is no other.
+fn plain_listeners(
+    value: Option<&Value<'_>>,
+    tls: &[TlsListener],
+    context: &Context<'_>,
+    overrides: &Overrides,
+    listeners: &mut Listeners,
+) -> Vec<SocketAddr> {
+    // A wrong value in the file is an error also where the command line wins.
+    let mut ignored = Listeners::default();
+    let from_file = if overrides.listen.is_empty() { &mut *listeners } else { &mut ignored };
+    let listen = value.and_then(|value| value.list(MAX_LISTENERS, |item| from_file.read(item)));
+    if !overrides.listen.is_empty() {
+        let place = Place { origin: Origin::Option("--listen"), key: String::new() };
+        return overrides
+            .listen
+            .iter()
+            .filter_map(|text| address(text).map_err(|message| context.report(&place, message)).ok())
+            .inspect(|&address| listeners.add(address, place.clone()))
+            .collect();
+    }
+    match (value, listen) {
+        (None, _) if tls.is_empty() => {
+            let place = Place { origin: Origin::File, key: "server.listen".to_owned() };
+            listeners.add(DEFAULT_LISTEN, place);
+            vec![DEFAULT_LISTEN]
+        }
+        (Some(value), Some(listen)) => {
+            if value.is_empty_list() && tls.is_empty() {
+                value.fail("there is nothing to listen on; name an address here or write a [[server.tls]]");
+            }
+            listen
+        }
+        (None | Some(_), _) => Vec::new(),
+    }
+}
+
+fn tls_listener(mut tls: Section<'_>, listeners: &mut Listeners) -> Option<TlsListener> {
+    let listen = tls.required("listen", "\"0.0.0.0:8443\"", |value| listeners.read(value));
+    let http2 = tls.read("http2", true, Value::boolean);
+    let example = "[{ cert = \"cert.pem\", key = \"key.pem\" }]";
+    let certificates = tls.required("certificates", example, |value| {
+        if value.is_empty_list() {
+            value.fail(format!("expected at least one, for example {example}"));
+        }
+        value.list(MAX_CERTIFICATES, certificate)
+    });
+    tls.finish();
+    Some(TlsListener { listen: listen?, http2, certificates: certificates? })
+}
+
+fn certificate(value: &Value<'_>) -> Option<CertificateFiles> {
+    let mut pair = value.section()?;
+    let cert = pair.required("cert", "\"cert.pem\"", files::certificates);
+    let key = pair.required("key", "\"key.pem\"", files::private_key);
+    pair.finish();
+    Some(CertificateFiles { cert: cert?, key: key? })
+}
+
+fn trusted_proxy(value: &Value<'_>) -> Option<IpNet> {
+    let network = value.parse_with("an address or a prefix such as \"10.0.0.0/8\"", network_of)?;
+    if network.prefix_len() == 0 {
+        value.fail(
+            "every client could choose its own address if all were trusted; name the addresses of your proxies",
+        );
+        return None;
+    }
+    Some(network)
+}
+
+fn client_ip_header(value: &Value<'_>, nobody_trusted: bool) -> Option<ClientIpSource> {
+    const WHAT: &str = "the name of a header such as \"x-forwarded-for\" or \"cf-connecting-ip\"";
+    let name = value.parse_with(WHAT, |text| {
+        let valid = (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if valid {
+            Ok(text.to_ascii_lowercase())
+        } else {
+            Err(format!("expected {WHAT}, got {}", quoted(text)))
+        }
+    })?;
+    match name.as_str() {
+        "x-forwarded-for" => Some(ClientIpSource::XForwardedFor),
+        "forwarded" => {
+            value
+                .fail("\"forwarded\" is not read; let the proxy send x-forwarded-for or a header of its own");
+            None
+        }
+        _ if nobody_trusted => {
+            value.fail(
+                "the header is read from server.trusted_proxies alone, and none is given; name your proxies",
+            );
+            None
+        }
+        _ => Some(ClientIpSource::Header(name.into())),
+    }
+}
+
+fn threads(server: &mut Section<'_>) -> usize {
+    match server.read("threads", 0, |value| value.count(0..=MAX_THREADS)) {
+        0 => thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS),
+        given => given,
+    }
+}
+
+fn max_uri(value: &Value<'_>, max_head: u64) -> Option<u64> {
+    let bytes = value.size(64..=MAX_HEAD_BYTES)?;
+    if bytes > max_head {
+        value.fail("is larger than server.max_head, which contains it");
+        return None;
+    }
+    Some(bytes)
+}
+
+fn as_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// 0 means that there is no limit.
+fn nonzero(bytes: u64) -> Option<u64> {
+    (bytes > 0).then_some(bytes)
+}
