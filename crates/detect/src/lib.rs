@@ -1,1 +1,29 @@
+//! Records in, findings out: what a client did in a stretch of the log, what the rules and the isolation
+//! forest make of it, and why. Must not do I/O, read clocks or know who is blocked.
+//!
+//! A run: [`Window::new`], [`Window::observe`] for each request, [`Window::finish`]. The forest learns from
+//! [`Report::presumed_good`] of earlier windows by [`train`].
 
+mod activity;
+mod client;
+mod distinct;
+mod features;
+mod finding;
+mod forest;
+mod observation;
+mod path;
+mod report;
+mod rules;
+mod settings;
+mod signatures;
+mod window;
+
+pub use features::{FEATURES, Features};
+pub use forest::{ForestError, ForestModel, MAX_TRAINING_ROWS, MIN_TRAINING_ROWS, Opinion, Strange, train};
+pub use observation::Observation;
+pub use path::{is_sensitive, normalise};
+pub use report::{ForestHealth, Report};
+pub use rules::rule_names;
+pub use settings::Settings;
+pub use signatures::{Class, MAX_SIGNATURES, Signature, SignatureError, Signatures};
+pub use window::{MAX_FINDINGS, MAX_GOOD_ROWS, Window};

@@ -1,0 +1,336 @@
+//! What a window remembers of one client: counters, small sets and a few samples, all bounded.
+//! Must not judge; the rules do.
+
+use std::net::IpAddr;
+
+use portcullis_model::{ClientIp, UnixMs};
+
+use crate::activity::{Burst, BusiestHour, Gaps};
+use crate::distinct::Distinct;
+use crate::signatures::{MAX_SIGNATURES, Strength};
+
+/// User agents beyond this many are not told apart.
+pub(crate) const MAX_AGENTS: usize = 16;
+/// Addresses of one IPv6 /64 that are told apart.
+const MAX_ADDRESSES: usize = 4;
+/// Samples that one client keeps of each kind of evidence.
+pub(crate) const MAX_SAMPLES_PER_KIND: usize = 5;
+
+/// One address, or one IPv6 /64: one subscriber commonly owns the whole /64 and may use any of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) key: IpAddr,
+    addresses: Vec<(ClientIp, u32)>,
+    pub(crate) first: UnixMs,
+    pub(crate) last: UnixMs,
+    /// All requests, refused ones too.
+    pub(crate) requests: u32,
+    /// Answered by the upstream 2xx or 304.
+    pub(crate) served: u32,
+    /// Answered by the upstream, without those whose failure says nothing (missing icons and assets).
+    pub(crate) judged: u32,
+    /// Of `judged`, the client's errors.
+    pub(crate) errors: u32,
+    pub(crate) assets: u32,
+    pub(crate) without_referer: u32,
+    pub(crate) posts: u32,
+    pub(crate) depth_sum: u32,
+    pub(crate) bytes_out: u64,
+    pub(crate) paths: Distinct,
+    /// Paths other than assets that were not there.
+    pub(crate) missing: Distinct,
+    /// Hashes of user agents, the latest one first.
+    agents: Vec<u32>,
+    pub(crate) gaps: Gaps,
+    pub(crate) burst: Burst,
+    /// Without assets.
+    pub(crate) page_burst: Burst,
+    /// Kept only when the window is longer than an hour.
+    pub(crate) hour: Option<Box<BusiestHour>>,
+    pub(crate) sensitive: Sensitive,
+    pub(crate) login: Option<Box<Login>>,
+    pub(crate) signatures: Option<Box<SignatureHits>>,
+    samples: Vec<(SampleKind, Sample)>,
+    /// An allow covered a request: never scored.
+    pub(crate) is_allowed: bool,
+    pub(crate) has_user: bool,
+    /// Every user agent called itself a crawler, a feed reader or a monitor.
+    pub(crate) declares_bot: bool,
+}
+
+/// Touches of sensitive paths; each configured path has a bit, those beyond the 64th share the last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sensitive {
+    pub(crate) hits: u32,
+    pub(crate) touched: u64,
+    /// Answered 401, 403 or 404 by the upstream.
+    pub(crate) denied: u64,
+}
+
+/// What was sent to login paths; requests that only read are not counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Login {
+    pub(crate) attempts: u32,
+    /// Answered 400, 401, 403, 422 or 429 by the upstream.
+    pub(crate) failures: u32,
+    /// Refused by a limit of the gateway.
+    pub(crate) limited: u32,
+    /// Answered by a redirect, as most forms do when the password was right.
+    pub(crate) redirected: u32,
+    /// Answered 2xx: a form shown again, or an API's success.
+    pub(crate) quiet: u32,
+    /// Of `quiet`, those on XML-RPC, which legitimate software calls all day.
+    pub(crate) quiet_rpc: u32,
+}
+
+/// Which signatures matched, as sets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SignatureHits {
+    full: [u64; MAX_SIGNATURES / 64],
+    half: [u64; MAX_SIGNATURES / 64],
+    pub(crate) requests: u32,
+}
+
+impl SignatureHits {
+    /// True if this signature had not been seen at this strength or a greater one.
+    pub(crate) fn add(&mut self, signature: usize, strength: Strength) -> bool {
+        let (word, bit) = (signature / 64, 1 << (signature % 64));
+        let known = match strength {
+            Strength::None => return false,
+            Strength::Half => (self.full[word] | self.half[word]) & bit != 0,
+            Strength::Full => self.full[word] & bit != 0,
+        };
+        match strength {
+            Strength::None => {}
+            Strength::Half => self.half[word] |= bit,
+            Strength::Full => self.full[word] |= bit,
+        }
+        !known
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.full.iter().chain(&self.half).all(|word| *word == 0)
+    }
+
+    pub(crate) fn strength(&self, signature: usize) -> Strength {
+        let (word, bit) = (signature / 64, 1 << (signature % 64));
+        if self.full[word] & bit != 0 {
+            Strength::Full
+        } else if self.half[word] & bit != 0 {
+            Strength::Half
+        } else {
+            Strength::None
+        }
+    }
+}
+
+/// The kind of evidence that a sample stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SampleKind {
+    Signature,
+    Agent,
+    Login,
+    Missing,
+    Error,
+    Sensitive,
+}
+
+/// One request, kept to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sample {
+    pub(crate) time: UnixMs,
+    pub(crate) method: Box<str>,
+    /// Path and query as sent, cut.
+    pub(crate) target: Box<str>,
+    pub(crate) status: u16,
+}
+
+impl Client {
+    pub(crate) fn new(key: IpAddr, at: UnixMs, is_long_window: bool) -> Self {
+        Self {
+            key,
+            addresses: Vec::new(),
+            first: at,
+            last: at,
+            requests: 0,
+            served: 0,
+            judged: 0,
+            errors: 0,
+            assets: 0,
+            without_referer: 0,
+            posts: 0,
+            depth_sum: 0,
+            bytes_out: 0,
+            paths: Distinct::default(),
+            missing: Distinct::default(),
+            agents: Vec::new(),
+            gaps: Gaps::default(),
+            burst: Burst::default(),
+            page_burst: Burst::default(),
+            hour: is_long_window.then(Box::default),
+            sensitive: Sensitive::default(),
+            login: None,
+            signatures: None,
+            samples: Vec::new(),
+            is_allowed: false,
+            has_user: false,
+            declares_bot: true,
+        }
+    }
+
+    /// Counts the time of a request.
+    pub(crate) fn arrive(&mut self, time: UnixMs, is_asset: bool) {
+        if self.requests > 0 {
+            self.gaps.add(time.0.saturating_sub(self.last.0));
+        }
+        self.requests = self.requests.saturating_add(1);
+        self.first = self.first.min(time);
+        self.last = self.last.max(time);
+        self.burst.add(time.0);
+        if !is_asset {
+            self.page_burst.add(time.0);
+        }
+        if let Some(hour) = &mut self.hour {
+            hour.add(time.0);
+        }
+    }
+
+    /// Counts the address, forgetting the least active one when there are too many.
+    pub(crate) fn come_from(&mut self, address: ClientIp) {
+        if let Some((_, count)) = self.addresses.iter_mut().find(|(known, _)| *known == address) {
+            *count = count.saturating_add(1);
+        } else if self.addresses.len() < MAX_ADDRESSES {
+            self.addresses.push((address, 1));
+        } else if let Some(least) = self.addresses.iter_mut().min_by_key(|(_, count)| *count) {
+            // The newcomer inherits the count, as in the space-saving algorithm, so that a really busy
+            // address always ends up in the table.
+            *least = (address, least.1.saturating_add(1));
+        }
+    }
+
+    /// The most active address.
+    pub(crate) fn address(&self) -> ClientIp {
+        let most = self.addresses.iter().max_by_key(|(_, count)| *count);
+        most.map_or_else(|| ClientIp::new(self.key), |(address, _)| *address)
+    }
+
+    /// Notes a user agent by its hash; true if it is not among those noted.
+    pub(crate) fn use_agent(&mut self, hash: u64) -> bool {
+        let short = (hash ^ (hash >> 32)) as u32;
+        match self.agents.iter().position(|&known| known == short) {
+            Some(0) => false,
+            Some(at) => {
+                self.agents.swap(0, at);
+                false
+            }
+            None => {
+                if self.agents.len() < MAX_AGENTS {
+                    self.agents.push(short);
+                }
+                true
+            }
+        }
+    }
+
+    /// Distinct user agents, at most [`MAX_AGENTS`].
+    pub(crate) fn agents(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Whether another sample of this kind is wanted.
+    pub(crate) fn wants_sample(&self, kind: SampleKind) -> bool {
+        self.samples.iter().filter(|(k, _)| *k == kind).count() < MAX_SAMPLES_PER_KIND
+    }
+
+    pub(crate) fn keep_sample(&mut self, kind: SampleKind, sample: Sample) {
+        self.samples.push((kind, sample));
+    }
+
+    pub(crate) fn samples(&self, kind: SampleKind) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |(k, _)| *k == kind).map(|(_, sample)| sample)
+    }
+
+    pub(crate) fn sample_count(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Requests in the busiest hour.
+    pub(crate) fn requests_in_busiest_hour(&self) -> u32 {
+        match &self.hour {
+            // When all lies within one hour the plain count is exact.
+            Some(hour) if self.last.0 - self.first.0 >= 3_600_000 => hour.largest(),
+            Some(_) | None => self.requests,
+        }
+    }
+
+    /// Requests that are not for assets.
+    pub(crate) fn pages(&self) -> u32 {
+        self.requests - self.assets
+    }
+
+    pub(crate) fn asset_share(&self) -> f64 {
+        share(self.assets, self.requests)
+    }
+
+    pub(crate) fn no_referer_share(&self) -> f64 {
+        share(self.without_referer, self.requests)
+    }
+
+    /// The client's errors among its judged requests.
+    pub(crate) fn error_share(&self) -> f64 {
+        share(self.errors, self.judged)
+    }
+
+    /// How much would be lost by forgetting this client.
+    pub(crate) fn worth(&self) -> u64 {
+        let evidence = self.signatures.is_some() || self.login.is_some();
+        u64::from(self.requests) + if evidence { 1_000 } else { 0 } + u64::from(self.missing.count())
+    }
+}
+
+/// `part` of `whole`; 0 of nothing.
+pub(crate) fn share(part: u32, whole: u32) -> f64 {
+    if whole == 0 { 0.0 } else { f64::from(part) / f64::from(whole) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_active_address_of_a_64_stands_for_it() {
+        let key: IpAddr = "2001:db8::".parse().unwrap();
+        let mut client = Client::new(key, UnixMs(0), false);
+        assert_eq!(client.address().ip(), key);
+        for n in 0..400 {
+            let address = if n % 2 == 0 { "2001:db8::7".to_owned() } else { format!("2001:db8::{n:x}:1") };
+            client.come_from(address.parse().unwrap());
+        }
+        assert_eq!(client.address().to_string(), "2001:db8::7");
+    }
+
+    #[test]
+    fn sets_of_agents_and_samples_are_bounded() {
+        let mut client = Client::new("192.0.2.1".parse().unwrap(), UnixMs(0), false);
+        for n in 0..100_u64 {
+            client.use_agent(n);
+        }
+        assert_eq!(client.agents(), MAX_AGENTS);
+        assert!(!client.use_agent(3) && !client.use_agent(3));
+        for _ in 0..MAX_SAMPLES_PER_KIND {
+            assert!(client.wants_sample(SampleKind::Error));
+            let sample = Sample { time: UnixMs(0), method: "GET".into(), target: "/".into(), status: 404 };
+            client.keep_sample(SampleKind::Error, sample);
+        }
+        assert!(!client.wants_sample(SampleKind::Error) && client.wants_sample(SampleKind::Login));
+    }
+
+    #[test]
+    fn a_signature_counts_once_at_its_greatest_strength() {
+        let mut hits = SignatureHits::default();
+        assert!(hits.add(300, Strength::Half) && !hits.add(300, Strength::Half));
+        assert!(hits.add(300, Strength::Full) && !hits.add(300, Strength::Half));
+        assert_eq!((hits.strength(300), hits.strength(0)), (Strength::Full, Strength::None));
+        assert!(!hits.add(1, Strength::None));
+    }
+}

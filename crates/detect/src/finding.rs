@@ -1,0 +1,236 @@
+//! From the rules' hits to one severity and one finding per client. Owns how evidence combines and what
+//! holds it down; must not look at requests.
+
+use portcullis_model::{Finding, Severity, UnixMs};
+use serde_json::{Map, Value, json};
+
+use crate::client::{Client, Sample};
+use crate::rules::{Context, Evidence, FOREST, Hit, RULES};
+use crate::{Features, ForestModel};
+
+/// The most samples of one finding.
+const MAX_SAMPLES: usize = 10;
+/// User agents and asset share from which an address is taken for a shared one: an office, a carrier.
+const SHARED_AGENTS: usize = 8;
+const SHARED_ASSET_SHARE: f64 = 0.2;
+/// What presumed-good clients look like.
+const GOOD_ASSET_SHARE: f64 = 0.1;
+const GOOD_ERROR_SHARE: f64 = 0.3;
+
+/// A client with all that was found about it.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    hits: Vec<(&'static str, Evidence, Hit)>,
+    /// `None`: nothing to report.
+    pub(crate) severity: Option<Severity>,
+    held_down: Option<&'static str>,
+    pub(crate) score: Option<f64>,
+    /// The forest found it odd.
+    pub(crate) is_odd: bool,
+}
+
+impl Judged {
+    pub(crate) fn new(
+        client: &Client,
+        context: &Context<'_>,
+        forest: Option<&ForestModel>,
+        row: Option<&Features>,
+    ) -> Self {
+        let mut hits: Vec<_> = RULES
+            .iter()
+            .filter_map(|rule| (rule.check)(client, context).map(|hit| (rule.name, rule.evidence, hit)))
+            .collect();
+        let score = forest.zip(row).and_then(|(model, row)| model.score(row));
+        let odd = forest.zip(score).and_then(|(model, score)| forest_hit(client, model, score));
+        let is_odd = odd.is_some();
+        hits.extend(odd.map(|hit| (FOREST, Evidence::Statistics, hit)));
+        // Stable: among equally severe ones the table's order decides.
+        hits.sort_by_key(|(_, _, hit)| std::cmp::Reverse(hit.severity));
+        let combined = combine(&hits);
+        let held_down = combined.and_then(|severity| hold_down(client, &hits, severity));
+        let severity = match held_down {
+            Some(_) => combined.map(|severity| severity.min(Severity::Medium)),
+            None => combined,
+        };
+        Self { hits, severity, held_down, score, is_odd }
+    }
+
+    /// Whether the client may teach the forest what is ordinary: nothing but volume was said about it, and
+    /// it looks like a browser or is a known user.
+    pub(crate) fn is_presumed_good(&self, client: &Client) -> bool {
+        let only_volume = self.hits.iter().all(|(_, evidence, hit)| match evidence {
+            Evidence::Volume => hit.severity == Severity::Low,
+            Evidence::Errors
+            | Evidence::Paths
+            | Evidence::Signatures
+            | Evidence::Logins
+            | Evidence::Agent => false,
+            // The forest must not choose its own teachers.
+            Evidence::Statistics => true,
+        });
+        only_volume && looks_good(client)
+    }
+}
+
+fn looks_good(client: &Client) -> bool {
+    client.has_user || (client.asset_share() > GOOD_ASSET_SHARE && client.error_share() < GOOD_ERROR_SHARE)
+}
+
+/// The forest's opinion: low above the threshold, medium above every row that it was trained on. A client that
+/// looks like its teachers is never held against them.
+fn forest_hit(client: &Client, model: &ForestModel, score: f64) -> Option<Hit> {
+    if score <= model.threshold() || looks_good(client) {
+        return None;
+    }
+    Some(Hit {
+        severity: if score > model.highest() { Severity::Medium } else { Severity::Low },
+        says: format!(
+            "behaves unlike the site's ordinary clients (score {score:.3}, ordinary up to {:.3})",
+            model.threshold()
+        ),
+        evidence: json!({ "score": round(score), "threshold": round(model.threshold()), "model": model.id() }),
+        samples: None,
+    })
+}
+
+/// The greatest severity, and one step more when two independent kinds of evidence reach it: never to
+/// critical, beyond medium only without the forest's help, and volume helps nothing.
+fn combine(hits: &[(&'static str, Evidence, Hit)]) -> Option<Severity> {
+    let highest = hits.first()?.2.severity;
+    let mut kinds: Vec<Evidence> = Vec::new();
+    for (_, evidence, hit) in hits.iter().filter(|(_, evidence, _)| *evidence != Evidence::Volume) {
+        if hit.severity == highest && !kinds.contains(evidence) {
+            kinds.push(*evidence);
+        }
+    }
+    let without_forest = kinds.iter().filter(|kind| **kind != Evidence::Statistics).count();
+    Some(match highest {
+        Severity::Low if kinds.len() >= 2 => Severity::Medium,
+        Severity::Medium if without_forest >= 2 => Severity::High,
+        Severity::Low | Severity::Medium | Severity::High | Severity::Critical => highest,
+    })
+}
+
+/// Why the severity may not exceed medium, if it does.
+fn hold_down(
+    client: &Client,
+    hits: &[(&'static str, Evidence, Hit)],
+    severity: Severity,
+) -> Option<&'static str> {
+    let is_caught_in_the_act = hits.iter().any(|(_, evidence, hit)| {
+        matches!(evidence, Evidence::Signatures | Evidence::Agent) && hit.severity >= Severity::Medium
+    });
+    if severity <= Severity::Medium || is_caught_in_the_act {
+        return None;
+    }
+    if client.has_user {
+        return Some("a verified user is on this address, and nothing it asked for is an attack by itself");
+    }
+    if client.agents() >= SHARED_AGENTS && client.asset_share() > SHARED_ASSET_SHARE {
+        return Some(
+            "many different browsers use this address, and nothing it asked for is an attack by itself",
+        );
+    }
+    None
+}
+
+/// The finding, or nothing when there is nothing to report.
+pub(crate) fn write(
+    client: &Client,
+    judged: Judged,
+    row: &Features,
+    forest: Option<&ForestModel>,
+    now: UnixMs,
+) -> Option<Finding> {
+    let severity = judged.severity?;
+    let (reason, _, strongest) = judged.hits.first()?;
+    let address = client.address();
+    let mut details = Map::new();
+    details.insert("summary".to_owned(), Value::String(summary(client, strongest, judged.hits.len())));
+    if client.key != address.ip() || client.key.is_ipv6() {
+        details.insert("network".to_owned(), json!(format!("{}/64", client.key)));
+    }
+    if let Some(why) = judged.held_down {
+        details.insert("held_down".to_owned(), json!(why));
+    }
+    details.insert("rules".to_owned(), rules(client, &judged));
+    details.insert("features".to_owned(), features(row));
+    let opinion = forest.filter(|_| judged.score.is_some()).map(|model| forest_details(model, row));
+    details.insert("forest".to_owned(), opinion.unwrap_or(Value::Null));
+    Some(Finding {
+        client: address,
+        reason: (*reason).to_owned(),
+        severity,
+        request_count: u64::from(client.requests),
+        first_seen: client.first,
+        last_seen: client.last,
+        detected_at: now,
+        details: Value::Object(details),
+    })
+}
+
+fn summary(client: &Client, strongest: &Hit, rules: usize) -> String {
+    let others = match rules {
+        0 | 1 => String::new(),
+        2 => "; one more rule agrees".to_owned(),
+        n => format!("; {} more rules agree", n - 1),
+    };
+    let requests = if client.requests == 1 { "request" } else { "requests" };
+    let span = span(client.last.0 - client.first.0);
+    format!("{} {}, in {} {requests} {span}{others}", client.address(), strongest.says, client.requests)
+}
+
+fn span(ms: i64) -> String {
+    match ms / 1_000 {
+        0..=1 => "within a second".to_owned(),
+        seconds @ 2..=119 => format!("within {seconds} seconds"),
+        seconds @ 120..=7_199 => format!("within {} minutes", seconds / 60),
+        seconds => format!("within {} hours", seconds / 3_600),
+    }
+}
+
+/// All hits with their samples, which the strongest rules get first.
+fn rules(client: &Client, judged: &Judged) -> Value {
+    let mut room = MAX_SAMPLES;
+    let entries = judged.hits.iter().map(|(name, _, hit)| {
+        let samples: Vec<Value> = match hit.samples {
+            Some(kind) => client.samples(kind).take(room).map(sample).collect(),
+            None => Vec::new(),
+        };
+        room -= samples.len();
+        json!({
+            "rule": name,
+            "severity": hit.severity,
+            "says": hit.says,
+            "evidence": hit.evidence,
+            "samples": samples,
+        })
+    });
+    Value::Array(entries.collect())
+}
+
+fn sample(sample: &Sample) -> Value {
+    json!({ "time": sample.time, "method": sample.method, "path": sample.target, "status": sample.status })
+}
+
+fn features(row: &Features) -> Value {
+    let values = Features::NAMES.into_iter().zip(row.plain_values());
+    Value::Object(values.map(|(name, value)| (name.to_owned(), json!(value))).collect())
+}
+
+fn forest_details(model: &ForestModel, row: &Features) -> Value {
+    let Some(opinion) = model.explain(row) else { return Value::Null };
+    let strongest = opinion.strongest.iter();
+    json!({
+        "score": round(opinion.score),
+        "threshold": round(model.threshold()),
+        "model": model.id(),
+        "strongest": strongest.map(|s| json!({
+            "feature": s.feature, "value": s.value, "typical": s.typical, "share": s.share,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn round(score: f64) -> f64 {
+    (score * 10_000.0).round() / 10_000.0
+}

@@ -1,0 +1,224 @@
+//! Paths in the form in which rules compare them, and what kind of thing a path asks for.
+//! Must not touch what is forwarded.
+
+use std::borrow::Cow;
+
+use crate::Settings;
+
+/// The path in lower case, percent-decoded once, without dot segments, empty segments and `;parameters`,
+/// with `\` as `/`. Bytes that are not UTF-8 become U+FFFD. A trailing slash stays.
+pub fn normalise(path: &str) -> Cow<'_, str> {
+    if is_normal(path.as_bytes()) {
+        return Cow::Borrowed(path);
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    decode_lower(path.as_bytes(), false, &mut decoded);
+    let text = String::from_utf8_lossy(&decoded).replace('\\', "/");
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in text.split('/') {
+        match segment.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            name => segments.push(name),
+        }
+    }
+    let mut normal = String::with_capacity(text.len() + 1);
+    for segment in &segments {
+        normal.push('/');
+        normal.push_str(segment);
+    }
+    if normal.is_empty() || text.ends_with('/') {
+        normal.push('/');
+    }
+    Cow::Owned(normal)
+}
+
+fn is_normal(path: &[u8]) -> bool {
+    let mut previous = 0;
+    for &byte in path {
+        let odd = byte.is_ascii_uppercase()
+            || matches!(byte, b'%' | b'\\' | b';')
+            || (previous == b'/' && matches!(byte, b'/' | b'.'));
+        if odd {
+            return false;
+        }
+        previous = byte;
+    }
+    path.first() == Some(&b'/')
+}
+
+/// Appends `text` to `out`: percent-decoded once, ASCII in lower case, and `+` as a blank if `plus`.
+pub(crate) fn decode_lower(text: &[u8], plus: bool, out: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        at += 1;
+        let decoded = match byte {
+            b'%' => match (hex(text.get(at)), hex(text.get(at + 1))) {
+                (Some(high), Some(low)) => {
+                    at += 2;
+                    high << 4 | low
+                }
+                _ => byte,
+            },
+            b'+' if plus => b' ',
+            _ => byte,
+        };
+        out.push(decoded.to_ascii_lowercase());
+    }
+}
+
+fn hex(byte: Option<&u8>) -> Option<u8> {
+    match byte? {
+        digit @ b'0'..=b'9' => Some(digit - b'0'),
+        letter @ b'a'..=b'f' => Some(letter - b'a' + 10),
+        letter @ b'A'..=b'F' => Some(letter - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Whether the path is one of the configured sensitive paths or below one. Takes the path as it was sent.
+pub fn is_sensitive(settings: &Settings, path: &str) -> bool {
+    sensitive_entry(settings, &normalise(path)).is_some()
+}
+
+/// Which sensitive path the normalised path belongs to.
+pub(crate) fn sensitive_entry(settings: &Settings, normal: &str) -> Option<usize> {
+    settings.sensitive_paths.iter().position(|entry| is_at_or_below(normal, entry))
+}
+
+/// Whether logins are sent to the normalised path.
+pub(crate) fn is_login(settings: &Settings, normal: &str) -> bool {
+    settings.login_paths.iter().any(|entry| is_at_or_below(normal, entry) || ends_with_path(normal, entry))
+}
+
+fn is_at_or_below(normal: &str, entry: &str) -> bool {
+    let entry = entry.trim_end_matches('/').as_bytes();
+    let path = normal.as_bytes();
+    match path.split_at_checked(entry.len()) {
+        Some((head, rest)) => {
+            head.eq_ignore_ascii_case(entry) && matches!(rest.first(), None | Some(b'/')) && !entry.is_empty()
+        }
+        None => false,
+    }
+}
+
+fn ends_with_path(normal: &str, entry: &str) -> bool {
+    let entry = entry.trim_end_matches('/').as_bytes();
+    let path = normal.trim_end_matches('/').as_bytes();
+    // An entry begins with a slash, so the match begins at a segment.
+    entry.first() == Some(&b'/')
+        && path.len() > entry.len()
+        && path[path.len() - entry.len()..].eq_ignore_ascii_case(entry)
+}
+
+/// Style sheets, scripts, images, fonts and source maps: what a browser fetches by itself.
+pub(crate) fn is_asset(normal: &str) -> bool {
+    const EXTENSIONS: [&str; 22] = [
+        "css",
+        "js",
+        "mjs",
+        "map",
+        "png",
+        "jpg",
+        "jpeg",
+        "gif",
+        "svg",
+        "ico",
+        "webp",
+        "avif",
+        "bmp",
+        "woff",
+        "woff2",
+        "ttf",
+        "eot",
+        "otf",
+        "cur",
+        "wasm",
+        "webmanifest",
+        "less",
+    ];
+    let name = normal.rsplit('/').next().unwrap_or_default();
+    name.rsplit_once('.').is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
+}
+
+/// Paths that browsers, phones, mail programs and crawlers ask for on every site, whether they are there
+/// or not: their absence is nobody's error.
+pub(crate) fn is_routine(normal: &str) -> bool {
+    const NAMES: [&str; 13] = [
+        "robots.txt",
+        "ads.txt",
+        "app-ads.txt",
+        "humans.txt",
+        "security.txt",
+        "browserconfig.xml",
+        "manifest.json",
+        "crossdomain.xml",
+        "clientaccesspolicy.xml",
+        "wpad.dat",
+        "autodiscover.xml",
+        "llms.txt",
+        "sellers.json",
+    ];
+    if normal.starts_with("/.well-known/") {
+        return true;
+    }
+    let name = normal.rsplit('/').next().unwrap_or_default();
+    name.starts_with("favicon")
+        || name.starts_with("apple-touch-icon")
+        || name.starts_with("sitemap")
+        || NAMES.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_path_compare_equal() {
+        for spelling in
+            ["/login", "//login", "/./login", "/x/../login", "/%6cogin", "/LOGIN", "/login;a=1", "\\login"]
+        {
+            assert_eq!(normalise(spelling), "/login", "{spelling}");
+        }
+        assert_eq!(normalise("/login/"), "/login/");
+        assert_eq!(normalise("/a/../../.."), "/");
+        assert_eq!(normalise(""), "/");
+        assert_eq!(normalise("/%zz%2"), "/%zz%2");
+        assert!(matches!(normalise("/plain/path.html"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_sensitive_path_is_exact_or_below() {
+        let settings = Settings::default();
+        for path in ["/admin", "/admin/", "/ADMIN/users", "/%61dmin", "/.git/config"] {
+            assert!(is_sensitive(&settings, path), "{path}");
+        }
+        for path in ["/administration", "/blog/admin-tips", "/", "", "/loginpage"] {
+            assert!(!is_sensitive(&settings, path), "{path}");
+        }
+        let odd = Settings { sensitive_paths: vec![String::new(), "/".into()], ..settings };
+        assert!(!is_sensitive(&odd, "/anything"));
+    }
+
+    #[test]
+    fn a_login_path_may_live_below_a_prefix() {
+        let settings = Settings::default();
+        for path in ["/login", "/blog/wp-login.php", "/api/v1/login/", "/login/step2"] {
+            assert!(is_login(&settings, path), "{path}");
+        }
+        for path in ["/xlogin", "/login-help", "/author/x"] {
+            assert!(!is_login(&settings, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_paths_are_told_by_their_names() {
+        assert!(
+            is_asset("/a/b.min.css") && is_asset("/logo.png") && !is_asset("/css/") && !is_asset("/a.php")
+        );
+        assert!(is_routine("/favicon.ico") && is_routine("/.well-known/security.txt"));
+        assert!(is_routine("/apple-touch-icon-120x120.png") && !is_routine("/icons"));
+    }
+}

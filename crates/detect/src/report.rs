@@ -1,0 +1,43 @@
+//! What a run hands back. Plain data; must not decide what is done about it.
+
+use portcullis_model::Finding;
+use serde::Serialize;
+
+use crate::Features;
+
+/// The outcome of one window.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// One per flagged client, the most severe first; at most [`crate::MAX_FINDINGS`].
+    pub findings: Vec<Finding>,
+    /// Flagged clients for which there was no room, the least severe ones.
+    pub dropped_findings: u64,
+    /// Clients in the window, an IPv6 /64 being one.
+    pub clients: usize,
+    /// Requests in the window.
+    pub requests: u64,
+    /// Clients that were forgotten because there were more than `Settings::max_clients`.
+    pub overflowed_clients: u64,
+    pub forest: ForestHealth,
+    /// Rows for [`crate::train`]: clients that no rule flagged and that look good; at most
+    /// [`crate::MAX_GOOD_ROWS`] of them.
+    pub presumed_good: Vec<Features>,
+}
+
+/// Whether the forest had a say.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForestHealth {
+    Off {
+        why: String,
+    },
+    Scored {
+        model_id: String,
+        training_rows: usize,
+        threshold: f64,
+        /// Clients with enough requests to be scored.
+        scored: usize,
+        /// Of these, the ones that it found odd.
+        flagged: usize,
+    },
+}

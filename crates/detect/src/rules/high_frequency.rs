@@ -1,0 +1,49 @@
+//! `high_frequency`: more requests in an hour than the setting. Low; medium when they look like a machine's;
+//! never more, because volume alone hurts offices, browsers with many tabs and synchronising applications.
+
+use portcullis_model::Severity;
+use serde_json::json;
+
+use super::{Context, Hit, percent, rounded};
+use crate::client::Client;
+
+/// Fewer assets than this, and nothing that renders pages is behind it.
+const MACHINE_ASSET_SHARE: f64 = 0.05;
+const MACHINE_NO_REFERER_SHARE: f64 = 0.8;
+/// A monitor asks for one page at even gaps (standard deviation over mean below this) of at least so long.
+const MONITOR_UNEVENNESS: f64 = 0.35;
+const MONITOR_LEAST_GAP_SECONDS: f64 = 5.0;
+
+pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
+    let threshold = context.settings.requests_per_hour;
+    let busiest = client.requests_in_busiest_hour();
+    if busiest <= threshold || is_monitor(client) {
+        return None;
+    }
+    let pages = f64::from(busiest) * (1.0 - client.asset_share());
+    let is_machine = pages > f64::from(threshold)
+        && client.asset_share() < MACHINE_ASSET_SHARE
+        && client.no_referer_share() > MACHINE_NO_REFERER_SHARE;
+    Some(Hit {
+        severity: if is_machine { Severity::Medium } else { Severity::Low },
+        says: format!(
+            "made {busiest} requests within an hour (more than {threshold}), {} of them for assets",
+            percent(client.asset_share())
+        ),
+        evidence: json!({
+            "requests_in_busiest_hour": busiest,
+            "threshold": threshold,
+            "asset_share": rounded(client.asset_share()),
+            "no_referer_share": rounded(client.no_referer_share()),
+        }),
+        samples: None,
+    })
+}
+
+fn is_monitor(client: &Client) -> bool {
+    client.paths.is_exact()
+        && client.paths.count() == 1
+        && client.served == client.requests
+        && client.gaps.median_seconds() >= MONITOR_LEAST_GAP_SECONDS
+        && client.gaps.unevenness() < MONITOR_UNEVENNESS
+}

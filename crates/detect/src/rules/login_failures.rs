@@ -1,0 +1,59 @@
+//! `login_failures`: passwords being guessed. Counts refused logins, attempts that the gateway's own limit
+//! stopped, and forms that come back again and again with 200.
+
+use portcullis_model::Severity;
+use serde_json::json;
+
+use super::{Context, Hit};
+use crate::client::{Client, Login, SampleKind};
+
+/// Forms shown again: this many are odd, twice as many with nothing else are guessing.
+const QUIET_FOR_MEDIUM: u32 = 20;
+const QUIET_FOR_HIGH: u32 = 40;
+/// Of all requests, the share that a guessing program spends on logins at least.
+const GUESSING_SHARE: f64 = 0.8;
+/// Who got in at last may have mistyped this many times the threshold.
+const PATIENCE: u32 = 2;
+
+pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
+    let login = client.login.as_deref()?;
+    let failed = login.failures.saturating_add(login.limited);
+    let threshold = context.settings.login_failures;
+    let (severity, says) = if failed >= threshold {
+        let got_in = login.redirected + login.quiet > 0 && failed < threshold.saturating_mul(PATIENCE);
+        (
+            if got_in { Severity::Medium } else { Severity::High },
+            format!(
+                "failed {failed} of {} logins ({} refused by the site, {} stopped by a limit)",
+                login.attempts, login.failures, login.limited
+            ),
+        )
+    } else if login.redirected == 0 && login.quiet >= QUIET_FOR_MEDIUM {
+        (
+            if is_guessing(client, login) { Severity::High } else { Severity::Medium },
+            format!("sent {} logins that were answered with a page, and never got in", login.quiet),
+        )
+    } else {
+        return None;
+    };
+    Some(Hit {
+        severity,
+        says,
+        evidence: json!({
+            "attempts": login.attempts,
+            "refused_by_site": login.failures,
+            "stopped_by_limit": login.limited,
+            "redirected": login.redirected,
+            "answered_with_a_page": login.quiet,
+            "threshold": threshold,
+        }),
+        samples: Some(SampleKind::Login),
+    })
+}
+
+/// Nearly everything it does is logging in, and not over XML-RPC, where each call of a legitimate client
+/// looks like that.
+fn is_guessing(client: &Client, login: &Login) -> bool {
+    let guesses = login.quiet - login.quiet_rpc;
+    guesses >= QUIET_FOR_HIGH && f64::from(guesses) >= GUESSING_SHARE * f64::from(client.pages())
+}

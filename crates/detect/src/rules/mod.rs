@@ -1,0 +1,88 @@
+//! The table of rules. A rule reads one client's window and says what it saw; it owns its thresholds and
+//! its sentence, and must not know of other rules.
+
+mod error_rate;
+mod high_frequency;
+mod login_failures;
+mod path_probing;
+mod scanner_user_agent;
+mod sensitive_files;
+mod sensitive_paths;
+mod spike;
+
+use portcullis_model::Severity;
+use serde_json::Value;
+
+use crate::Settings;
+use crate::client::{Client, SampleKind};
+use crate::signatures::Signatures;
+
+/// The name under which the forest's opinion appears among the rules.
+pub(crate) const FOREST: &str = "forest";
+
+/// What kind of thing a rule looks at. Two rules of one class are no independent evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// How much: never more than medium, whatever else is much.
+    Volume,
+    /// Answers of the 4xx class.
+    Errors,
+    /// Which configured paths were touched.
+    Paths,
+    /// What was asked for is what attacks ask for.
+    Signatures,
+    Logins,
+    Agent,
+    /// The forest.
+    Statistics,
+}
+
+/// What a rule says about a client.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Hit {
+    pub(crate) severity: Severity,
+    /// A clause with the numbers, whose subject is the client.
+    pub(crate) says: String,
+    pub(crate) evidence: Value,
+    pub(crate) samples: Option<SampleKind>,
+}
+
+/// What rules may look at besides the client.
+pub(crate) struct Context<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) signatures: &'a Signatures,
+}
+
+/// One line of the table.
+pub(crate) struct Rule {
+    pub(crate) name: &'static str,
+    pub(crate) evidence: Evidence,
+    pub(crate) check: fn(&Client, &Context<'_>) -> Option<Hit>,
+}
+
+/// All rules; among equally severe ones the first names the finding.
+pub(crate) const RULES: &[Rule] = &[
+    Rule { name: "sensitive_files", evidence: Evidence::Signatures, check: sensitive_files::check },
+    Rule { name: "scanner_user_agent", evidence: Evidence::Agent, check: scanner_user_agent::check },
+    Rule { name: "login_failures", evidence: Evidence::Logins, check: login_failures::check },
+    Rule { name: "path_probing", evidence: Evidence::Errors, check: path_probing::check },
+    Rule { name: "error_rate", evidence: Evidence::Errors, check: error_rate::check },
+    Rule { name: "sensitive_paths", evidence: Evidence::Paths, check: sensitive_paths::check },
+    Rule { name: "high_frequency", evidence: Evidence::Volume, check: high_frequency::check },
+    Rule { name: "spike", evidence: Evidence::Volume, check: spike::check },
+];
+
+/// The names that findings can have as their reason, the forest's included.
+pub fn rule_names() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|rule| rule.name).chain([FOREST])
+}
+
+/// A share as people write it: `94 %`.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// A share as evidence keeps it: three decimals.
+pub(crate) fn rounded(share: f64) -> f64 {
+    (share * 1_000.0).round() / 1_000.0
+}

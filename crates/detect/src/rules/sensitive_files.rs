@@ -1,0 +1,73 @@
+//! `sensitive_files`: requests that match the signature table. Severity grows with the summed weights of
+//! distinct signatures, so that asking for one thing a hundred times is one piece of evidence.
+
+use portcullis_model::Severity;
+use serde_json::json;
+
+use super::{Context, Hit};
+use crate::client::{Client, SampleKind};
+use crate::signatures::{Class, Strength};
+
+const MEDIUM: u32 = 4;
+const HIGH: u32 = 10;
+const CRITICAL: u32 = 24;
+const CRITICAL_DISTINCT: usize = 6;
+const CRITICAL_CLASSES: usize = 3;
+const NAMED: usize = 10;
+
+pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
+    let hits = client.signatures.as_deref()?;
+    let mut matched = Vec::new();
+    let mut classes: Vec<Class> = Vec::new();
+    let mut weight = 0;
+    for (n, signature) in context.signatures.all().iter().enumerate() {
+        let counts = match hits.strength(n) {
+            Strength::None => continue,
+            Strength::Half => signature.weight / 2,
+            Strength::Full => signature.weight,
+        };
+        if signature.class == Class::Scanner {
+            continue;
+        }
+        weight += counts;
+        matched.push((signature, counts));
+        if !classes.contains(&signature.class) {
+            classes.push(signature.class);
+        }
+    }
+    if matched.is_empty() {
+        return None;
+    }
+    matched.sort_by_key(|(_, counts)| std::cmp::Reverse(*counts));
+    let is_broad = matched.len() >= CRITICAL_DISTINCT || classes.len() >= CRITICAL_CLASSES;
+    let severity = match weight {
+        CRITICAL.. if is_broad => Severity::Critical,
+        HIGH.. => Severity::High,
+        MEDIUM.. => Severity::Medium,
+        _ => Severity::Low,
+    };
+    let examples: Vec<&str> = matched.iter().take(3).map(|(signature, _)| signature.name.as_str()).collect();
+    let (things, more) = match matched.len() {
+        1 => ("thing", ""),
+        2 | 3 => ("things", ""),
+        _ => ("things", ", ..."),
+    };
+    Some(Hit {
+        severity,
+        says: format!(
+            "asked for {} {things} that scanners ask for ({}{more})",
+            matched.len(),
+            examples.join(", ")
+        ),
+        evidence: json!({
+            "distinct_signatures": matched.len(),
+            "matching_requests": hits.requests,
+            "weight": weight,
+            "classes": classes.iter().map(|class| class.as_str()).collect::<Vec<_>>(),
+            "signatures": matched.iter().take(NAMED).map(|(signature, counts)| json!({
+                "name": signature.name, "class": signature.class.as_str(), "weight": counts,
+            })).collect::<Vec<_>>(),
+        }),
+        samples: Some(SampleKind::Signature),
+    })
+}

@@ -1,0 +1,460 @@
+//! The table of what scanners ask for, and the automata that find its patterns. Owns the table's format and
+//! how much a hit counts; must not look at clients.
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use crate::observation::Answer;
+use crate::path::decode_lower;
+
+/// The most signatures of a table: one bit each in every client's state.
+pub const MAX_SIGNATURES: usize = 320;
+
+const BUILTIN: &str = include_str!("signatures.txt");
+
+/// What kind of attack a signature belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    Exploit,
+    Traversal,
+    Injection,
+    Device,
+    Secret,
+    Webshell,
+    Script,
+    Panel,
+    Cms,
+    Backup,
+    Proxy,
+    Scanner,
+}
+
+impl Class {
+    const ALL: [Self; 12] = [
+        Self::Exploit,
+        Self::Traversal,
+        Self::Injection,
+        Self::Device,
+        Self::Secret,
+        Self::Webshell,
+        Self::Script,
+        Self::Panel,
+        Self::Cms,
+        Self::Backup,
+        Self::Proxy,
+        Self::Scanner,
+    ];
+
+    /// The word in the table and in evidence.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exploit => "exploit",
+            Self::Traversal => "traversal",
+            Self::Injection => "injection",
+            Self::Device => "device",
+            Self::Secret => "secret",
+            Self::Webshell => "webshell",
+            Self::Script => "script",
+            Self::Panel => "panel",
+            Self::Cms => "cms",
+            Self::Backup => "backup",
+            Self::Proxy => "proxy",
+            Self::Scanner => "scanner",
+        }
+    }
+
+    /// How much a hit counts, given the answer. A site that serves a panel owns it, and its visitors are
+    /// its users; an injection is one whatever the site answered.
+    pub(crate) fn strength(self, answer: Answer, status: u16) -> Strength {
+        let gone = matches!(status, 400 | 404 | 410);
+        match self {
+            Self::Exploit | Self::Traversal | Self::Injection | Self::Scanner => Strength::Full,
+            Self::Secret | Self::Webshell => match answer {
+                Answer::Served => Strength::Half,
+                Answer::Redirected | Answer::ClientError | Answer::Failed | Answer::Refused => Strength::Full,
+            },
+            Self::Device | Self::Proxy => match answer {
+                Answer::Served => Strength::None,
+                Answer::Redirected | Answer::ClientError | Answer::Failed | Answer::Refused => Strength::Full,
+            },
+            Self::Script | Self::Panel | Self::Cms | Self::Backup => match answer {
+                Answer::ClientError if gone => Strength::Full,
+                Answer::ClientError | Answer::Redirected | Answer::Refused => Strength::Half,
+                Answer::Served | Answer::Failed => Strength::None,
+            },
+        }
+    }
+
+    /// Whether a missing image or style sheet below such a path is an ordinary broken link.
+    pub(crate) fn spares_assets(self) -> bool {
+        matches!(self, Self::Script | Self::Panel | Self::Cms | Self::Backup)
+    }
+}
+
+/// How much of a signature's weight a hit brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strength {
+    None,
+    Half,
+    Full,
+}
+
+impl Strength {
+    pub(crate) fn weakened(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Half | Self::Full => Self::Half,
+        }
+    }
+}
+
+/// Where a pattern is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Path,
+    Query,
+    Agent,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    pub name: String,
+    pub class: Class,
+    /// 2 is a hint, 4 ordinary evidence, 10 plain proof.
+    pub weight: u32,
+    place: Place,
+    at_start: bool,
+    at_segment_end: bool,
+    pattern: String,
+    /// What the line must match, for its test.
+    pub example: String,
+}
+
+/// Why a table cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    #[error(
+        "line {line}: expected `name  class  weight  where  pattern  example`, parted by two or more blanks; {what}"
+    )]
+    Line { line: usize, what: String },
+    #[error("{count} signatures are more than the {MAX_SIGNATURES} that a table may hold; remove some")]
+    TooMany { count: usize },
+    #[error("the patterns do not fit into one automaton ({0}); remove some")]
+    Automaton(String),
+}
+
+/// A table ready to search with.
+#[derive(Debug)]
+pub struct Signatures {
+    all: Vec<Signature>,
+    path: Automaton,
+    query: Automaton,
+    agent: Automaton,
+}
+
+#[derive(Debug)]
+struct Automaton {
+    search: AhoCorasick,
+    /// From the pattern's number to the signature's.
+    owners: Vec<u16>,
+}
+
+/// Buffers for decoded text, kept from one request to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    text: Vec<u8>,
+    spare: Vec<u8>,
+}
+
+impl Signatures {
+    /// The table that comes with this crate.
+    pub fn builtin() -> Self {
+        // The text is part of the binary, and a test parses it.
+        Self::parse(BUILTIN).expect("the built-in signatures keep to their format")
+    }
+
+    /// Reads a table; its own opening comment describes the format.
+    ///
+    /// # Errors
+    /// The first line that does not fit, or a table that is too large.
+    pub fn parse(text: &str) -> Result<Self, SignatureError> {
+        let mut all = Vec::new();
+        for (n, line) in text.lines().enumerate() {
+            if !line.trim().is_empty() && !line.starts_with('#') {
+                all.push(parse_line(line).map_err(|what| SignatureError::Line { line: n + 1, what })?);
+            }
+        }
+        if all.len() > MAX_SIGNATURES {
+            return Err(SignatureError::TooMany { count: all.len() });
+        }
+        Ok(Self {
+            path: automaton(&all, Place::Path)?,
+            query: automaton(&all, Place::Query)?,
+            agent: automaton(&all, Place::Agent)?,
+            all,
+        })
+    }
+
+    /// All lines in their order.
+    pub fn all(&self) -> &[Signature] {
+        &self.all
+    }
+
+    /// The numbers of the signatures that the path matches.
+    pub(crate) fn in_path(&self, path: &str, scratch: &mut Scratch, mut hit: impl FnMut(usize)) {
+        scratch.decode(path.as_bytes(), false);
+        self.matches(&self.path, &scratch.text, |signature, _| hit(signature));
+    }
+
+    /// The numbers of the signatures that the query matches, and whether the match lies in a parameter
+    /// that commonly carries what a person typed into a search box.
+    pub(crate) fn in_query(&self, query: &str, scratch: &mut Scratch, mut hit: impl FnMut(usize, bool)) {
+        if query.is_empty() {
+            return;
+        }
+        scratch.decode(query.as_bytes(), true);
+        let text = &scratch.text;
+        self.matches(&self.query, text, |signature, at| hit(signature, is_in_search_parameter(&text[..at])));
+    }
+
+    /// The numbers of the signatures that the user agent matches.
+    pub(crate) fn in_agent(&self, agent: &str, scratch: &mut Scratch, mut hit: impl FnMut(usize)) {
+        scratch.text.clear();
+        scratch.text.extend(agent.bytes().map(|byte| byte.to_ascii_lowercase()));
+        self.matches(&self.agent, &scratch.text, |signature, _| hit(signature));
+    }
+
+    fn matches(&self, automaton: &Automaton, text: &[u8], mut hit: impl FnMut(usize, usize)) {
+        for found in automaton.search.find_overlapping_iter(text) {
+            let number = usize::from(automaton.owners[found.pattern().as_usize()]);
+            let signature = &self.all[number];
+            let ends_segment = matches!(text.get(found.end()), None | Some(b'/' | b';' | b'?'));
+            if (!signature.at_start || found.start() == 0) && (!signature.at_segment_end || ends_segment) {
+                hit(number, found.start());
+            }
+        }
+    }
+}
+
+fn parse_line(line: &str) -> Result<Signature, String> {
+    let mut fields = line.splitn(2, "  ").map(str::trim);
+    let name = fields.next().unwrap_or_default().to_owned();
+    let mut rest = fields.next().unwrap_or_default();
+    let mut field = || {
+        let (head, tail) = rest.split_once("  ").unwrap_or((rest, ""));
+        rest = tail.trim();
+        head
+    };
+    let (class, weight, place, pattern) = (field(), field(), field(), field());
+    let class =
+        Class::ALL.into_iter().find(|c| c.as_str() == class).ok_or(format!("unknown class {class:?}"))?;
+    let weight = weight.parse().map_err(|_| format!("expected a number as the weight, got {weight:?}"))?;
+    let place = match place {
+        "path" => Place::Path,
+        "query" => Place::Query,
+        "agent" => Place::Agent,
+        other => return Err(format!("expected path, query or agent, got {other:?}")),
+    };
+    let (at_start, pattern) = pattern.strip_prefix('^').map_or((false, pattern), |p| (true, p));
+    let (at_segment_end, pattern) = pattern.strip_suffix('$').map_or((false, pattern), |p| (true, p));
+    if pattern.is_empty() || rest.is_empty() {
+        return Err("the pattern or the example is missing".to_owned());
+    }
+    if pattern.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err("a pattern is in lower case".to_owned());
+    }
+    Ok(Signature {
+        name,
+        class,
+        weight,
+        place,
+        at_start,
+        at_segment_end,
+        pattern: pattern.to_owned(),
+        example: rest.to_owned(),
+    })
+}
+
+fn automaton(all: &[Signature], place: Place) -> Result<Automaton, SignatureError> {
+    let chosen = all.iter().enumerate().filter(|(_, signature)| signature.place == place);
+    let (owners, patterns): (Vec<u16>, Vec<&str>) =
+        chosen.map(|(n, signature)| (n as u16, signature.pattern.as_str())).unzip();
+    let search = AhoCorasick::builder()
+        .match_kind(MatchKind::Standard)
+        .build(patterns)
+        .map_err(|e| SignatureError::Automaton(e.to_string()))?;
+    Ok(Automaton { search, owners })
+}
+
+impl Scratch {
+    /// Leaves the text in lower case, decoded up to twice (scanners encode twice to get past filters that
+    /// decode once), with `\` as `/`, and in queries with SQL comments and runs of blanks as one blank.
+    fn decode(&mut self, raw: &[u8], is_query: bool) {
+        self.text.clear();
+        decode_lower(raw, is_query, &mut self.text);
+        if self.text.contains(&b'%') {
+            std::mem::swap(&mut self.text, &mut self.spare);
+            self.text.clear();
+            decode_lower(&self.spare, is_query, &mut self.text);
+        }
+        if is_query {
+            squeeze_blanks(&mut self.text);
+        } else {
+            self.text.iter_mut().filter(|byte| **byte == b'\\').for_each(|byte| *byte = b'/');
+        }
+    }
+}
+
+fn squeeze_blanks(text: &mut Vec<u8>) {
+    let mut write = 0;
+    let mut read = 0;
+    while read < text.len() {
+        let is_comment = text[read..].starts_with(b"/**/");
+        let byte = if is_comment || text[read].is_ascii_whitespace() { b' ' } else { text[read] };
+        read += if is_comment { 4 } else { 1 };
+        if byte != b' ' || write == 0 || text[write - 1] != b' ' {
+            text[write] = byte;
+            write += 1;
+        }
+    }
+    text.truncate(write);
+}
+
+/// Whether the parameter that the text ends in is a search box's: people search for the oddest things.
+fn is_in_search_parameter(before: &[u8]) -> bool {
+    const NAMES: [&[u8]; 9] =
+        [b"q", b"s", b"search", b"query", b"text", b"keyword", b"keywords", b"term", b"title"];
+    let parameter = before.rsplit(|&byte| byte == b'&').next().unwrap_or_default();
+    parameter.iter().position(|&byte| byte == b'=').is_some_and(|end| NAMES.contains(&&parameter[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn names(table: &Signatures, target: &str) -> Vec<String> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut scratch = Scratch::default();
+        let mut hits = Vec::new();
+        table.in_path(path, &mut scratch, |n| hits.push(n));
+        table.in_query(query, &mut scratch, |n, _| hits.push(n));
+        hits.into_iter().map(|n| table.all()[n].name.clone()).collect()
+    }
+
+    fn agent_names(table: &Signatures, agent: &str) -> Vec<String> {
+        let mut hits = Vec::new();
+        table.in_agent(agent, &mut Scratch::default(), |n| hits.push(n));
+        hits.into_iter().map(|n| table.all()[n].name.clone()).collect()
+    }
+
+    #[test]
+    fn every_line_matches_its_own_example_and_has_its_own_name() {
+        let table = Signatures::builtin();
+        assert!(table.all().len() > 150);
+        let mut seen = HashSet::new();
+        for signature in table.all() {
+            assert!(seen.insert(signature.name.clone()), "{} is there twice", signature.name);
+            let found = match signature.place {
+                Place::Agent => agent_names(&table, &signature.example),
+                Place::Path | Place::Query => names(&table, &signature.example),
+            };
+            assert!(
+                found.contains(&signature.name),
+                "{} does not match {}",
+                signature.name,
+                signature.example
+            );
+        }
+    }
+
+    #[test]
+    fn benign_look_alikes_match_nothing() {
+        let table = Signatures::builtin();
+        for target in [
+            "/",
+            "/environment",
+            "/docs/.environment-guide",
+            "/blog/gitignore-explained",
+            "/github/config",
+            "/products/shell-jacket",
+            "/wsop-results.html",
+            "/alfa-romeo/giulia.html",
+            "/cars/c99-coupe",
+            "/reviews/vpns/best.html",
+            "/backup-services.html",
+            "/downloads/backup.zip.html",
+            "/help/backup.zip",
+            "/administration/contact",
+            "/blog/mysql-tips",
+            "/docs/actuator",
+            "/en/adventures/",
+            "/files/report..final.pdf",
+            "/a/../b",
+            "/search?q=select+shoes+from+our+union+shop",
+            "/search?q=how+to+sleep",
+            "/?page=2&sort=order+by+price",
+            "/item?id=1+and+2",
+            "/?text=rock+%26+roll",
+            "/?next=/account/settings",
+            "/?file=report.pdf",
+            "/?redirect=https://example.com/a?b=c",
+            "/?tags[]=script",
+            "/?q=ecosystem",
+            "/api/java.lang.String.html",
+            "/users/alert",
+            "/javadoc?class=java.lang.Runtime",
+            "/?utm_source=x&utm_campaign=onload",
+            "/static/jquery-1.php-tutorial.html",
+            "/cgi/search",
+        ] {
+            assert_eq!(names(&table, target), Vec::<String>::new(), "{target}");
+        }
+        for agent in [
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+            "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+            "curl/8.5.0",
+            "python-requests/2.31.0",
+            "Go-http-client/1.1",
+            "okhttp/4.12.0",
+            "",
+        ] {
+            assert_eq!(agent_names(&table, agent), Vec::<String>::new(), "{agent}");
+        }
+    }
+
+    #[test]
+    fn encodings_do_not_hide_an_attack() {
+        let table = Signatures::builtin();
+        for target in ["/.ENV", "/%2eenv", "/%252eenv", "/a/%2Fx\\.env", "/app/.env/"] {
+            assert!(names(&table, target).contains(&"env_file".to_owned()), "{target}");
+        }
+        for query in
+            ["UnIoN/**/SeLeCt", "union%20%20select", "union%2520select", "union%0aselect", "union+select"]
+        {
+            assert!(
+                names(&table, &format!("/?id=1+{query}+1")).contains(&"union_select".to_owned()),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_person_types_into_a_search_box_is_recognised() {
+        assert!(is_in_search_parameter(b"page=2&q=how to "));
+        assert!(!is_in_search_parameter(b"q=x&id=1 "));
+        assert!(!is_in_search_parameter(b"nothing"));
+    }
+
+    #[test]
+    fn a_broken_table_names_its_line() {
+        let error = |text: &str| Signatures::parse(text).unwrap_err().to_string();
+        assert!(error("# a\nx  nonsense  4  path  /a  /a").starts_with("line 2: "));
+        assert!(error("x  cms  many  path  /a  /a").contains("weight"));
+        assert!(error("x  cms  4  body  /a  /a").contains("path, query or agent"));
+        assert!(error("x  cms  4  path  /a").contains("missing"));
+        assert!(error("x  cms  4  path  /A  /A").contains("lower case"));
+        assert!(error(&"x  cms  4  path  /a  /a\n".repeat(MAX_SIGNATURES + 1)).contains("more than"));
+    }
+}

@@ -1,0 +1,369 @@
+//! One stretch of the log: takes requests one by one in bounded memory, then asks rules and forest about
+//! every client. Must not read the log, the clock or the blocklist.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+
+use portcullis_model::{ClientIp, UnixMs, VerdictKind};
+
+use crate::client::{Client, Login, Sample, SampleKind};
+use crate::finding::{self, Judged};
+use crate::observation::{Answer, is_client_error, is_missing};
+use crate::path::{is_asset, is_login, is_routine, normalise, sensitive_entry};
+use crate::report::{ForestHealth, Report};
+use crate::rules::Context;
+use crate::signatures::{Scratch, Signatures};
+use crate::{Features, ForestModel, Observation, Settings};
+
+/// The most findings of one window.
+pub const MAX_FINDINGS: usize = 10_000;
+/// The most rows for training that one window hands out.
+pub const MAX_GOOD_ROWS: usize = 4_096;
+/// With fewer requests than this a client has no row: shares of one or two requests say nothing.
+const MIN_ROW_REQUESTS: u32 = 3;
+/// The most samples of all clients together.
+const MAX_SAMPLES: usize = 100_000;
+/// The longest path and query of a sample, in characters.
+const SAMPLE_CHARS: usize = 200;
+/// Matches of one request beyond this many are not looked at.
+const MAX_MATCHES: usize = 24;
+/// Slots that are looked at to make room for a new client.
+const EVICTION_LOOKS: usize = 8;
+const HOUR_MS: i64 = 3_600_000;
+
+/// Collects the requests of `[from, to)` and judges their clients.
+///
+/// Clients are counted by [`ClientIp::limit_key`]: an IPv4 address, or an IPv6 /64. A finding about a /64 is
+/// about its most active address and names the network in its details.
+#[derive(Debug)]
+pub struct Window {
+    settings: Settings,
+    from: UnixMs,
+    to: UnixMs,
+    signatures: Signatures,
+    hasher: RandomState,
+    slots: HashMap<IpAddr, u32>,
+    clients: Vec<Client>,
+    /// Where the search for a client to forget goes on.
+    hand: usize,
+    scratch: Scratch,
+    samples: usize,
+    requests: u64,
+    overflowed: u64,
+}
+
+impl Window {
+    /// An empty window over `[from, to)` with the built-in signatures.
+    pub fn new(settings: &Settings, from: UnixMs, to: UnixMs) -> Self {
+        Self::with_signatures(settings, from, to, Signatures::builtin())
+    }
+
+    /// An empty window over `[from, to)` with a table of one's own.
+    pub fn with_signatures(settings: &Settings, from: UnixMs, to: UnixMs, signatures: Signatures) -> Self {
+        Self {
+            settings: settings.clone(),
+            from,
+            to,
+            signatures,
+            hasher: RandomState::new(),
+            slots: HashMap::new(),
+            clients: Vec::new(),
+            hand: 0,
+            scratch: Scratch::default(),
+            samples: 0,
+            requests: 0,
+            overflowed: 0,
+        }
+    }
+
+    /// Takes one request; one outside of the window is passed over. Requests need not be in order.
+    pub fn observe(&mut self, seen: &Observation<'_>) {
+        if seen.time < self.from || seen.time >= self.to {
+            return;
+        }
+        self.requests += 1;
+        let slot = self.slot(seen.client, seen.time);
+        let client = &mut self.clients[slot];
+        if seen.verdict == VerdictKind::Allowed {
+            client.is_allowed = true;
+        }
+        if client.is_allowed {
+            return;
+        }
+        let normal = normalise(seen.path);
+        let asset = is_asset(&normal);
+        let answer = Answer::of(seen.verdict, seen.status);
+        self.count(slot, seen, &normal, asset, answer);
+        self.count_answer(slot, seen, &normal, asset, answer);
+        self.count_login(slot, seen, &normal);
+        self.count_sensitive(slot, seen, &normal);
+        self.match_signatures(slot, seen, asset, answer);
+    }
+
+    /// The client's place, made if need be.
+    fn slot(&mut self, address: ClientIp, at: UnixMs) -> usize {
+        let key = address.limit_key();
+        if let Some(&slot) = self.slots.get(&key) {
+            return slot as usize;
+        }
+        let client = Client::new(key, at, self.to.0.saturating_sub(self.from.0) > HOUR_MS);
+        let slot = if self.clients.len() < self.settings.max_clients.clamp(1, u32::MAX as usize) {
+            self.clients.push(client);
+            self.clients.len() - 1
+        } else {
+            let slot = self.least_active();
+            let gone = std::mem::replace(&mut self.clients[slot], client);
+            self.slots.remove(&gone.key);
+            self.samples -= gone.sample_count();
+            self.overflowed += 1;
+            slot
+        };
+        self.slots.insert(key, slot as u32);
+        slot
+    }
+
+    /// The least active of the next few clients behind a hand that goes round: nearly the least active of
+    /// all, without looking at all.
+    fn least_active(&mut self) -> usize {
+        let count = self.clients.len();
+        let looks = (0..EVICTION_LOOKS.min(count)).map(|n| (self.hand + n) % count);
+        let least = looks.min_by_key(|&slot| self.clients[slot].worth()).unwrap_or(0);
+        self.hand = (self.hand + EVICTION_LOOKS) % count;
+        least
+    }
+
+    fn count(&mut self, slot: usize, seen: &Observation<'_>, normal: &str, asset: bool, answer: Answer) {
+        let path_hash = self.hasher.hash_one(normal);
+        let client = &mut self.clients[slot];
+        client.arrive(seen.time, asset);
+        client.come_from(seen.client);
+        client.assets += u32::from(asset);
+        client.served = client.served.saturating_add(u32::from(answer == Answer::Served));
+        client.without_referer =
+            client.without_referer.saturating_add(u32::from(matches!(seen.referer, "" | "-")));
+        client.posts = client.posts.saturating_add(u32::from(seen.method == "POST"));
+        let depth = normal.split('/').filter(|segment| !segment.is_empty()).count();
+        client.depth_sum = client.depth_sum.saturating_add(depth as u32);
+        client.bytes_out = client.bytes_out.saturating_add(seen.bytes_out);
+        client.has_user |= !seen.user.is_empty();
+        client.paths.insert(path_hash);
+        if answer == Answer::ClientError && is_missing(seen.status) && !asset && !is_routine(normal) {
+            client.missing.insert(path_hash);
+            self.sample(slot, SampleKind::Missing, seen);
+        }
+    }
+
+    fn count_answer(
+        &mut self,
+        slot: usize,
+        seen: &Observation<'_>,
+        normal: &str,
+        asset: bool,
+        answer: Answer,
+    ) {
+        let is_error = match answer {
+            Answer::Refused => return,
+            Answer::ClientError if asset || is_routine(normal) => return,
+            Answer::ClientError => is_client_error(seen.status),
+            Answer::Served | Answer::Redirected | Answer::Failed => false,
+        };
+        let client = &mut self.clients[slot];
+        client.judged = client.judged.saturating_add(1);
+        client.errors = client.errors.saturating_add(u32::from(is_error));
+        if is_error {
+            self.sample(slot, SampleKind::Error, seen);
+        }
+    }
+
+    fn count_login(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) {
+        if matches!(seen.method, "GET" | "HEAD" | "OPTIONS") || !is_login(&self.settings, normal) {
+            return;
+        }
+        let login: &mut Login = self.clients[slot].login.get_or_insert_default();
+        let counter = match (seen.verdict, seen.status) {
+            (VerdictKind::Limited, _) => &mut login.limited,
+            (VerdictKind::Blocked | VerdictKind::Malformed, _) => return,
+            (_, 400 | 401 | 403 | 422 | 429) => &mut login.failures,
+            (_, 300..=399) => &mut login.redirected,
+            (_, 200..=299) => {
+                login.quiet_rpc += u32::from(normal.ends_with("/xmlrpc.php"));
+                &mut login.quiet
+            }
+            _ => return,
+        };
+        *counter = counter.saturating_add(1);
+        login.attempts = login.attempts.saturating_add(1);
+        self.sample(slot, SampleKind::Login, seen);
+    }
+
+    fn count_sensitive(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) {
+        if matches!(seen.verdict, VerdictKind::Blocked | VerdictKind::Malformed) {
+            return;
+        }
+        let Some(entry) = sensitive_entry(&self.settings, normal) else { return };
+        let bit = 1_u64 << entry.min(63);
+        let sensitive = &mut self.clients[slot].sensitive;
+        sensitive.hits = sensitive.hits.saturating_add(1);
+        sensitive.touched |= bit;
+        if !seen.verdict.is_refusal() && matches!(seen.status, 401 | 403 | 404) {
+            sensitive.denied |= bit;
+        }
+        self.sample(slot, SampleKind::Sensitive, seen);
+    }
+
+    fn match_signatures(&mut self, slot: usize, seen: &Observation<'_>, asset: bool, answer: Answer) {
+        let Self { signatures, scratch, clients, hasher, .. } = self;
+        let client = &mut clients[slot];
+        let all = signatures.all();
+        let mut matches = Matches::default();
+        signatures.in_path(seen.path, scratch, |n| {
+            if !(asset && all[n].class.spares_assets()) {
+                matches.push(n, false);
+            }
+        });
+        signatures.in_query(seen.query, scratch, |n, in_search_box| matches.push(n, in_search_box));
+        let in_request = matches.count;
+        // A user agent that was already looked at on this client is not searched again.
+        if client.use_agent(hasher.hash_one(seen.user_agent)) {
+            client.declares_bot &= declares_bot(seen.user_agent);
+            signatures.in_agent(seen.user_agent, scratch, |n| matches.push(n, false));
+        }
+        if matches.count == 0 {
+            return;
+        }
+        let mut hits = client.signatures.take().unwrap_or_default();
+        let (mut is_new, mut is_new_agent) = (false, false);
+        for (n, &(signature, in_search_box)) in matches.found[..matches.count].iter().enumerate() {
+            let strength = all[signature].class.strength(answer, seen.status);
+            let is_new_hit = hits.add(signature, if in_search_box { strength.weakened() } else { strength });
+            if n < in_request { is_new |= is_new_hit } else { is_new_agent |= is_new_hit }
+        }
+        hits.requests = hits.requests.saturating_add(u32::from(in_request > 0));
+        client.signatures = (!hits.is_empty()).then_some(hits);
+        if is_new {
+            self.sample(slot, SampleKind::Signature, seen);
+        }
+        if is_new_agent {
+            self.sample(slot, SampleKind::Agent, seen);
+        }
+    }
+
+    fn sample(&mut self, slot: usize, kind: SampleKind, seen: &Observation<'_>) {
+        if self.samples >= MAX_SAMPLES || !self.clients[slot].wants_sample(kind) {
+            return;
+        }
+        self.samples += 1;
+        self.clients[slot].keep_sample(
+            kind,
+            Sample {
+                time: seen.time,
+                method: seen.method.into(),
+                target: target(seen).into(),
+                status: seen.status,
+            },
+        );
+    }
+
+    /// Judges all clients. `now` is the findings' `detected_at`.
+    pub fn finish(self, forest: Option<&ForestModel>, now: UnixMs) -> Report {
+        let forest = if self.settings.forest { forest } else { None };
+        let context = Context { settings: &self.settings, signatures: &self.signatures };
+        let mut flagged = Vec::new();
+        let mut presumed_good = Vec::new();
+        let (mut scored, mut odd) = (0, 0);
+        for (slot, client) in self.clients.iter().enumerate().filter(|(_, client)| !client.is_allowed) {
+            let row = (client.requests >= MIN_ROW_REQUESTS).then(|| Features::of(client));
+            let judged = Judged::new(client, &context, forest, row.as_ref());
+            scored += usize::from(judged.score.is_some());
+            odd += usize::from(judged.is_odd);
+            if let Some(severity) = judged.severity {
+                flagged.push((severity, client.requests, slot));
+            }
+            if let Some(row) = row
+                && presumed_good.len() < MAX_GOOD_ROWS
+                && judged.is_presumed_good(client)
+            {
+                presumed_good.push(row);
+            }
+        }
+        flagged.sort_unstable_by(|a, b| b.cmp(a));
+        let dropped_findings = flagged.len().saturating_sub(MAX_FINDINGS) as u64;
+        let findings = flagged
+            .into_iter()
+            .take(MAX_FINDINGS)
+            .filter_map(|(_, _, slot)| {
+                let client = &self.clients[slot];
+                let row = Features::of(client);
+                let usable = (client.requests >= MIN_ROW_REQUESTS).then_some(&row);
+                // Judged again: keeping every client's evidence until here could take all memory.
+                let judged = Judged::new(client, &context, forest, usable);
+                finding::write(client, judged, &row, forest, now)
+            })
+            .collect();
+        Report {
+            findings,
+            dropped_findings,
+            clients: self.clients.len(),
+            requests: self.requests,
+            overflowed_clients: self.overflowed,
+            forest: health(&self.settings, forest, scored, odd),
+            presumed_good,
+        }
+    }
+}
+
+/// Signatures of one request, and whether each lies in a search box's parameter.
+#[derive(Default)]
+struct Matches {
+    found: [(usize, bool); MAX_MATCHES],
+    count: usize,
+}
+
+impl Matches {
+    fn push(&mut self, signature: usize, in_search_box: bool) {
+        if let Some(place) = self.found.get_mut(self.count) {
+            *place = (signature, in_search_box);
+            self.count += 1;
+        }
+    }
+}
+
+fn health(settings: &Settings, forest: Option<&ForestModel>, scored: usize, flagged: usize) -> ForestHealth {
+    match forest {
+        Some(model) => ForestHealth::Scored {
+            model_id: model.id().to_owned(),
+            training_rows: model.training_rows(),
+            threshold: model.threshold(),
+            scored,
+            flagged,
+        },
+        None if settings.forest => ForestHealth::Off {
+            why: format!(
+                "no model yet: it takes {} client-hours of presumed-good traffic to train one",
+                crate::forest::MIN_TRAINING_ROWS
+            ),
+        },
+        None => ForestHealth::Off { why: "switched off in the settings".to_owned() },
+    }
+}
+
+fn target<'a>(seen: &Observation<'a>) -> Cow<'a, str> {
+    let cut = |text: &'a str| match text.char_indices().nth(SAMPLE_CHARS) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    };
+    if seen.query.is_empty() {
+        return Cow::Borrowed(cut(seen.path));
+    }
+    let whole: String = seen.path.chars().chain(['?']).chain(seen.query.chars()).take(SAMPLE_CHARS).collect();
+    Cow::Owned(whole)
+}
+
+/// Whether the user agent calls itself a crawler, a feed reader or a monitor.
+fn declares_bot(agent: &str) -> bool {
+    const WORDS: [&str; 9] = ["bot", "crawl", "spider", "slurp", "feed", "rss", "monitor", "uptime", "+http"];
+    let lower = agent.to_ascii_lowercase();
+    WORDS.iter().any(|word| lower.contains(word))
+}
