@@ -46,7 +46,8 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Binds `listen` and serves it on a thread of its own. Port 0 picks a free port.
+    /// Binds `listen` and serves it on a thread of its own, which a later fork of the process would
+    /// lose. Port 0 picks a free port.
     ///
     /// # Errors
     /// The address cannot be bound, or the thread cannot be started. Afterwards nothing fails here:

@@ -4,7 +4,8 @@
 
 mod mmdb;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -407,6 +408,33 @@ fn one_bad_file_does_not_keep_another_from_being_replaced() {
     assert!(reported[0].contains("b.mmdb") && reported[1].contains("c.mmdb"), "{reported:?}");
     assert_eq!(lookup(&geo, "203.0.113.1").country.as_deref(), Some("JP"));
     assert_eq!(lookup(&geo, "198.51.100.1").country.as_deref(), Some("FR"));
+}
+
+#[test]
+fn a_file_that_is_half_overwritten_never_comes_into_force() {
+    let (_folder, path, geo) = german();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..30 {
+                let next = if n % 2 == 0 { says("DE") } else { french() };
+                let mut file = File::create(&path).unwrap();
+                for chunk in next.bytes().chunks(64) {
+                    file.write_all(chunk).unwrap();
+                    thread::yield_now();
+                }
+            }
+        });
+        while !writer.is_finished() {
+            if let Err(error) = geo.reload_if_changed() {
+                assert!(matches!(error, GeoError::Corrupt { .. }), "{error}");
+            }
+            let found = lookup(&geo, "198.51.100.1").country;
+            assert!(matches!(found.as_deref(), Some("DE" | "FR")), "{found:?}");
+        }
+    });
+    // `Ok(false)` when the last state had been taken into force already.
+    geo.reload_if_changed().unwrap();
+    assert_eq!(lookup(&geo, "203.0.113.1").country.as_deref(), Some("FR"));
 }
 
 #[test]
