@@ -17,8 +17,7 @@ const NEXT_ONE_AFTER: Duration = Duration::from_secs(12);
 /// How long a limited scraper waits before it goes on.
 const SCRAPER_WAITS: Duration = Duration::from_secs(4);
 
-const BROWSER: &str =
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/109.0.0.0 Safari/537.36";
+const BROWSER: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/109.0.0.0 Safari/537.36";
 const GO_CLIENT: &str = "Go-http-client/1.1";
 const PYTHON_CLIENT: &str = "python-requests/2.32.4";
 const SQL_SCANNER: &str = "sqlmap/1.9.4#stable (https://sqlmap.org)";
@@ -188,8 +187,9 @@ pub(super) fn set_out(cast: &mut Cast) {
                     Role::Scraper => part.attacker_network(),
                     _ => part.attacker_address(),
                 };
-                let actor = part.actor(name, script.role, address, script.doing, user_agent);
-                attack(actor, script).await;
+                let mut actor = part.actor(name, script.role, address, script.doing, user_agent);
+                attack(&mut actor, script).await;
+                actor.leave();
                 tokio::time::sleep(NEXT_ONE_AFTER).await;
             }
         });
@@ -197,12 +197,12 @@ pub(super) fn set_out(cast: &mut Cast) {
 }
 
 /// Works through the script until the gateway's blocks have made their point.
-async fn attack(mut actor: Actor, script: &Script) {
+async fn attack(actor: &mut Actor, script: &Script) {
     let mut blocked_in_a_row = 0;
     let mut patience = GIVES_UP_AFTER;
     let mut is_back = false;
     for &target in script.targets.iter().cycle() {
-        let answer = aim(&mut actor, script, target).await;
+        let answer = aim(actor, script, target).await;
         let status = answer.as_ref().map_or(0, |a| a.status);
         let refused = answer.is_some_and(|a| a.decision.is_some());
         blocked_in_a_row = if refused && status == 403 { blocked_in_a_row + 1 } else { 0 };
@@ -227,6 +227,8 @@ async fn aim(actor: &mut Actor, script: &Script, target: Target) -> Option<Answe
     }
     match target {
         Get(target) => actor.send(Errand::get(target)).await,
-        Password(guess) => actor.send(Errand::post("/login", &format!("username=ada&password={guess}"))).await,
+        Password(guess) => {
+            actor.send(Errand::post("/login", &format!("username=ada&password={guess}"))).await
+        }
     }
 }

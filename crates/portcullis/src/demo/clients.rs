@@ -176,7 +176,8 @@ impl Addresses {
             hosts.into_iter().map(address).collect::<VecDeque<_>>()
         };
         let v4 = |a, b, c| move |host| IpAddr::V4(Ipv4Addr::new(a, b, c, host));
-        let v6 = |net, rest| move |host| Ipv6Addr::new(0x2001, 0xdb8, net, u16::from(host), 0, 0, 0, rest).into();
+        let v6 =
+            |net, rest| move |host| Ipv6Addr::new(0x2001, 0xdb8, net, u16::from(host), 0, 0, 0, rest).into();
         let mut visitors = shuffled(&v4(198, 51, 100));
         // Every third visitor comes over IPv6.
         for (visitor, other) in visitors.iter_mut().zip(shuffled(&v6(0xa, 0x15))).step_by(3) {
@@ -267,13 +268,12 @@ pub(super) struct Actor {
     rng: Rng,
 }
 
-impl Drop for Actor {
-    fn drop(&mut self) {
+impl Actor {
+    /// It is not coming back.
+    pub(super) fn leave(self) {
         self.ledger.leave(self.row);
     }
-}
 
-impl Actor {
     /// Sends and takes down what came of it; `None` when there was no answer.
     pub(super) async fn send(&mut self, errand: Errand<'_>) -> Option<Answer> {
         self.pacer.turn().await;
@@ -396,7 +396,8 @@ impl Visitor {
         self.page = format!("{}{target}", self.actor.origin);
         let Some(answer) = answer else { return };
         let page = answer.text();
-        let assets = links(&page, "src=\"").chain(links(&page, "href=\"")).filter(|l| l.starts_with("/assets/"));
+        let assets =
+            links(&page, "src=\"").chain(links(&page, "href=\"")).filter(|l| l.starts_with("/assets/"));
         let mut wanted: Vec<&str> = assets.filter(|asset| !self.cached.contains(*asset)).collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -453,5 +454,112 @@ async fn crawl(actor: &mut Actor) {
                 queue.push_back(link.to_owned());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::site;
+    use super::*;
+
+    /// More than anything here should ever need; waiting ends as soon as the condition holds.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn wait_until(crowd: &Crowd, holds: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let snapshot = crowd.snapshot();
+            if holds(&snapshot) {
+                return snapshot;
+            }
+            assert!(Instant::now() < deadline, "after {PATIENCE:?}: {snapshot:#?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[test]
+    fn everybody_comes_and_visitors_get_what_they_ask_for() {
+        let site = site::start(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let mut crowd = start(site.address(), "shop.example", 1).unwrap();
+        wait_until(&crowd, |snapshot| {
+            let came = |role| snapshot.rows.iter().any(|row| row.role == role && row.tally.requests() > 1);
+            let ada_is_in =
+                snapshot.rows.iter().any(|r| r.name == "Ada" && r.tally.other == 2 && r.tally.ok > 9);
+            let guessed = snapshot.rows.iter().any(|r| r.role == Role::BruteForcer && r.tally.other > 1);
+            let probed = snapshot.rows.iter().any(|r| r.role == Role::Scanner && r.tally.not_found > 10);
+            let visitors = snapshot.rows.iter().filter(|r| r.role == Role::Visitor && r.tally.ok > 3).count();
+            let others = [Role::SearchBot, Role::Monitor, Role::Scraper];
+            ada_is_in && guessed && probed && visitors == VISITORS.len() && others.into_iter().all(came)
+        });
+        crowd.stop();
+        let last = crowd.snapshot();
+        for row in &last.rows {
+            assert_eq!((row.tally.failed, row.tally.refused()), (0, 0), "{row:?}");
+        }
+        let ada = last.rows.iter().find(|row| row.name == "Ada").unwrap();
+        assert_eq!(ada.tally.other, 2, "two wrong passwords and nothing else: {ada:?}");
+        assert_eq!(crowd.snapshot().total(), last.total(), "nothing is counted after the end");
+    }
+
+    #[test]
+    fn addresses_are_from_the_documentation_ranges_all_different_and_given_by_the_seed() {
+        let all = |seed| {
+            let Addresses { visitors, robots, attackers, attacker_networks } =
+                Addresses::new(&mut Rng::with_seed(seed));
+            [visitors, robots, attackers, attacker_networks].into_iter().flatten().collect::<Vec<_>>()
+        };
+        let addresses = all(1);
+        let mut keys: Vec<IpAddr> = addresses.iter().map(|&ip| ClientIp::new(ip).limit_key()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), addresses.len());
+        for ip in &addresses {
+            assert!(match ip {
+                IpAddr::V4(v4) => v4.is_documentation(),
+                IpAddr::V6(v6) => v6.segments()[..2] == [0x2001, 0xdb8],
+            });
+        }
+        assert_eq!(addresses, all(1));
+        assert_ne!(addresses, all(2));
+    }
+
+    #[test]
+    fn a_gateway_that_is_gone_shows_as_failures() {
+        let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = nobody.local_addr().unwrap();
+        // Connections are taken and closed at once, without an answer.
+        std::thread::spawn(move || nobody.incoming().take(1_000).for_each(drop));
+        let crowd = start(address, "shop.example", 1).unwrap();
+        let snapshot = wait_until(&crowd, |snapshot| snapshot.total().failed > 3);
+        assert_eq!(snapshot.total().ok, 0);
+    }
+
+    #[test]
+    fn all_clients_together_stay_below_the_rate() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let began = Instant::now();
+        let pacer = Arc::new(Pacer { next: Mutex::new(began) });
+        let turns = MAX_REQUESTS_PER_SECOND / 4;
+        runtime.block_on(async {
+            let clients: Vec<_> = (0..turns)
+                .map(|_| {
+                    let pacer = Arc::clone(&pacer);
+                    tokio::spawn(async move { pacer.turn().await })
+                })
+                .collect();
+            for client in clients {
+                client.await.unwrap();
+            }
+        });
+        // The first turn is at once, so one gap less than turns.
+        let least = Duration::from_secs(1) / MAX_REQUESTS_PER_SECOND * (turns - 1);
+        assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn links_are_read_from_a_page() {
+        let page = r#"<a href="/a">x</a><img src="/b.svg"><a href="/c"#;
+        assert_eq!(links(page, "href=\"").collect::<Vec<_>>(), ["/a", "/c"]);
+        assert_eq!(links(page, "src=\"").collect::<Vec<_>>(), ["/b.svg"]);
     }
 }

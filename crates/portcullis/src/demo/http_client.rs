@@ -113,7 +113,8 @@ impl Connection {
     /// No connection, a broken or over-long answer, or none in time.
     pub(super) async fn send(&mut self, errand: &Errand<'_>) -> Result<Answer, Failure> {
         let sent = tokio::time::timeout(TIMEOUT, self.send_once_or_again(errand)).await;
-        let result = sent.unwrap_or_else(|_| Err(Failure(format!("no answer within {} s", TIMEOUT.as_secs()))));
+        let result =
+            sent.unwrap_or_else(|_| Err(Failure(format!("no answer within {} s", TIMEOUT.as_secs()))));
         if result.is_err() {
             self.close();
         }

@@ -111,7 +111,8 @@ impl Board {
             DemoEvent::Finding { client, severity, reason, .. } => {
                 let standing = self.standing_mut(*client, at);
                 let known = standing.flagged.as_ref().map(|flag| (flag.at, flag.severity));
-                let flag = Flag { at: known.map_or(at, |k| k.0), severity: *severity, reason: reason.clone() };
+                let flag =
+                    Flag { at: known.map_or(at, |k| k.0), severity: *severity, reason: reason.clone() };
                 standing.flagged = Some(flag);
                 known.is_none_or(|(_, before)| *severity > before)
             }
@@ -155,10 +156,11 @@ pub(crate) fn watch(
     options: DemoOptions,
     guide: &Guide,
 ) -> io::Result<Summary> {
+    // Not locked for the whole demo: other threads may have something to print.
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
     let colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut screen = Screen::new(stdout.lock(), is_terminal, colour);
+    let mut screen = Screen::new(stdout, is_terminal, colour);
     let mut board = Board::default();
     screen.say(&guide.introduction())?;
 
@@ -214,9 +216,8 @@ mod tests {
     #[test]
     fn a_finding_is_news_the_first_time_and_when_it_gets_worse() {
         let mut board = Board::default();
-        let mut record = |severity, at| {
-            board.record(&finding("192.0.2.1", severity), Duration::from_secs(at), UnixMs(0))
-        };
+        let mut record =
+            |severity, at| board.record(&finding("192.0.2.1", severity), Duration::from_secs(at), UnixMs(0));
         assert!(record(Severity::Medium, 15));
         assert!(!record(Severity::Medium, 30));
         assert!(record(Severity::High, 45));

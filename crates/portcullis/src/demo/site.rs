@@ -233,7 +233,8 @@ async fn show(page: Page, query: &str, visit: &Visit<'_>) -> Answer {
         }
         Page::RateLimitTest => html(StatusCode::OK, pages::rate_limit_test(visit)),
         Page::Search => {
-            let wanted: String = field(query, "q").unwrap_or_default().chars().take(MAX_QUERY_CHARS).collect();
+            let wanted: String =
+                field(query, "q").unwrap_or_default().chars().take(MAX_QUERY_CHARS).collect();
             html(StatusCode::OK, pages::search(&wanted, visit))
         }
         Page::Slow => {
@@ -407,7 +408,8 @@ mod tests {
         }
         let mut answers = String::new();
         stream.read_to_string(&mut answers).unwrap();
-        let statuses: Vec<_> = answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+        let statuses: Vec<_> =
+            answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
         assert_eq!(statuses, ["200", "404", "200"]);
     }
 
@@ -511,7 +513,9 @@ mod tests {
 
     #[test]
     fn broken_escapes_stay_as_they_are() {
-        for (text, want) in [("a+b", "a b"), ("%41%zz%", "A%zz%"), ("%4", "%4"), ("%ff", "\u{fffd}"), ("", "")] {
+        for (text, want) in
+            [("a+b", "a b"), ("%41%zz%", "A%zz%"), ("%4", "%4"), ("%ff", "\u{fffd}"), ("", "")]
+        {
             assert_eq!(form_decode(text), want);
         }
         assert_eq!(field("a=1&b&c=3&a=2", "a").as_deref(), Some("1"));

@@ -7,7 +7,7 @@ use portcullis_model::RequestId;
 
 use super::Board;
 use super::ledger::{ClientRow, Role, Snapshot, Tally};
-use super::table::{Colour, address_of, paint, printable, span};
+use super::table::{Colour, address_of, count, paint, printable, span};
 
 /// Where things are, for the texts before and after.
 #[derive(Clone, Debug)]
@@ -89,7 +89,10 @@ fn judge(rows: &[ClientRow], board: &Board) -> Verdict {
     let of = |role| rows.iter().filter(move |row| row.role == role);
     for role in [Role::Scanner, Role::BruteForcer] {
         if !of(role).any(|row| is_blocked(row, board)) {
-            problems.push(format!("no {} was blocked by the detector (60 seconds are enough for it)", role.as_str()));
+            problems.push(format!(
+                "no {} was blocked by the detector (60 seconds are enough for it)",
+                role.as_str()
+            ));
         }
     }
     if !of(Role::Scraper).any(|row| row.tally.limited > 0) {
@@ -101,16 +104,16 @@ fn judge(rows: &[ClientRow], board: &Board) -> Verdict {
     for row in rows.iter().filter(|row| !row.role.is_attacker()) {
         if let Some(refusal) = row.first_refusal() {
             problems.push(format!(
-                "{} ({}) was refused {} times; the first decision is {}",
+                "{} ({}) was refused {}; the first decision is {}",
                 row.name,
                 row.address,
-                row.tally.refused(),
+                count(row.tally.refused(), "time"),
                 refusal.decision
             ));
         }
         if let Some(why) = &row.first_failure {
-            let times = row.tally.failed;
-            problems.push(format!("{} got no answer {times} times, first: {}", row.name, printable(why)));
+            let times = count(row.tally.failed, "time");
+            problems.push(format!("{} got no answer {times}, first: {}", row.name, printable(why)));
         }
         if row.tally.requests() == 0 {
             problems.push(format!("{} never got an answer", row.name));
@@ -162,7 +165,7 @@ fn people(snapshot: &Snapshot) -> String {
 
 fn attackers(snapshot: &Snapshot, board: &Board) -> String {
     let mut out = format!(
-        "\n  {:<20}{:<22}{:>9}  {:<18}{:<12}{}\n",
+        "\n  {:<20}{:<22}{:>9}  {:<19}{:<13}{}\n",
         "attacker", "address", "requests", "first refusal", "blocked", "why"
     );
     for row in snapshot.rows.iter().filter(|row| row.role.is_attacker()) {
@@ -185,7 +188,7 @@ fn attackers(snapshot: &Snapshot, board: &Board) -> String {
             (None, None) => String::new(),
         };
         out.push_str(&format!(
-            "  {:<20}{:<22}{:>9}  {first:<18}{blocked:<12}{why}\n",
+            "  {:<20}{:<22}{:>9}  {first:<19}{blocked:<13}{why}\n",
             row.name,
             address_of(row),
             row.tally.requests()
@@ -198,7 +201,11 @@ fn attackers(snapshot: &Snapshot, board: &Board) -> String {
         let ban = board.standing(row.address).and_then(|s| s.blocked.as_ref());
         if let (Some(ban), Some(refusal)) = (ban, row.first_blocked.filter(|_| row.role == Role::Scanner)) {
             let lag = refusal.at.saturating_sub(ban.at);
-            out.push_str(&format!("\n  {} was refused {} after the detector's block.\n", row.name, span(lag)));
+            out.push_str(&format!(
+                "\n  {} was refused {} after the detector's block.\n",
+                row.name,
+                span(lag)
+            ));
             break;
         }
     }
@@ -208,7 +215,8 @@ fn attackers(snapshot: &Snapshot, board: &Board) -> String {
 /// A refusal that has most to tell: a block by the detector if there is one.
 fn telling_decision(rows: &[ClientRow], board: &Board) -> Option<(RequestId, String)> {
     let attackers = || rows.iter().filter(|row| row.role.is_attacker());
-    let blocked = attackers().filter(|row| is_blocked(row, board)).find_map(|row| Some((row.first_blocked?, row)));
+    let blocked =
+        attackers().filter(|row| is_blocked(row, board)).find_map(|row| Some((row.first_blocked?, row)));
     let refused = || attackers().find_map(|row| Some((row.first_refusal()?, row)));
     blocked.or_else(refused).map(|(refusal, row)| (refusal.decision, row.address.to_string()))
 }
@@ -229,4 +237,140 @@ fn further(rows: &[ClientRow], board: &Board, guide: &Guide) -> String {
     }
     out.push_str(&format!("While it runs, the shop is at {site} and the metrics at {metrics}.\n"));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use portcullis_model::{Severity, UnixMs};
+
+    use super::super::DemoEvent;
+    use super::super::ledger::{Ledger, Outcome};
+    use super::*;
+
+    const VISITOR: u64 = 0;
+    const SCANNER: u64 = 1;
+    const BRUTE_FORCER: u64 = 2;
+    const SCRAPER: u64 = 3;
+
+    fn answer(status: u16) -> Outcome {
+        Outcome::Answered { status, decision: None }
+    }
+
+    fn refusal(status: u16) -> Outcome {
+        Outcome::Answered { status, decision: Some(RequestId::new(UnixMs(1_000), u32::from(status))) }
+    }
+
+    fn block(board: &mut Board, client: &str) {
+        let client = client.parse().unwrap();
+        let reason = "path_probing".to_owned();
+        board.record(&DemoEvent::Blocked { client, reason, expires: None }, Duration::ZERO, UnixMs(0));
+    }
+
+    /// A demo that went well.
+    fn scene() -> (Ledger, Board) {
+        let ledger = Ledger::new(Instant::now());
+        for (role, address) in [
+            (Role::Visitor, "198.51.100.1"),
+            (Role::Scanner, "203.0.113.1"),
+            (Role::BruteForcer, "203.0.113.2"),
+            (Role::Scraper, "2001:db8:bad:1::"),
+        ] {
+            let id = ledger.arrive(format!("{} 1", role.as_str()), role, address.parse().unwrap(), "tests");
+            ledger.record(id, answer(200));
+        }
+        ledger.record(SCANNER, refusal(403));
+        ledger.record(BRUTE_FORCER, refusal(429));
+        ledger.record(BRUTE_FORCER, refusal(403));
+        ledger.record(SCRAPER, refusal(429));
+        let mut board = Board::default();
+        block(&mut board, "203.0.113.1");
+        block(&mut board, "203.0.113.2");
+        (ledger, board)
+    }
+
+    fn summary(ledger: &Ledger, board: &Board) -> Summary {
+        let guide = Guide {
+            site: "http://127.0.0.1:8080/".into(),
+            metrics: "http://127.0.0.1:9090/metrics".into(),
+            data: "demo-data".into(),
+            program: "portcullis".into(),
+        };
+        sum_up(&ledger.snapshot(), board, &guide, false)
+    }
+
+    fn problems(ledger: &Ledger, board: &Board) -> Vec<String> {
+        match summary(ledger, board).verdict {
+            Verdict::Passed => Vec::new(),
+            Verdict::Failed(problems) => problems,
+        }
+    }
+
+    #[test]
+    fn a_demo_that_went_well_passes_and_names_a_decision_to_look_at() {
+        let (ledger, board) = scene();
+        let summary = summary(&ledger, &board);
+        assert!(summary.verdict.is_passed());
+        let decision = RequestId::new(UnixMs(1_000), 403);
+        assert!(summary.text.contains(&format!("portcullis why {decision} --data demo-data")));
+        assert!(summary.text.contains("portcullis analyze 203.0.113.1 --data demo-data"));
+        assert!(summary.text.contains("PASSED") && summary.text.contains("http://127.0.0.1:8080/"));
+    }
+
+    #[test]
+    fn one_refused_visitor_fails_it() {
+        let (ledger, board) = scene();
+        ledger.record(VISITOR, refusal(429));
+        let problems = problems(&ledger, &board);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("visitor 1 (198.51.100.1) was refused 1 time"));
+    }
+
+    #[test]
+    fn a_visitor_without_an_answer_fails_it() {
+        let (ledger, board) = scene();
+        ledger.record(VISITOR, Outcome::Failed("connection refused".into()));
+        assert!(problems(&ledger, &board)[0].contains("got no answer 1 time, first: connection refused"));
+    }
+
+    #[test]
+    fn a_block_that_refuses_nobody_does_not_count() {
+        let (ledger, mut board) = scene();
+        let scanner =
+            ledger.arrive("scanner 2".into(), Role::Scanner, "203.0.113.7".parse().unwrap(), "tests");
+        ledger.record(scanner, answer(404));
+        board.standings.remove(&"203.0.113.1".parse().unwrap());
+        block(&mut board, "203.0.113.7");
+        assert!(problems(&ledger, &board)[0].contains("no scanner was blocked by the detector"));
+    }
+
+    #[test]
+    fn a_finding_without_a_block_does_not_count() {
+        let (ledger, mut board) = scene();
+        let client = "203.0.113.2".parse().unwrap();
+        board.standings.clear();
+        block(&mut board, "203.0.113.1");
+        let event = DemoEvent::Finding {
+            client,
+            severity: Severity::Medium,
+            reason: "login_failures".into(),
+            says: "x".into(),
+        };
+        board.record(&event, Duration::ZERO, UnixMs(0));
+        assert!(problems(&ledger, &board)[0].contains("no brute-forcer was blocked"));
+        assert!(summary(&ledger, &board).text.contains("flagged medium: login_failures"));
+    }
+
+    #[test]
+    fn a_blocked_scraper_fails_it_and_so_does_one_that_was_not_limited() {
+        let (ledger, board) = scene();
+        ledger.record(SCRAPER, refusal(403));
+        assert!(problems(&ledger, &board)[0].contains("volume alone is no reason"));
+
+        let (_, board) = scene();
+        let ledger = Ledger::new(Instant::now());
+        let text = problems(&ledger, &board).join("; ");
+        assert!(text.contains("the scraper was not limited") && text.contains("no visitor came"));
+    }
 }

@@ -14,7 +14,7 @@ use super::{Board, DemoEvent};
 /// Without a terminal, or where it does not tell its size.
 const DEFAULT_SIZE: Size = Size { columns: 100, lines: 40 };
 /// Of what happened, under the table.
-const RECENT_LINES: usize = 6;
+const RECENT_LINES: usize = 8;
 /// Head and totals above the rows, a blank line on either side of what happened, the cursor's line.
 const LINES_AROUND: usize = 7;
 const TOTALS_EVERY: Duration = Duration::from_secs(5);
@@ -23,8 +23,9 @@ const MAX_TEXT_CHARS: usize = 200;
 
 const CLIENT_COLUMN: usize = 19;
 const ADDRESS_COLUMN: usize = 21;
+/// As wide as the longest text and the gap after it; less where there is less room, then none.
 const DOING_COLUMN: usize = 39;
-/// What is left for the state must be at least this, else the column before it goes.
+const DOING_MINIMUM: usize = 16;
 const STATE_MINIMUM: usize = 30;
 const NUMBER_COLUMN: usize = 6;
 const NUMBERS: [&str; 5] = ["reqs", "ok", "404", "429", "403"];
@@ -73,8 +74,7 @@ pub(super) fn paint(text: &str, colour: Colour, enabled: bool) -> String {
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(MAX_TEXT_CHARS) {
-        let turns_text =
-            matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let turns_text = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if c.is_control() || turns_text {
             out.extend(c.escape_unicode());
         } else {
@@ -95,6 +95,10 @@ pub(super) fn span(time: Duration) -> String {
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} days", seconds / 86_400),
     }
+}
+
+pub(super) fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The address, or the /64 of a client that uses all of it.
@@ -135,13 +139,14 @@ impl<'a> State<'a> {
         }
     }
 
-    fn colour(&self) -> Colour {
+    fn colour(&self, role: Role) -> Colour {
         match self {
             Self::Hurt(_) | Self::Blocked { .. } | Self::Refused => Colour::Red,
             // Low and medium are remarks; nobody is refused for them.
             Self::Flagged { severity: Severity::High | Severity::Critical, .. } => Colour::Magenta,
             Self::Flagged { is_limited: true, .. } | Self::Limited => Colour::Yellow,
             Self::Flagged { .. } => Colour::Plain,
+            Self::Visiting if role.is_attacker() => Colour::Plain,
             Self::Visiting => Colour::Green,
         }
     }
@@ -150,7 +155,7 @@ impl<'a> State<'a> {
 impl fmt::Display for State<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hurt(times) => write!(f, "HURT: refused {times} times"),
+            Self::Hurt(times) => write!(f, "HURT: refused {}", count(*times, "time")),
             Self::Blocked { reason, lasts: Some(lasts) } => {
                 write!(f, "blocked {}: {}", span(*lasts), printable(reason))
             }
@@ -168,48 +173,41 @@ impl fmt::Display for State<'_> {
 
 /// Cuts or fills to exactly `width` characters.
 fn fit(text: &str, width: usize) -> String {
-    let length = text.chars().count();
-    if length <= width {
-        return format!("{text:<width$}");
+    match width.checked_sub(1) {
+        None => String::new(),
+        Some(_) if text.chars().count() <= width => format!("{text:<width$}"),
+        Some(kept) => text.chars().take(kept).chain(['…']).collect(),
     }
-    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
-    if width > 0 {
-        cut.push('…');
-    }
-    cut
 }
 
-/// The columns that a terminal of some width has room for.
+/// How a terminal's width is shared; the client and the numbers always have theirs.
 struct Layout {
-    address: bool,
-    doing: bool,
+    columns: usize,
+    address: usize,
+    doing: usize,
     state: usize,
 }
 
 impl Layout {
     fn new(columns: usize) -> Self {
         // The last column stays free: some terminals wrap as soon as it is written.
-        let left = columns.saturating_sub(1 + CLIENT_COLUMN + NUMBERS.len() * NUMBER_COLUMN + 2);
-        let doing = left >= ADDRESS_COLUMN + DOING_COLUMN + STATE_MINIMUM;
-        let address = left >= ADDRESS_COLUMN + STATE_MINIMUM;
-        let state = left - if address { ADDRESS_COLUMN } else { 0 } - if doing { DOING_COLUMN } else { 0 };
-        Self { address, doing, state }
+        let columns = columns.saturating_sub(1);
+        let left = columns.saturating_sub(CLIENT_COLUMN + NUMBERS.len() * NUMBER_COLUMN + 2);
+        let address = if left >= ADDRESS_COLUMN + STATE_MINIMUM { ADDRESS_COLUMN } else { 0 };
+        let spare = left.saturating_sub(address + STATE_MINIMUM);
+        let doing = if spare >= DOING_MINIMUM { spare.min(DOING_COLUMN) } else { 0 };
+        Self { columns, address, doing, state: left - address - doing }
     }
 
     /// Everything before the state.
     fn start(&self, client: &str, address: &str, doing: &str, numbers: &[String; 5]) -> String {
-        let mut line = fit(client, CLIENT_COLUMN);
-        if self.address {
-            line.push_str(&fit(address, ADDRESS_COLUMN));
-        }
-        if self.doing {
-            line.push_str(&fit(doing, DOING_COLUMN));
-        }
+        let mut line = fit(client, CLIENT_COLUMN) + &fit(address, self.address) + &fit(doing, self.doing);
         for number in numbers {
             line.push_str(&format!("{number:>NUMBER_COLUMN$}"));
         }
         line.push_str("  ");
-        line
+        let width = line.chars().count().min(self.columns);
+        fit(&line, width)
     }
 }
 
@@ -220,9 +218,12 @@ fn numbers(tally: &Tally) -> [String; 5] {
 /// The table as it looks at one moment, a line each.
 fn lay_out(snapshot: &Snapshot, board: &Board, size: Size, colour: bool) -> Vec<String> {
     let layout = Layout::new(size.columns);
-    let mut lines = vec![paint(&fit(&totals(snapshot, board), size.columns - 1), Colour::Bold, colour), String::new()];
-    let head = layout.start("client", "address", "what it does", &NUMBERS.map(str::to_owned));
-    lines.push(paint(&fit(&format!("{head}state"), size.columns - 1), Colour::Dim, colour));
+    let head = layout.start("client", "address", "what it does", &NUMBERS.map(str::to_owned)) + "state";
+    let mut lines = vec![
+        paint(&fit(&totals(snapshot, board), layout.columns), Colour::Bold, colour),
+        String::new(),
+        paint(&fit(&head, layout.columns), Colour::Dim, colour),
+    ];
 
     // Attackers are what there is to see; visitors are summed up when the terminal is too low.
     let (attackers, others): (Vec<_>, Vec<_>) = snapshot.rows.iter().partition(|row| row.role.is_attacker());
@@ -233,11 +234,11 @@ fn lay_out(snapshot: &Snapshot, board: &Board, size: Size, colour: bool) -> Vec<
     let too_many = attackers.len().saturating_sub(room.saturating_sub(1));
     for row in attackers[too_many..].iter().chain(shown) {
         let state = State::of(row, board);
-        let start = layout.start(&row.name, &address_of(row), row.doing, &numbers(&row.tally));
-        let gone = if row.has_left { ", gone" } else { "" };
-        let end = fit(&format!("{state}{gone}"), layout.state);
+        let doing = if row.has_left { "has gone" } else { row.doing };
+        let start = layout.start(&row.name, &address_of(row), doing, &numbers(&row.tally));
+        let end = fit(&state.to_string(), layout.state);
         let tint = if row.has_left { Colour::Dim } else { Colour::Plain };
-        lines.push(paint(&start, tint, colour) + &paint(&end, state.colour(), colour));
+        lines.push(paint(&start, tint, colour) + &paint(&end, state.colour(row.role), colour));
     }
     if !summed_up.is_empty() {
         let mut tally = Tally::default();
@@ -245,8 +246,11 @@ fn lay_out(snapshot: &Snapshot, board: &Board, size: Size, colour: bool) -> Vec<
         let name = format!("{} others", summed_up.len());
         let hurt = summed_up.iter().filter(|row| row.is_hurt()).count();
         let start = layout.start(&name, "", "visitors and good robots", &numbers(&tally));
-        let (end, tint) =
-            if hurt == 0 { ("none refused".to_owned(), Colour::Green) } else { (format!("HURT: {hurt}"), Colour::Red) };
+        let (end, tint) = if hurt == 0 {
+            ("none refused".to_owned(), Colour::Green)
+        } else {
+            (format!("HURT: {hurt}"), Colour::Red)
+        };
         lines.push(start + &paint(&fit(&end, layout.state), tint, colour));
     }
     lines
@@ -262,16 +266,16 @@ fn totals(snapshot: &Snapshot, board: &Board) -> String {
     let detection = match board.last_run {
         None => "no detection run yet".to_owned(),
         Some(run) => format!(
-            "{} detection runs, the last one: {} findings, {} blocked, {} ms",
-            board.runs,
-            run.findings,
+            "{}, the last one: {}, {} blocked, {} ms",
+            count(board.runs, "detection run"),
+            count(run.findings, "finding"),
             run.blocked,
             run.took.as_millis()
         ),
     };
     let failed = if total.failed == 0 { String::new() } else { format!(", {} FAILED", total.failed) };
     format!(
-        "{:>4.0} s  {} requests ({:.0}/s), {} limited, {} blocked{failed}; {good} visitors, {refused}; {detection}",
+        "{:>4.0} s  {} requests ({:.0}/s), {} limited, {} blocked{failed}; {good} good clients, {refused}; {detection}",
         seconds,
         total.requests(),
         total.requests() as f64 / seconds,
@@ -331,10 +335,9 @@ impl<W: Write> Screen<W> {
             }
             return self.out.flush();
         }
-        let size = Size { columns: size.columns.max(CLIENT_COLUMN), lines: size.lines };
         let mut lines = lay_out(snapshot, board, size, self.colour);
         lines.push(String::new());
-        lines.extend(self.recent.iter().map(|line| fit(line, size.columns - 1)));
+        lines.extend(self.recent.iter().map(|line| fit(line, size.columns.saturating_sub(1))));
         // One write per frame, so that a terminal never shows half of one.
         let mut frame = if self.drawn == 0 { String::new() } else { format!("\x1b[{}F", self.drawn) };
         for line in &lines {
@@ -364,7 +367,8 @@ impl<W: Write> Screen<W> {
             // The totals show it on a terminal.
             DemoEvent::DetectionRun { .. } if self.is_live => return Ok(()),
             DemoEvent::DetectionRun { findings, blocked, took } => {
-                format!("detection run: {findings} findings, {blocked} blocked, {} ms", took.as_millis())
+                let findings = count(*findings, "finding");
+                format!("detection run: {findings}, {blocked} blocked, {} ms", took.as_millis())
             }
         };
         self.tell_line(snapshot.elapsed, &text)
@@ -386,7 +390,12 @@ impl<W: Write> Screen<W> {
             ];
             for (was_told, refusal, what) in refusals {
                 if let (false, Some(Refusal { at, after_requests, decision })) = (was_told, refusal) {
-                    self.tell_refusal(row, at, &format!("{what} after {after_requests} requests"), decision)?;
+                    self.tell_refusal(
+                        row,
+                        at,
+                        &format!("{what} after {}", count(after_requests, "request")),
+                        decision,
+                    )?;
                 }
             }
             if let (false, Some(why)) = (before.failed, &row.first_failure) {
@@ -399,7 +408,13 @@ impl<W: Write> Screen<W> {
         Ok(())
     }
 
-    fn tell_refusal(&mut self, row: &ClientRow, at: Duration, what: &str, decision: RequestId) -> io::Result<()> {
+    fn tell_refusal(
+        &mut self,
+        row: &ClientRow,
+        at: Duration,
+        what: &str,
+        decision: RequestId,
+    ) -> io::Result<()> {
         let hurt = if row.is_hurt() { " (A VISITOR!)" } else { "" };
         self.tell_line(at, &format!("{} {}{hurt} {what}, decision {decision}", row.name, address_of(row)))
     }
@@ -414,5 +429,160 @@ impl<W: Write> Screen<W> {
         }
         self.recent.push_back(line);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use portcullis_model::UnixMs;
+
+    use super::super::ledger::{Ledger, Outcome};
+    use super::*;
+
+    fn refused(status: u16) -> Outcome {
+        Outcome::Answered { status, decision: Some(RequestId::new(UnixMs(1_000), 7)) }
+    }
+
+    /// Twelve visitors and, of attackers, one that is limited and one that is flagged and blocked.
+    fn scene() -> (Ledger, Board) {
+        let ledger = Ledger::new(Instant::now());
+        for n in 0..12 {
+            let address = format!("198.51.100.{n}").parse().unwrap();
+            let id = ledger.arrive(format!("Visitor {n}"), Role::Visitor, address, "browses the shop");
+            ledger.record(id, Outcome::Answered { status: 200, decision: None });
+        }
+        let network = "2001:db8:bad:1::".parse().unwrap();
+        let scraper = ledger.arrive("scraper 1".into(), Role::Scraper, network, "copies");
+        ledger.record(scraper, refused(429));
+        let address = "203.0.113.9".parse().unwrap();
+        let scanner = ledger.arrive("scanner 1".into(), Role::Scanner, address, "looks around");
+        ledger.record(scanner, refused(403));
+        let mut board = Board::default();
+        let reason = "path_probing".to_owned();
+        let severity = Severity::High;
+        let finding =
+            DemoEvent::Finding { client: address, severity, reason: reason.clone(), says: "x".into() };
+        board.record(&finding, Duration::from_secs(15), UnixMs(0));
+        let expires = Some(UnixMs(86_400_000));
+        board.record(
+            &DemoEvent::Blocked { client: address, reason, expires },
+            Duration::from_secs(15),
+            UnixMs(0),
+        );
+        (ledger, board)
+    }
+
+    fn drawn(columns: usize, lines: usize) -> Vec<String> {
+        let (ledger, board) = scene();
+        lay_out(&ledger.snapshot(), &board, Size { columns, lines }, false)
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_no_table_is_higher() {
+        for columns in [1, 2, 19, 20, 50, 51, 52, 53, 80, 100, 118, 119, 120, 142, 143, 200] {
+            for lines in [24, 30, 60] {
+                let table = drawn(columns, lines);
+                assert!(table.len() + RECENT_LINES + 2 < lines, "{lines} lines");
+                for line in table {
+                    assert!(line.chars().count() < columns.max(1), "{columns} columns: {line:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wide_table_names_address_occupation_and_state() {
+        let table = drawn(150, 60).join("\n");
+        for text in [
+            "203.0.113.9",
+            "2001:db8:bad:1::/64",
+            "browses the shop",
+            "blocked 24 h: path_probing",
+            "limited",
+        ] {
+            assert!(table.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn on_a_low_terminal_attackers_stay_and_visitors_are_summed_up() {
+        let table = drawn(100, 24).join("\n");
+        assert!(table.contains("scanner 1") && table.contains("scraper 1"));
+        assert!(table.contains("others") && table.contains("none refused"));
+        assert!(!table.contains("Visitor 11"));
+    }
+
+    #[test]
+    fn a_refused_visitor_is_shown_as_hurt() {
+        let (ledger, board) = scene();
+        ledger.record(0, refused(429));
+        let table = lay_out(&ledger.snapshot(), &board, Size { columns: 100, lines: 60 }, false).join("\n");
+        assert!(table.contains("HURT: refused 1 time") && table.contains("1 REFUSED"));
+    }
+
+    #[test]
+    fn a_terminal_gets_frames_that_replace_each_other() {
+        let (ledger, board) = scene();
+        let mut out = Vec::new();
+        let mut screen = Screen::new(&mut out, true, true);
+        let size = Size { columns: 100, lines: 60 };
+        screen.draw(&ledger.snapshot(), &board, size).unwrap();
+        let height = screen.drawn;
+        screen.draw(&ledger.snapshot(), &board, size).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.matches(&format!("\x1b[{height}F")).count(), 1);
+        assert!(text.contains("\x1b[31mblocked 24 h"));
+    }
+
+    #[test]
+    fn without_a_terminal_each_first_is_told_once_and_without_escapes() {
+        let (ledger, board) = scene();
+        let mut out = Vec::new();
+        let mut screen = Screen::new(&mut out, false, false);
+        for _ in 0..3 {
+            screen.draw(&ledger.snapshot(), &board, DEFAULT_SIZE).unwrap();
+        }
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.matches("first 429").count(), 1);
+        assert_eq!(text.matches("first 403 after 0 requests").count(), 1);
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn what_a_client_sent_cannot_steer_the_terminal() {
+        let (ledger, mut board) = scene();
+        let mut out = Vec::new();
+        let mut screen = Screen::new(&mut out, false, false);
+        let event = DemoEvent::Finding {
+            client: "203.0.113.9".parse().unwrap(),
+            severity: Severity::Critical,
+            reason: "a\x1b[2Jb".into(),
+            says: format!("c\r\n\u{9b}31m\u{202e}{}", "d".repeat(10_000)),
+        };
+        assert!(board.record(&event, Duration::ZERO, UnixMs(0)));
+        screen.tell(&event, &ledger.snapshot()).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(
+            "scanner 1 203.0.113.9 flagged critical, a\\u{1b}[2Jb: c\\u{d}\\u{a}\\u{9b}31m\\u{202e}d"
+        ));
+        assert_eq!(text.chars().filter(|c| c.is_control()).collect::<String>(), "\n");
+        assert!(text.len() < 1_000);
+    }
+
+    #[test]
+    fn spans_read_well_at_every_size() {
+        for (ms, text) in [
+            (80, "0.1 s"),
+            (5_600, "5.6 s"),
+            (13_000, "13 s"),
+            (119_000, "119 s"),
+            (600_000, "10 min"),
+            (86_399_990, "24 h"),
+            (604_800_000, "7 days"),
+        ] {
+            assert_eq!(span(Duration::from_millis(ms)), text);
+        }
     }
 }
