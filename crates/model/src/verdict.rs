@@ -125,6 +125,10 @@ closed_set! {
         IncompleteHead = "incomplete_head",
         /// The head is larger than the limit.
         HeadTooLarge = "head_too_large",
+        /// The address is longer than the limit.
+        UriTooLong = "uri_too_long",
+        /// The body did not arrive in time.
+        IncompleteBody = "incomplete_body",
         /// The body is larger than the limit.
         BodyTooLarge = "body_too_large",
         /// The TLS handshake failed.
@@ -139,7 +143,7 @@ closed_set! {
     UpstreamFailure {
         /// No connection: refused, unreachable, or not resolved. 502.
         Connect = "connect",
-        /// No connection within the connect timeout. 504.
+        /// No connection within the connect timeout. 502.
         ConnectTimeout = "connect_timeout",
         /// TLS to the upstream failed. 502.
         Tls = "tls",
