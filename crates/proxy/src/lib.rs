@@ -1,1 +1,27 @@
+//! The edge: listeners, the Pingora adapter, upstreams, refusals. The only crate that knows Pingora.
+//!
+//! Owns connections and requests from accept to the record of them. Must not decide (that is `policy`),
+//! nor know SQL: records leave through a closure.
 
+mod clock;
+mod edge;
+mod error;
+mod facts;
+mod failure;
+mod gateway;
+mod guard;
+mod headers;
+mod hooks;
+mod metrics;
+mod pages;
+mod pool;
+mod respond;
+mod routes;
+mod ruleset;
+mod tls;
+
+pub use clock::Clock;
+pub use edge::{Edge, Recorder};
+pub use error::EdgeError;
+pub use gateway::{Bound, Gateway};
+pub use metrics::{CLASSES, EdgeMetrics, LATENCY_BUCKETS_US, LatencySnapshot, class_index};

@@ -1,0 +1,38 @@
+//! What all connections share: the rules in force, the live state, the counters, the way to the log.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use portcullis_model::RequestRecord;
+use portcullis_policy::LiveState;
+
+use crate::{Clock, EdgeMetrics, ruleset::Ruleset};
+
+/// Where records go. Must not wait.
+pub type Recorder = Box<dyn Fn(RequestRecord) + Send + Sync>;
+
+/// One for the life of the gateway.
+pub struct Edge {
+    pub(crate) rules: ArcSwap<Ruleset>,
+    pub state: Arc<LiveState>,
+    pub metrics: EdgeMetrics,
+    pub clock: Clock,
+    recorder: Recorder,
+}
+
+impl Edge {
+    pub(crate) fn new(rules: Ruleset, state: Arc<LiveState>, clock: Clock, recorder: Recorder) -> Self {
+        Self { rules: ArcSwap::from_pointee(rules), state, metrics: EdgeMetrics::default(), clock, recorder }
+    }
+
+    /// Counts a request that has ended and hands its record to the log.
+    pub(crate) fn finish(&self, record: RequestRecord) {
+        self.metrics.count(record.verdict, record.status, record.latency_us);
+        (self.recorder)(record);
+    }
+
+    /// Each upstream's name, its servers that answer and its servers in all.
+    pub fn upstreams(&self) -> Vec<(Arc<str>, usize, usize)> {
+        self.rules.load().pools.iter().map(|pool| (pool.name(), pool.healthy(), pool.len())).collect()
+    }
+}

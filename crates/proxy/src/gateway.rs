@@ -1,0 +1,193 @@
+//! Listeners and worker threads: from a configuration to a gateway that serves, and to its end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pingora::apps::HttpServerOptions;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use pingora::listeners::tls::Acceptor as TlsAcceptor;
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use portcullis_config::{Config, Server};
+use portcullis_policy::LiveState;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::edge::{Edge, Recorder};
+use crate::guard::{Acceptor, serve};
+use crate::hooks::Hooks;
+use crate::pool::Pool;
+use crate::ruleset::Ruleset;
+use crate::{Clock, EdgeError, tls};
+
+/// Tries of one request, the first included.
+const MAX_TRIES: usize = 2;
+/// Idle connections to upstreams that are kept, in all.
+const KEPT_UPSTREAM_CONNECTIONS: usize = 1_024;
+/// How often the end of a shutdown looks whether all connections are gone.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4_096;
+
+/// Listening sockets, bound but not served yet: what can fail has failed before anything is started.
+pub struct Bound {
+    listeners: Vec<(TcpListener, Option<Arc<rustls::ServerConfig>>)>,
+}
+
+impl Bound {
+    /// Reads the certificates and binds every listener.
+    ///
+    /// # Errors
+    /// The first file or address that cannot be used.
+    pub fn bind(server: &Server) -> Result<Self, EdgeError> {
+        let mut listeners = Vec::new();
+        for &address in &server.listen {
+            listeners.push((bind(address)?, None));
+        }
+        for listener in &server.tls {
+            let config = tls::server_config(listener)?;
+            listeners.push((bind(listener.listen)?, Some(Arc::new(config))));
+        }
+        Ok(Self { listeners })
+    }
+
+    /// The addresses that were bound, ports of 0 resolved, plaintext first; and whether each speaks TLS.
+    pub fn addresses(&self) -> Vec<(SocketAddr, bool)> {
+        self.listeners
+            .iter()
+            .filter_map(|(listener, tls)| Some((listener.local_addr().ok()?, tls.is_some())))
+            .collect()
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, EdgeError> {
+    let socket = || -> io::Result<TcpListener> {
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    socket().map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address },
+        io::ErrorKind::PermissionDenied => EdgeError::AddressDenied { address },
+        _ => EdgeError::Listen { address, source },
+    })
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    edge: Arc<Edge>,
+    runtime: Runtime,
+    shutdown: watch::Sender<bool>,
+    connector: Arc<Connector>,
+    grace_period: Duration,
+    /// Reloads come one after another.
+    reload: Mutex<()>,
+}
+
+impl Gateway {
+    /// Starts the worker threads and serves on `bound`. Every request that ends is given to `recorder`.
+    ///
+    /// # Errors
+    /// When an upstream's certificates cannot be read or no thread can be started.
+    pub fn start(
+        config: &Config,
+        bound: Bound,
+        state: Arc<LiveState>,
+        clock: Clock,
+        recorder: Recorder,
+    ) -> Result<Self, EdgeError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.server.threads)
+            .thread_name("portcullis-edge")
+            .enable_all()
+            .build()
+            .map_err(EdgeError::Runtime)?;
+        let edge = Arc::new(Edge::new(Ruleset::build(config, None)?, state, clock, recorder));
+        let conf = Arc::new(ServerConf {
+            threads: config.server.threads,
+            max_retries: MAX_TRIES,
+            upstream_keepalive_pool_size: KEPT_UPSTREAM_CONNECTIONS,
+            ..ServerConf::default()
+        });
+        let (shutdown, watching) = watch::channel(false);
+        let _inside = runtime.enter();
+        let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(&conf))));
+        let mut proxy = http_proxy(&conf, Hooks::new(Arc::clone(&edge)));
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(config.server.keepalive_timeout);
+        proxy.server_options = Some(options);
+        let mut h2 = default_h2_options();
+        h2.max_header_list_size(u32::try_from(config.server.max_head).unwrap_or(u32::MAX));
+        proxy.h2_options = Some(h2);
+        let proxy = Arc::new(proxy);
+
+        runtime.block_on(async {
+            for pool in &edge.rules.load().pools {
+                pool.resolve().await;
+            }
+        });
+        for pool in &edge.rules.load().pools {
+            runtime.spawn(Pool::maintain(Arc::downgrade(pool), Arc::clone(&connector)));
+        }
+        for (listener, tls) in bound.listeners {
+            let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+            let listener = tokio::net::TcpListener::from_std(listener)
+                .map_err(|source| EdgeError::Listen { address, source })?;
+            let tls = tls.map(|config| Arc::new(TlsAcceptor::from_server_config(config)));
+            let acceptor = Acceptor { edge: Arc::clone(&edge), proxy: Arc::clone(&proxy), tls };
+            runtime.spawn(serve(listener, acceptor, watching.clone()));
+        }
+        let grace_period = config.server.grace_period;
+        Ok(Self { edge, runtime, shutdown, connector, grace_period, reload: Mutex::new(()) })
+    }
+
+    /// What the connections share.
+    pub fn edge(&self) -> &Arc<Edge> {
+        &self.edge
+    }
+
+    /// Puts a new configuration in force, for requests that begin from now on. Listeners stay as they are.
+    ///
+    /// # Errors
+    /// When an upstream's certificates cannot be read; the old configuration stays.
+    pub fn apply(&self, config: &Config) -> Result<(), EdgeError> {
+        let _one = self.reload.lock();
+        let old = self.edge.rules.load_full();
+        let new = Ruleset::build(config, Some(&old))?;
+        let added: Vec<Weak<Pool>> = new
+            .pools
+            .iter()
+            .filter(|pool| !old.pools.iter().any(|kept| Arc::ptr_eq(kept, pool)))
+            .map(Arc::downgrade)
+            .collect();
+        self.runtime.block_on(async {
+            for pool in added.iter().filter_map(Weak::upgrade) {
+                pool.resolve().await;
+            }
+        });
+        self.edge.rules.store(Arc::new(new));
+        for pool in added {
+            self.runtime.spawn(Pool::maintain(pool, Arc::clone(&self.connector)));
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, lets open requests finish for the grace period, then ends what is left.
+    pub fn shutdown(self) {
+        let _ = self.shutdown.send(true);
+        let deadline = Instant::now() + self.grace_period;
+        while self.edge.metrics.connections() > 0 && Instant::now() < deadline {
+            std::thread::sleep(DRAIN_POLL);
+        }
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,323 @@
+//! The hooks of one request, in the order in which Pingora calls them. Each one delegates.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Version;
+use http::header::CONTENT_LENGTH;
+use pingora::http::RequestHeader;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+use portcullis_model::{
+    ClientIp, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord, UpstreamFailure,
+    VerdictKind,
+};
+use portcullis_policy::{RequestFacts, Verdict, decide, normalise};
+
+use crate::edge::Edge;
+use crate::facts::{Target, is_https, protocol, resolve_client};
+use crate::failure::classify;
+use crate::guard::Connection;
+use crate::headers::{Forwarding, write_forwarding};
+use crate::pool::{Lease, Pool};
+use crate::respond::{Refusal, refuse};
+use crate::ruleset::{Bounds, Ruleset};
+
+/// Between two messages of a connection that has become a WebSocket.
+const UPGRADED_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+pub(crate) struct Hooks {
+    edge: Arc<Edge>,
+}
+
+impl Hooks {
+    pub(crate) fn new(edge: Arc<Edge>) -> Self {
+        Self { edge }
+    }
+}
+
+/// One request.
+pub(crate) struct Context {
+    /// The same for all hooks, whatever is reloaded meanwhile.
+    rules: Arc<Ruleset>,
+    /// Until it is handed to the log; if a hook panics, by `Drop`.
+    record: Option<OpenRecord>,
+    upstream: Option<Chosen>,
+    body_bytes: u64,
+}
+
+struct OpenRecord {
+    edge: Arc<Edge>,
+    began: Instant,
+    id: RequestId,
+    client: ClientIp,
+    is_https: bool,
+    protocol: Protocol,
+    verdict: VerdictKind,
+    reason: Reason,
+    text: RecordText,
+}
+
+struct Chosen {
+    pool: Arc<Pool>,
+    lease: Option<Lease>,
+    /// The server that could not be connected to.
+    failed: Option<SocketAddr>,
+}
+
+impl OpenRecord {
+    fn close(self, status: u16, bytes_in: u64, bytes_out: u64) {
+        self.edge.finish(RequestRecord {
+            id: self.id,
+            client: self.client,
+            protocol: self.protocol,
+            status,
+            bytes_in,
+            bytes_out,
+            latency_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            verdict: self.verdict,
+            reason: self.reason,
+            text: self.text,
+        });
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.reason = Reason::Upstream(UpstreamFailure::Internal);
+            record.close(0, 0, 0);
+        }
+    }
+}
+
+/// The connection that a session came on.
+fn connection(session: &Session) -> Option<Arc<Connection>> {
+    let digest = session.digest()?.proxy_digest.as_ref()?;
+    digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
+}
+
+/// What is wrong with a head that could be parsed.
+fn malformed(head: &RequestHeader, target: &Target<'_>, bounds: &Bounds) -> Option<(u16, MalformedKind)> {
+    // Name, colon, blank, value, line end.
+    let header_bytes: usize =
+        head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if head.raw_path().len() > bounds.max_uri {
+        return Some((414, MalformedKind::UriTooLong));
+    }
+    if head.headers.len() > bounds.max_headers || header_bytes + head.raw_path().len() > bounds.max_head {
+        return Some((431, MalformedKind::HeadTooLarge));
+    }
+    if target.authority.is_empty() && head.version != Version::HTTP_10 {
+        return Some((400, MalformedKind::Host));
+    }
+    let announced =
+        head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if bounds.max_body.is_some_and(|max| announced.is_some_and(|length| length > max)) {
+        return Some((413, MalformedKind::BodyTooLarge));
+    }
+    None
+}
+
+#[async_trait]
+impl ProxyHttp for Hooks {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context { rules: self.edge.rules.load_full(), record: None, upstream: None, body_bytes: 0 }
+    }
+
+    /// Judges the request; answers it if it is refused.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+        let Some(connection) = connection(session) else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a guarded connection");
+        };
+        let rules = Arc::clone(&ctx.rules);
+        let began = connection.request_began().unwrap_or_else(Instant::now);
+        let now = self.edge.clock.at(Instant::now());
+        let head = session.req_header();
+        let target = Target::of(head);
+        let client = resolve_client(connection.peer, &rules, &head.headers);
+        let id = RequestId::new(now.wall, fastrand::u32(..));
+
+        let facts = RequestFacts {
+            client,
+            method: head.method.as_str(),
+            host: &target.host,
+            path: normalise(target.path),
+        };
+        let decision = decide(&rules.policy, &self.edge.state, &facts, now);
+        let malformed = malformed(head, &target, &rules.bounds);
+        let pool = rules.routes.find(&target.host, &facts.path).cloned();
+        ctx.record = Some(OpenRecord {
+            edge: Arc::clone(&self.edge),
+            began,
+            id,
+            client,
+            is_https: is_https(connection.peer, connection.is_tls, &rules, &head.headers),
+            protocol: protocol(head.version),
+            verdict: decision.kind(),
+            reason: decision.reason(),
+            text: target.record_text(head),
+        });
+        if !decision.is_served() {
+            let (status, limit) = match &decision.verdict {
+                Verdict::Limit(hit) => (429, Some(hit)),
+                Verdict::Block(_) | Verdict::Admit | Verdict::Allow(_) => (403, None),
+            };
+            refuse(session, &rules.pages, &Refusal { status, id, limit, keep_alive: true }).await?;
+            return Ok(true);
+        }
+        if let Some((status, kind)) = malformed {
+            ctx.set(VerdictKind::Malformed, Reason::Malformed(kind));
+            refuse(session, &rules.pages, &Refusal { status, id, limit: None, keep_alive: false }).await?;
+            return Ok(true);
+        }
+        let Some(pool) = pool else {
+            ctx.fail(UpstreamFailure::NoRoute);
+            refuse(session, &rules.pages, &Refusal { status: 502, id, limit: None, keep_alive: false })
+                .await?;
+            return Ok(true);
+        };
+        ctx.upstream = Some(Chosen { pool, lease: None, failed: None });
+        let patience = if session.is_upgrade_req() { UPGRADED_TIMEOUT } else { rules.bounds.body_timeout };
+        session.set_read_timeout(Some(patience));
+        session.set_write_timeout(Some(patience));
+        Ok(false)
+    }
+
+    /// Bounds the body that is streamed to the upstream.
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        let Some(max) = ctx.rules.bounds.max_body else { return Ok(()) };
+        ctx.body_bytes += body.as_ref().map_or(0, |part| part.len() as u64);
+        if ctx.body_bytes > max && !session.was_upgraded() {
+            let error = Error::explain(ErrorType::HTTPStatus(413), "the body is larger than server.max_body");
+            return Err(error.into_down());
+        }
+        Ok(())
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        let client = ctx.record.as_ref().map(|record| record.client.limit_key());
+        let (Some(chosen), Some(client)) = (&mut ctx.upstream, client) else {
+            return Error::e_explain(ErrorType::InternalError, "a request without an upstream");
+        };
+        chosen.lease = chosen.pool.choose(client, chosen.failed);
+        let Some(lease) = &chosen.lease else {
+            ctx.fail(UpstreamFailure::NoneHealthy);
+            return Err(Error::explain(ErrorType::ConnectNoRoute, "no healthy server").into_up());
+        };
+        let mut peer = lease.peer();
+        if session.is_upgrade_req() {
+            peer.options.read_timeout = Some(UPGRADED_TIMEOUT);
+        }
+        Ok(Box::new(peer))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent, so another server may be tried; ServerConf bounds the tries.
+        error.set_retry(true);
+        if let Some(chosen) = &mut ctx.upstream {
+            chosen.failed = chosen.lease.take().map(|lease| lease.address());
+        }
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        let Some(record) = &ctx.record else { return Ok(()) };
+        let target = Target::of(session.req_header());
+        let about = Forwarding {
+            client: record.client,
+            is_https: record.is_https,
+            host: target.authority,
+            id: record.id,
+            forwarded: ctx.rules.forwarded_header,
+        };
+        write_forwarding(request, &about)?;
+        if let Some(host) = ctx.upstream.as_ref().and_then(|chosen| chosen.lease.as_ref()?.host_header()) {
+            request.insert_header(http::header::HOST, host)?;
+        }
+        Ok(())
+    }
+
+    /// Answers a request that could not be served, and says why in the record.
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let (status, reason) = classify(error);
+        let Some(record) = &mut ctx.record else {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        };
+        // A failure that a hook named is more exact than what Pingora makes of it.
+        if !matches!(record.reason, Reason::Upstream(_)) {
+            if matches!(reason, Reason::Malformed(_)) {
+                record.verdict = VerdictKind::Malformed;
+            }
+            record.reason = reason;
+        }
+        if status > 0 {
+            let refusal = Refusal { status, id: record.id, limit: None, keep_alive: false };
+            // A client that is gone cannot be told.
+            let _ = refuse(session, &ctx.rules.pages, &refusal).await;
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        let Some(record) = ctx.record.take() else { return };
+        let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
+        record.close(status, session.body_bytes_read() as u64, session.body_bytes_sent() as u64);
+    }
+
+    /// The record says it all; a line per failure would be an attacker's way to fill the disk.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _at: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Context {
+    fn set(&mut self, verdict: VerdictKind, reason: Reason) {
+        if let Some(record) = &mut self.record {
+            (record.verdict, record.reason) = (verdict, reason);
+        }
+    }
+
+    fn fail(&mut self, failure: UpstreamFailure) {
+        if let Some(record) = &mut self.record {
+            record.reason = Reason::Upstream(failure);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Counters of the edge: relaxed atomics on the request path, read by whoever renders them.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use portcullis_model::VerdictKind;
+
+/// Upper bounds of the latency histogram's buckets, in microseconds; the last bucket has none.
+pub const LATENCY_BUCKETS_US: [u64; 13] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+    30_000_000,
+];
+
+/// The classes of the answer's status, "none" being no answer at all.
+pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The index of a status in [`CLASSES`].
+pub fn class_index(status: u16) -> usize {
+    match status / 100 {
+        class @ 1..=5 => usize::from(class),
+        _ => 0,
+    }
+}
+
+/// All counters start at zero with the process.
+#[derive(Default)]
+pub struct EdgeMetrics {
+    requests: [[AtomicU64; CLASSES.len()]; VerdictKind::ALL.len()],
+    latency: [AtomicU64; LATENCY_BUCKETS_US.len() + 1],
+    latency_sum_us: AtomicU64,
+    connections: AtomicI64,
+}
+
+/// The histogram at one moment: counts per bucket, not cumulated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LatencySnapshot {
+    pub counts: [u64; LATENCY_BUCKETS_US.len() + 1],
+    pub sum_us: u64,
+}
+
+impl EdgeMetrics {
+    /// How many requests ended with this verdict and this class of status.
+    pub fn requests(&self, verdict: VerdictKind, class: usize) -> u64 {
+        self.requests[verdict.index()][class].load(Ordering::Relaxed)
+    }
+
+    /// How many requests ended, in all.
+    pub fn total(&self) -> u64 {
+        self.requests.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The time from the first byte of a request to the last of its answer.
+    pub fn latency(&self) -> LatencySnapshot {
+        LatencySnapshot {
+            counts: std::array::from_fn(|n| self.latency[n].load(Ordering::Relaxed)),
+            sum_us: self.latency_sum_us.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Connections from clients that are open now.
+    pub fn connections(&self) -> u64 {
+        u64::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    pub(crate) fn count(&self, verdict: VerdictKind, status: u16, latency_us: u64) {
+        self.requests[verdict.index()][class_index(status)].fetch_add(1, Ordering::Relaxed);
+        let bucket = LATENCY_BUCKETS_US.partition_point(|&bound| bound < latency_us);
+        self.latency[bucket].fetch_add(1, Ordering::Relaxed);
+        self.latency_sum_us.fetch_add(latency_us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,96 @@
+//! The only place that answers a request instead of the upstream.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use portcullis_model::RequestId;
+use portcullis_policy::LimitHit;
+
+use crate::pages::{Message, PageTemplate, message, prefers_json};
+
+/// The header that carries the decision ID of a refusal.
+pub(crate) const DECISION_HEADER: &str = "X-Portcullis-Decision";
+
+/// What is said, and whether the connection can go on.
+pub(crate) struct Refusal<'a> {
+    pub(crate) status: u16,
+    pub(crate) id: RequestId,
+    pub(crate) limit: Option<&'a LimitHit>,
+    /// False when what follows on the connection cannot be trusted or will not be read.
+    pub(crate) keep_alive: bool,
+}
+
+/// Sends the page, unless an answer has begun.
+pub(crate) async fn refuse(
+    session: &mut Session,
+    pages: &PageTemplate,
+    refusal: &Refusal<'_>,
+) -> pingora::Result<()> {
+    if session.response_written().is_some() {
+        return Ok(());
+    }
+    let json = prefers_json(session.req_header().headers.get(ACCEPT).map_or(b"", |value| value.as_bytes()));
+    let (content_type, body) = page(pages, message(refusal.status), refusal.id, json);
+    let mut header = ResponseHeader::build(refusal.status, Some(8))?;
+    header.insert_header(CONTENT_TYPE, content_type)?;
+    header.insert_header(CONTENT_LENGTH, body.len())?;
+    header.insert_header(CACHE_CONTROL, "no-store")?;
+    header.insert_header(DECISION_HEADER, refusal.id.to_string())?;
+    if let Some(hit) = refusal.limit {
+        add_limit(&mut header, hit)?;
+    }
+    if !refusal.keep_alive {
+        session.set_keepalive(None);
+    }
+    let bodyless = session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(header), bodyless).await?;
+    if !bodyless {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// `Retry-After` (RFC 9110) and the fields of draft-ietf-httpapi-ratelimit-headers.
+fn add_limit(header: &mut ResponseHeader, hit: &LimitHit) -> pingora::Result<()> {
+    let seconds = whole_seconds(hit.retry_after);
+    let name: String =
+        hit.rule.name.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect();
+    let (count, window) = (hit.rule.rate.count(), hit.rule.rate.window().as_secs());
+    header.insert_header(RETRY_AFTER, seconds)?;
+    header.insert_header("RateLimit-Policy", format!(r#""{name}";q={count};w={window}"#))?;
+    header.insert_header("RateLimit", format!(r#""{name}";r=0;t={seconds}"#))?;
+    Ok(())
+}
+
+/// Rounded up: a client that comes back then is not refused again.
+fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
+}
+
+fn page(pages: &PageTemplate, message: Message, id: RequestId, json: bool) -> (&'static str, Bytes) {
+    match json {
+        true => ("application/json", pages.json(message, id)),
+        false => ("text/html; charset=utf-8", pages.html(message, id)),
+    }
+}
+
+/// The whole HTTP/1.1 answer to bytes that never became a request.
+pub(crate) fn raw_refusal(pages: &PageTemplate, status: u16, id: RequestId) -> Vec<u8> {
+    let message = message(status);
+    let (content_type, body) = page(pages, message, id, false);
+    let mut out = Vec::with_capacity(body.len() + 256);
+    // Writing into a Vec cannot fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{DECISION_HEADER}: {id}\r\n{}: close\r\n\r\n",
+        message.title,
+        body.len(),
+        CONNECTION.as_str(),
+    );
+    out.extend_from_slice(&body);
+    out
+}

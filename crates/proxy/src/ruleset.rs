@@ -1,0 +1,71 @@
+//! The configuration as the request path needs it: built once per reload, then read only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use portcullis_config::Config;
+use portcullis_policy::{ClientIpSource, PrefixSet, Snapshot};
+
+use crate::EdgeError;
+use crate::pages::PageTemplate;
+use crate::pool::Pool;
+use crate::routes::Routes;
+
+/// Immutable; one request uses one of them throughout.
+pub(crate) struct Ruleset {
+    pub(crate) policy: Snapshot,
+    pub(crate) trusted: PrefixSet<IpNet>,
+    pub(crate) client_ip: ClientIpSource,
+    pub(crate) routes: Routes,
+    pub(crate) pools: Vec<Arc<Pool>>,
+    pub(crate) pages: PageTemplate,
+    pub(crate) forwarded_header: bool,
+    pub(crate) bounds: Bounds,
+}
+
+/// What every client is held to; see `[server]` in the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) max_body: Option<u64>,
+    pub(crate) max_head: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) max_uri: usize,
+    pub(crate) head_timeout: Duration,
+    pub(crate) keepalive_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+}
+
+impl Ruleset {
+    /// Pools of `previous` whose settings are the same go on, with their health and their counts.
+    pub(crate) fn build(config: &Config, previous: Option<&Self>) -> Result<Self, EdgeError> {
+        let kept = |settings| previous.and_then(|old| old.pools.iter().find(|pool| pool.has(settings)));
+        let pools = config
+            .upstreams
+            .iter()
+            .map(|settings| match kept(settings) {
+                Some(pool) => Ok(Arc::clone(pool)),
+                None => Pool::new(settings.clone()).map(Arc::new),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let server = &config.server;
+        Ok(Self {
+            policy: Snapshot { mode: config.mode, limits: config.limits.clone() },
+            trusted: server.trusted_proxies.iter().map(|&network| (network, network)).collect(),
+            client_ip: server.client_ip.clone(),
+            routes: Routes::new(&config.routes, &pools),
+            pools,
+            pages: PageTemplate::new(&config.pages),
+            forwarded_header: server.forwarded_header,
+            bounds: Bounds {
+                max_body: server.max_body,
+                max_head: server.max_head,
+                max_headers: server.max_headers,
+                max_uri: server.max_uri,
+                head_timeout: server.head_timeout,
+                keepalive_timeout: server.keepalive_timeout,
+                body_timeout: server.body_timeout,
+            },
+        })
+    }
+}
