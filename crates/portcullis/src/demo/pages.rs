@@ -119,7 +119,7 @@ pub(super) fn home(visit: &Visit<'_>) -> String {
     let body = format!(
         "<h1>Small things for careful people</h1>\n<p>Locks, lanterns and everything between the gate and \
          the door.</p>\n{}\n<p><a href=\"/products\">All twelve products</a></p>",
-        cards(PRODUCTS.iter().take(4))
+        cards(PRODUCTS.iter().take(6))
     );
     layout("Home", &body, visit)
 }
