@@ -31,7 +31,7 @@ pub struct Config {
     pub allows: Vec<(IpNet, String)>,
     pub log: LogSettings,
     pub geo: portcullis_geo::Settings,
-    pub detection: crate::pending::portcullis_detect::Settings,
+    pub detection: portcullis_detect::Settings,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
     pub metrics: Option<SocketAddr>,
     pub pages: Pages,

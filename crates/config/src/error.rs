@@ -43,16 +43,14 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// Keeps the first [`MAX_ERRORS`] of `errors` and counts the others.
-    pub(crate) fn new(mut errors: Vec<ConfigError>) -> Self {
-        let omitted = errors.len().saturating_sub(MAX_ERRORS);
-        errors.truncate(MAX_ERRORS);
+    /// At most [`MAX_ERRORS`], and how many more there were.
+    pub(crate) fn new(errors: Vec<ConfigError>, omitted: usize) -> Self {
         Self { errors, omitted }
     }
 
     /// For a file or an option that cannot be used at all.
     pub(crate) fn whole(file: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::new(vec![ConfigError { file: file.into(), position: None, message: message.into() }])
+        Self::new(vec![ConfigError { file: file.into(), position: None, message: message.into() }], 0)
     }
 
     /// In the order of the file.

@@ -1,10 +1,12 @@
 //! From a file and the command line to a [`Config`]: the one way that `check`, start and reload take.
 //! Must not know single settings; those are in `read/`.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::read;
+use crate::units::format_size;
 use crate::{Config, ConfigErrors};
 
 /// The name that `init` writes and that a start without options looks for.
@@ -87,19 +89,21 @@ fn folder_of(file: &Path) -> &Path {
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigErrors> {
-    let name = path.display().to_string();
-    let fail = |message: String| ConfigErrors::whole(name.clone(), message);
-    let metadata = fs::metadata(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
-    if !metadata.is_file() {
-        return Err(fail("expected a file".to_owned()));
-    }
-    if metadata.len() > MAX_FILE_BYTES {
+    let fail = |message: String| ConfigErrors::whole(path.display().to_string(), message);
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| fail(format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(fail(format!(
             "is larger than {}; put long lists of addresses into the database with \"portcullis block\"",
-            crate::format_size(MAX_FILE_BYTES)
+            format_size(MAX_FILE_BYTES)
         )));
     }
-    let bytes = fs::read(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
-    String::from_utf8(bytes)
-        .map_err(|error| fail(format!("is not UTF-8 text (byte {})", error.utf8_error().valid_up_to() + 1)))
+    String::from_utf8(bytes).map_err(|error| {
+        fail(format!(
+            "is not UTF-8 text: the first wrong byte is number {}",
+            error.utf8_error().valid_up_to() + 1
+        ))
+    })
 }

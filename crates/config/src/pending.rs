@@ -23,10 +23,3 @@ pub mod portcullis_store {
         }
     }
 }
-
-#[path = "../../detect/src/settings.rs"]
-mod detect_settings;
-
-pub mod portcullis_detect {
-    pub use super::detect_settings::Settings;
-}

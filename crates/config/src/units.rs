@@ -28,7 +28,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// Prints whole milliseconds in the largest unit that fits exactly: `90s`, `1h`, `7d`.
 pub fn format_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    match DURATION_UNITS.into_iter().find(|(_, unit)| millis > 0 && millis % unit == 0) {
+    match DURATION_UNITS.into_iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", millis / unit),
         None => "0s".to_owned(),
     }
@@ -49,7 +49,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 pub fn format_size(bytes: u64) -> String {
     match SIZE_UNITS
         .into_iter()
-        .filter(|(_, unit)| bytes > 0 && bytes % unit == 0)
+        .filter(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit))
         .max_by_key(|(_, unit)| *unit)
     {
         Some((name, unit)) => format!("{}{name}", bytes / unit),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::pending::portcullis_store::LogSettings;
 use portcullis_model::Severity;
 
+use crate::units::parse_duration;
+
 use super::fields::{Origin, Place, Section, Value, quoted};
 use super::files;
 use super::listeners::Listeners;
@@ -45,16 +47,14 @@ pub(super) fn geo(root: &mut Section<'_>) -> portcullis_geo::Settings {
     portcullis_geo::Settings { databases, ..default }
 }
 
-pub(super) fn detection(
-    root: &mut Section<'_>,
-    log: &LogSettings,
-) -> crate::pending::portcullis_detect::Settings {
-    let default = crate::pending::portcullis_detect::Settings::default();
+pub(super) fn detection(root: &mut Section<'_>, log: &LogSettings) -> portcullis_detect::Settings {
+    let default = portcullis_detect::Settings::default();
     let mut detection = root.section("detection");
     let window = detection.read("window", default.window, |value| detection_window(value, log.retention));
-    let settings = crate::pending::portcullis_detect::Settings {
+    let settings = portcullis_detect::Settings {
         enabled: detection.read("enabled", default.enabled, Value::boolean),
-        interval: detection.read("interval", default.interval, |value| detection_interval(value, window)),
+        interval: detection
+            .read("interval", default.interval.min(window), |value| detection_interval(value, window)),
         window,
         requests_per_hour: detection.read("requests_per_hour", default.requests_per_hour, Value::positive),
         error_rate: detection.read("error_rate", default.error_rate, Value::share),
@@ -112,8 +112,10 @@ fn block_severity(value: &Value<'_>) -> Option<Option<Severity>> {
 }
 
 fn block_for(value: &Value<'_>) -> Option<Option<Duration>> {
-    match value.text("a duration such as \"24h\", or \"forever\"")? {
+    const WHAT: &str = "a duration such as \"24h\", or \"forever\"";
+    match value.text(WHAT)? {
         "forever" => Some(None),
+        text if parse_duration(text).is_none() => value.expected(WHAT),
         _ => value.duration(SECOND..=3_650 * DAY).map(Some),
     }
 }

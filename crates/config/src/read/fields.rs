@@ -96,6 +96,11 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Whether the document has `key`, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// The value of `key` as `read` understands it; `default` when it is absent (or wrong, which `read`
     /// has reported).
     pub(super) fn read<T>(
@@ -117,7 +122,8 @@ impl<'a> Section<'a> {
         match self.get(key) {
             Some(value) => read(&value),
             None => {
-                self.report(format!("{key} is missing; expected for example: {key} = {example}"));
+                let place = self.place_of(key, self.place.origin);
+                self.context.report(&place, format!("is missing; expected for example {key} = {example}"));
                 None
             }
         }
@@ -125,12 +131,14 @@ impl<'a> Section<'a> {
 
     /// The table under `key`, empty when it is absent.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'a> {
-        self.get(key).and_then(|value| value.section()).unwrap_or_else(|| Section {
-            place: self.place_of(key, self.place.origin),
-            table: None,
-            context: self.context,
-            known: Vec::new(),
-        })
+        self.get(key)
+            .and_then(|value| value.section(format_args!("a table [{}]", value.place.key)))
+            .unwrap_or_else(|| Section {
+                place: self.place_of(key, self.place.origin),
+                table: None,
+                context: self.context,
+                known: Vec::new(),
+            })
     }
 
     /// The tables under `[[key]]`, at most `max`.
@@ -140,7 +148,7 @@ impl<'a> Section<'a> {
             value.fail(format!("expected one or more [[{}]] tables, got {}", value.place.key, value.got()));
             return Vec::new();
         };
-        let mut sections = value.list(max, |item| item.section()).unwrap_or_default();
+        let mut sections = value.list(max, |item| item.section("a table")).unwrap_or_default();
         for (n, section) in sections.iter_mut().enumerate() {
             section.place.key = format!("{}[{}]", value.place.key, n + 1);
         }
@@ -189,7 +197,7 @@ impl<'a> Value<'a> {
     }
 
     /// Notes that something else was expected.
-    fn expected<T>(&self, what: impl Display) -> Option<T> {
+    pub(super) fn expected<T>(&self, what: impl Display) -> Option<T> {
         self.fail(format!("expected {what}, got {}", self.got()));
         None
     }
@@ -215,11 +223,11 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Text that is shown to people: at most `max` characters, none of them a control character.
-    pub(super) fn label(&self, max: usize) -> Option<String> {
+    /// Text that is shown to people: so many characters, none of them a control character.
+    pub(super) fn label(&self, length: RangeInclusive<usize>) -> Option<String> {
         let text = self.text("text in quotes")?;
-        if text.chars().count() > max || text.chars().any(char::is_control) {
-            return self.expected(format!("one line of at most {max} characters"));
+        if !length.contains(&text.chars().count()) || text.chars().any(char::is_control) {
+            return self.expected(format!("one line of {} to {} characters", length.start(), length.end()));
         }
         Some(text.to_owned())
     }
@@ -354,14 +362,14 @@ impl<'a> Value<'a> {
         Value { place, raw: item.get_ref(), context: self.context }
     }
 
-    /// The value as a table.
-    pub(super) fn section(&self) -> Option<Section<'a>> {
+    /// The value as a table; `what` says which one, with an example.
+    pub(super) fn section(&self, what: impl Display) -> Option<Section<'a>> {
         match self.raw {
             DeValue::Table(table) => {
                 let place = self.place.clone();
                 Some(Section { place, table: Some(table), context: self.context, known: Vec::new() })
             }
-            _ => self.expected("a table"),
+            _ => self.expected(what),
         }
     }
 

@@ -4,6 +4,7 @@
 mod background;
 mod fields;
 mod files;
+mod lines;
 mod listeners;
 mod notes;
 mod pages;
@@ -11,17 +12,19 @@ mod rules;
 mod server;
 mod upstream;
 
-use std::ops::Range;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_policy::Mode;
+use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::load::Overrides;
-use crate::{Config, ConfigError, ConfigErrors, Position};
+use crate::{Config, ConfigError, ConfigErrors, MAX_ERRORS};
 use fields::{Context, Origin, Place, Problem, Section};
+use lines::LineIndex;
 use listeners::Listeners;
 
 pub(crate) use notes::notes;
@@ -38,69 +41,55 @@ pub(crate) fn config(
     base: &Path,
     overrides: &Overrides,
 ) -> Result<Config, ConfigErrors> {
-    let (document, syntax) = document(text);
+    let lines = LineIndex::new(text);
+    let (document, syntax) = document(text, &lines);
     let context = Context::new(base);
     let config = match syntax.intact {
         true => document_settings(document.get_ref(), &context, overrides),
         false => None,
     };
     let mut problems = context.into_problems();
-    problems.retain(|problem| !syntax.covers(text, problem.origin));
+    // What else is said about a line with a syntax error is noise.
+    problems.retain(|problem| match problem.origin {
+        Origin::Offset(offset) => !syntax.lines.contains(&lines.line(offset)),
+        Origin::File | Origin::Option(_) => true,
+    });
     problems.extend(syntax.problems);
     match config {
         Some(config) if problems.is_empty() => Ok(config),
-        _ => Err(located(text, file_name, problems)),
+        _ => Err(located(problems, &lines, file_name)),
     }
 }
 
 /// What is no TOML.
 struct Syntax {
+    /// The first of each line.
     problems: Vec<Problem>,
+    lines: HashSet<usize>,
     /// Whether the rest of the document can still be read as its author meant it.
     intact: bool,
 }
 
-impl Syntax {
-    /// Whether the place is on a line that has a syntax error: what else is said about it is noise.
-    fn covers(&self, text: &str, origin: Origin) -> bool {
-        let Origin::Offset(offset) = origin else { return false };
-        let line = line_of(text, offset);
-        self.problems.iter().any(|problem| match problem.origin {
-            Origin::Offset(at) => line_of(text, at) == line,
-            Origin::File | Origin::Option(_) => false,
-        })
-    }
-}
-
-fn document(text: &str) -> (toml::Spanned<DeTable<'_>>, Syntax) {
+fn document<'t>(text: &'t str, index: &LineIndex<'t>) -> (Spanned<DeTable<'t>>, Syntax) {
     // The parser goes on after these without losing its way; after others (an open bracket, a missing
     // quote) what follows may be misread, and its errors would mislead.
-    const HARMLESS: [&str; 2] = ["duplicate key", "string values must be quoted"];
-    let (document, errors) = DeTable::parse_recoverable(text);
+    const UNQUOTED: &str = "string values must be quoted";
+    const HARMLESS: [&str; 2] = ["duplicate key", UNQUOTED];
+    let (document, mut errors) = DeTable::parse_recoverable(text);
     let intact = errors.iter().all(|error| HARMLESS.iter().any(|text| error.message().starts_with(text)));
-    let mut problems: Vec<Problem> = Vec::new();
-    let mut lines: Vec<Range<usize>> = Vec::new();
-    for error in &errors {
-        let offset = error.span().map_or(text.len(), |span| span.start);
-        let line = line_of(text, offset);
-        if !lines.contains(&line) {
-            lines.push(line);
-            problems.push(Problem {
-                origin: Origin::Offset(offset),
-                message: format!("no valid TOML: {}", error.message()),
-            });
-        }
-    }
-    (document, Syntax { problems, intact })
-}
-
-/// The byte range of the line that `offset` is on.
-fn line_of(text: &str, offset: usize) -> Range<usize> {
-    let bytes = text.as_bytes();
-    let offset = offset.min(bytes.len());
-    let start = bytes[..offset].iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
-    let end = bytes[offset..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |n| offset + n);
-    start..end
+    let offset = |error: &toml::de::Error| error.span().map_or(text.len(), |span| span.start);
+    errors.sort_by_key(offset);
+    let mut lines = HashSet::new();
+    errors.retain(|error| lines.insert(index.line(offset(error))));
+    let problems = errors.iter().map(|error| Problem {
+        origin: Origin::Offset(offset(error)),
+        message: match error.message().starts_with(UNQUOTED) {
+            true => "expected a value; text must be in quotes".to_owned(),
+            false => format!("no valid TOML: {}", error.message()),
+        },
+    });
+    let problems = problems.collect();
+    (document, Syntax { problems, lines, intact })
 }
 
 /// `None` only together with a reported problem.
@@ -159,38 +148,17 @@ fn data_folder(root: &mut Section<'_>, context: &Context<'_>, overrides: &Overri
 }
 
 /// Gives each problem its line and column, in the order of the file.
-fn located(text: &str, file_name: &str, mut problems: Vec<Problem>) -> ConfigErrors {
+fn located(mut problems: Vec<Problem>, lines: &LineIndex<'_>, file_name: &str) -> ConfigErrors {
     problems.sort_by(|a, b| (a.origin, &a.message).cmp(&(b.origin, &b.message)));
-    let mut lines = Lines { text, offset: 0, line: 1 };
-    let errors = problems.into_iter().map(|problem| match problem.origin {
-        Origin::File => ConfigError { file: file_name.to_owned(), position: None, message: problem.message },
-        Origin::Offset(offset) => ConfigError {
-            file: file_name.to_owned(),
-            position: Some(lines.position(offset)),
-            message: problem.message,
-        },
-        Origin::Option(name) => {
-            ConfigError { file: name.to_owned(), position: None, message: problem.message }
-        }
+    let omitted = problems.len().saturating_sub(MAX_ERRORS);
+    problems.truncate(MAX_ERRORS);
+    let errors = problems.into_iter().map(|problem| {
+        let (file, position) = match problem.origin {
+            Origin::File => (file_name, None),
+            Origin::Offset(offset) => (file_name, Some(lines.position(offset))),
+            Origin::Option(name) => (name, None),
+        };
+        ConfigError { file: file.to_owned(), position, message: problem.message }
     });
-    ConfigErrors::new(errors.collect())
-}
-
-/// Counts lines once for ascending offsets.
-struct Lines<'t> {
-    text: &'t str,
-    offset: usize,
-    line: usize,
-}
-
-impl Lines<'_> {
-    fn position(&mut self, offset: usize) -> Position {
-        let offset = offset.min(self.text.len());
-        let passed = &self.text.as_bytes()[self.offset.min(offset)..offset];
-        self.line += passed.iter().filter(|&&b| b == b'\n').count();
-        self.offset = offset;
-        let start = line_of(self.text, offset).start;
-        let before = String::from_utf8_lossy(&self.text.as_bytes()[start..offset]);
-        Position { line: self.line, column: before.chars().count() + 1 }
-    }
+    ConfigErrors::new(errors.collect(), omitted)
 }

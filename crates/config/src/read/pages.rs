@@ -15,9 +15,9 @@ const PLACEHOLDERS: [&str; 5] = ["title", "message", "decision_id", "brand", "co
 pub(super) fn read(root: &mut Section<'_>) -> Pages {
     let mut pages = root.section("pages");
     let settings = Pages {
-        brand: pages.read("name", "Portcullis".to_owned(), |value| value.label(MAX_BRAND)),
+        brand: pages.read("name", "Portcullis".to_owned(), |value| value.label(1..=MAX_BRAND)),
         contact: pages.read("contact", None, |value| {
-            value.label(MAX_CONTACT).filter(|contact| !contact.is_empty()).map(Some)
+            value.label(0..=MAX_CONTACT).filter(|contact| !contact.is_empty()).map(Some)
         }),
         template: pages.read("template", None, |value| match value.text("a path in quotes")? {
             "" => None,

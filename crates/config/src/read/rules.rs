@@ -17,6 +17,8 @@ pub(super) const MODES: [Mode; 2] = [Mode::Enforce, Mode::DryRun];
 const MAX_ROUTES: usize = 1_000;
 const MAX_LIMITS: usize = 256;
 const MAX_PATTERNS: usize = 1_000;
+/// Pairs of hosts and paths in all routes.
+const MAX_ROUTE_PAIRS: usize = 100_000;
 const MAX_METHODS: usize = 32;
 /// Entries of `[[block]]` or `[[allow]]`; more belong into the database.
 const MAX_ENTRIES: usize = 100_000;
@@ -36,32 +38,40 @@ fn route(
     upstreams: &[Arc<str>],
     taken: &mut HashMap<(String, String), Place>,
 ) -> Option<Route> {
-    let hosts = section.read("hosts", Vec::new(), hosts);
-    let paths = section.read("paths", Vec::new(), paths);
+    let hosts = section.get("hosts").map_or_else(|| Some(Vec::new()), |value| hosts(&value));
+    let paths = section.get("paths").map_or_else(|| Some(Vec::new()), |value| paths(&value));
     let upstream = section.required("upstream", "\"app\"", |value| upstream_name(value, upstreams));
-    let any = || vec![String::new()];
-    let host_keys =
-        if hosts.is_empty() { any() } else { hosts.iter().map(|h| h.as_str().to_owned()).collect() };
-    let path_keys =
-        if paths.is_empty() { any() } else { paths.iter().map(|p| p.as_str().to_owned()).collect() };
-    for host in &host_keys {
-        for path in &path_keys {
-            if let Some(earlier) = taken.get(&(host.clone(), path.clone())) {
-                let shown =
-                    |text: &str, any: &str| if text.is_empty() { any.to_owned() } else { text.to_owned() };
-                section.report(format!(
-                    "{} of {} has a route already: {}",
-                    shown(path, "every path"),
-                    shown(host, "every host"),
-                    earlier.key
-                ));
-            } else if taken.len() < MAX_PATTERNS * MAX_ROUTES {
-                taken.insert((host.clone(), path.clone()), section.place.clone());
-            }
-        }
+    let route = hosts.zip(paths).map(|(hosts, paths)| Route { hosts, paths, upstream: "".into() });
+    if let Some(route) = &route {
+        report_taken(&section, route, taken);
     }
     section.finish();
-    Some(Route { hosts, paths, upstream: upstream? })
+    Some(Route { upstream: upstream?, ..route? })
+}
+
+/// Reports the first pair of host and path that an earlier route has.
+fn report_taken(section: &Section<'_>, route: &Route, taken: &mut HashMap<(String, String), Place>) {
+    let or_any = |patterns: Vec<&str>, any: &str| -> Vec<String> {
+        if patterns.is_empty() {
+            vec![any.to_owned()]
+        } else {
+            patterns.into_iter().map(str::to_owned).collect()
+        }
+    };
+    let hosts = or_any(route.hosts.iter().map(HostPattern::as_str).collect(), "every host");
+    let paths = or_any(route.paths.iter().map(PathPattern::as_str).collect(), "every path");
+    if hosts.len() * paths.len() + taken.len() > MAX_ROUTE_PAIRS {
+        section.report(format!(
+            "the routes have more than {MAX_ROUTE_PAIRS} pairs of hosts and paths; use patterns"
+        ));
+        return;
+    }
+    for (host, path) in hosts.iter().flat_map(|host| paths.iter().map(move |path| (host, path))) {
+        if let Some(earlier) = taken.insert((host.clone(), path.clone()), section.place.clone()) {
+            section.report(format!("{path} of {host} has a route already: {}", earlier.key));
+            return;
+        }
+    }
 }
 
 fn upstream_name(value: &Value<'_>, upstreams: &[Arc<str>]) -> Option<Arc<str>> {
@@ -105,11 +115,18 @@ fn limit(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<LimitR
 }
 
 fn paths(value: &Value<'_>) -> Option<Vec<PathPattern>> {
-    value.list(MAX_PATTERNS, |item| item.parse("a path such as \"/login\", \"/api/*\" or \"*.php\""))
+    all_of(value, |item| item.parse("a path such as \"/login\", \"/api/*\" or \"*.php\""))
 }
 
 fn hosts(value: &Value<'_>) -> Option<Vec<HostPattern>> {
-    value.list(MAX_PATTERNS, |item| item.parse("a host name such as \"example.com\" or \"*.example.com\""))
+    all_of(value, |item| item.parse("a host name such as \"example.com\" or \"*.example.com\""))
+}
+
+/// `None` if one is wrong: without it the others would mean something else.
+fn all_of<'a, T>(value: &Value<'a>, read: impl FnMut(&Value<'a>) -> Option<T>) -> Option<Vec<T>> {
+    let mut read = read;
+    let items = value.list(MAX_PATTERNS, |item| Some(read(item)))?;
+    items.into_iter().collect()
 }
 
 fn method(value: &Value<'_>) -> Option<Box<str>> {
@@ -163,7 +180,7 @@ fn entries(root: &mut Section<'_>, key: &'static str, default_reason: &str) -> V
             }
             Some((network, value.place.clone()))
         });
-        let reason = section.read("reason", default_reason.to_owned(), |value| value.label(MAX_REASON));
+        let reason = section.read("reason", default_reason.to_owned(), |value| value.label(1..=MAX_REASON));
         section.finish();
         entries.extend(network.map(|(network, place)| (network, reason, place)));
     }

@@ -42,11 +42,12 @@ pub(super) fn read(
         .filter_map(|tls| tls_listener(tls, listeners))
         .collect();
     let listen = plain_listeners(listen.as_ref(), &tls, context, overrides, listeners);
+    let trusted = server.get("trusted_proxies");
+    let nobody_trusted = trusted.as_ref().is_none_or(Value::is_empty_list);
     let trusted_proxies =
-        server.read("trusted_proxies", Vec::new(), |value| value.list(MAX_TRUSTED, trusted_proxy));
-    let client_ip = server.read("client_ip_header", ClientIpSource::default(), |value| {
-        client_ip_header(value, trusted_proxies.is_empty())
-    });
+        trusted.and_then(|value| value.list(MAX_TRUSTED, trusted_proxy)).unwrap_or_default();
+    let client_ip = server
+        .read("client_ip_header", ClientIpSource::default(), |value| client_ip_header(value, nobody_trusted));
     let max_head = server.read("max_head", 32 << 10, |value| value.size(1 << 10..=MAX_HEAD_BYTES));
     let settings = Server {
         listen,
@@ -59,7 +60,7 @@ pub(super) fn read(
         max_body: server.read("max_body", None, |value| value.size(0..=u64::MAX).map(nonzero)),
         max_head: as_usize(max_head),
         max_headers: server.read("max_headers", 100, |value| value.count(1..=MAX_HEADER_LINES)),
-        max_uri: as_usize(server.read("max_uri", 8 << 10, |value| max_uri(value, max_head))),
+        max_uri: as_usize(server.read("max_uri", max_head.min(8 << 10), |value| max_uri(value, max_head))),
         head_timeout: server.read("head_timeout", 10 * SECOND, |v| v.duration(100 * MILLISECOND..=HOUR)),
         keepalive_timeout: server.read("keepalive_timeout", 75 * SECOND, |v| v.duration(SECOND..=DAY)),
         body_timeout: server.read("body_timeout", 60 * SECOND, |v| v.duration(100 * MILLISECOND..=DAY)),
@@ -120,7 +121,7 @@ fn tls_listener(mut tls: Section<'_>, listeners: &mut Listeners) -> Option<TlsLi
 }
 
 fn certificate(value: &Value<'_>) -> Option<CertificateFiles> {
-    let mut pair = value.section()?;
+    let mut pair = value.section("{ cert = \"cert.pem\", key = \"key.pem\" }")?;
     let cert = pair.required("cert", "\"cert.pem\"", files::certificates);
     let key = pair.required("key", "\"key.pem\"", files::private_key);
     pair.finish();

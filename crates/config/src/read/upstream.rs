@@ -38,7 +38,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Pools {
     let mut pools = Pools {
         names: Vec::new(),
         upstreams: Vec::new(),
-        given: !sections.is_empty(),
+        given: root.has("upstream"),
         root: root.place.clone(),
     };
     for section in sections {
@@ -116,8 +116,9 @@ fn upstream(mut section: Section<'_>, names: &mut Vec<Arc<str>>) -> Option<Upstr
         host_header: section.read("host_header", default.host_header, |value| {
             value.choice(&HostHeader::ALL, HostHeader::as_str)
         }),
-        health: section
-            .read("health", None, |value| value.section().map(|health| Some(health_check(health)))),
+        health: section.read("health", None, |value| {
+            value.section("a table [upstream.health]").map(|health| Some(health_check(health)))
+        }),
         name: name.clone().unwrap_or_default(),
         servers: servers.unwrap_or_default(),
     };
@@ -153,7 +154,7 @@ fn weighted_server(value: &Value<'_>) -> Option<UpstreamServer> {
     if !value.is_table() {
         return value.parse_with(SERVER, server);
     }
-    let mut table = value.section()?;
+    let mut table = value.section(SERVER)?;
     let server = table.required("url", "\"http://127.0.0.1:8000\"", |url| url.parse_with(SERVER, server));
     let weight = table.read("weight", 1, |weight| weight.count(1..=MAX_WEIGHT));
     table.finish();

@@ -1,0 +1,91 @@
+//! Which changes a running gateway takes, and which need a restart.
+
+use std::path::Path;
+
+use portcullis_config::{Config, Diff, Overrides, diff, parse};
+
+const BASE: &str = r#"
+data = "a"
+[[upstream]]
+name = "app"
+servers = ["http://127.0.0.1:8000"]
+[server]
+listen = ["127.0.0.1:8080"]
+threads = 2
+[log]
+queue = 65536
+[metrics]
+listen = "127.0.0.1:9090"
+"#;
+
+fn read(text: &str) -> Config {
+    parse(text, "f.toml", Path::new(""), &Overrides::default())
+        .unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+fn changed(from: &str, to: &str) -> Diff {
+    assert!(BASE.contains(from), "{from:?} is not in the base");
+    diff(&read(BASE), &read(&BASE.replacen(from, to, 1)))
+}
+
+#[test]
+fn the_same_settings_written_differently_are_unchanged() {
+    assert_eq!(changed("data = \"a\"", "data = \"a\"\nmode = \"enforce\" # the default"), Diff::Unchanged);
+    assert_eq!(changed("[server]", "[server]\nhead_timeout = \"10000ms\""), Diff::Unchanged);
+}
+
+#[test]
+fn what_cannot_change_while_running_needs_a_restart() {
+    for (from, to, field) in [
+        ("data = \"a\"", "data = \"b\"", "data"),
+        ("127.0.0.1:8080", "127.0.0.1:8081", "server.listen"),
+        ("threads = 2", "threads = 3", "server.threads"),
+        ("[server]", "[server]\ngrace_period = \"1s\"", "server.grace_period"),
+        ("queue = 65536", "queue = 1024", "log.queue"),
+        ("127.0.0.1:9090", "127.0.0.1:9091", "metrics.listen"),
+        ("127.0.0.1:9090", "off", "metrics.listen"),
+    ] {
+        assert_eq!(
+            changed(from, to),
+            Diff::RestartRequired { fields: vec![field], live: Vec::new() },
+            "{to}"
+        );
+    }
+}
+
+#[test]
+fn everything_else_changes_while_running() {
+    for (from, to, field) in [
+        ("data = \"a\"", "data = \"a\"\nmode = \"dry-run\"", "mode"),
+        ("127.0.0.1:8000", "127.0.0.1:8001", "upstream"),
+        ("[server]", "[[route]]\nupstream = \"app\"\n[server]", "route"),
+        ("[server]", "[[limit]]\nname = \"a\"\nrate = \"1/s\"\n[server]", "limit"),
+        ("[server]", "[[block]]\nnetwork = \"192.0.2.1\"\n[server]", "block"),
+        ("[server]", "[[allow]]\nnetwork = \"192.0.2.1\"\n[server]", "allow"),
+        ("[server]", "[detection]\nforest = false\n[server]", "detection"),
+        ("[server]", "[pages]\nname = \"Us\"\n[server]", "pages"),
+        ("[server]", "[server]\ntrusted_proxies = [\"10.0.0.1\"]", "server.trusted_proxies"),
+        ("[server]", "[server]\nforwarded_header = true", "server.forwarded_header"),
+        ("[server]", "[server]\nmax_body = \"1MB\"", "server.max_body"),
+        ("[server]", "[server]\nmax_head = \"16KiB\"", "server.max_head"),
+        ("[server]", "[server]\nmax_headers = 50", "server.max_headers"),
+        ("[server]", "[server]\nmax_uri = \"4KiB\"", "server.max_uri"),
+        ("[server]", "[server]\nhead_timeout = \"5s\"", "server.head_timeout"),
+        ("[server]", "[server]\nkeepalive_timeout = \"5s\"", "server.keepalive_timeout"),
+        ("[server]", "[server]\nbody_timeout = \"5s\"", "server.body_timeout"),
+        ("queue = 65536", "retention = \"1d\"", "log.retention"),
+        ("queue = 65536", "max_size = \"1GiB\"", "log.max_size"),
+        ("queue = 65536", "flush_interval = \"1s\"", "log.flush_interval"),
+    ] {
+        assert_eq!(changed(from, to), Diff::Live { changed: vec![field] }, "{to}");
+    }
+}
+
+#[test]
+fn a_restart_also_names_what_could_be_applied_at_once() {
+    let diff = changed("threads = 2", "threads = 3\nmax_headers = 50");
+    assert_eq!(
+        diff,
+        Diff::RestartRequired { fields: vec!["server.threads"], live: vec!["server.max_headers"] }
+    );
+}
