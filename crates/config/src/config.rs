@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pending::portcullis_store::LogSettings;
 use ipnet::IpNet;
 use portcullis_policy::{ClientIpSource, HostPattern, LimitRule, Mode, PathPattern};
+use portcullis_store::LogSettings;
 
 /// Everything that one run of the gateway is told. Paths are absolute or relative to the working
 /// directory; those of a file have already been resolved against the file's folder.

@@ -1,7 +1,7 @@
 //! What a reload would change, and whether it can be done while running. Pure.
 //! Must not act: the binary carries it out.
 
-use crate::pending::portcullis_store::LogSettings;
+use portcullis_store::LogSettings;
 
 use crate::{Config, Server};
 

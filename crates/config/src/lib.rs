@@ -7,7 +7,6 @@ mod config;
 mod diff;
 mod error;
 mod load;
-pub mod pending;
 mod read;
 mod units;
 

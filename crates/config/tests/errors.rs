@@ -1,7 +1,7 @@
 //! Every fixture in `errors/` is a wrong configuration. The lines that begin with `#!` say exactly what
 //! has to be reported, without the file's name; `{dir}` stands for the folder of the file.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs;
 use std::path::Path;

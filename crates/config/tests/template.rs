@@ -1,6 +1,6 @@
 //! The template is documentation that cannot rot: it is read, un-commented and compared here.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeSet;
 use std::fs;

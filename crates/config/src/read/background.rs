@@ -4,8 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::pending::portcullis_store::LogSettings;
 use portcullis_model::Severity;
+use portcullis_store::LogSettings;
 
 use crate::units::parse_duration;
 

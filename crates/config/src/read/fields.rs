@@ -42,12 +42,14 @@ pub(super) struct Problem {
 pub(super) struct Context<'a> {
     /// Relative paths start here.
     pub(super) base: &'a Path,
+    /// Settings of the document's top, which people write below a `[table]` by mistake.
+    top_settings: &'static [&'static str],
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(base: &'a Path) -> Self {
-        Self { base, problems: RefCell::new(Vec::new()) }
+    pub(super) fn new(base: &'a Path, top_settings: &'static [&'static str]) -> Self {
+        Self { base, top_settings, problems: RefCell::new(Vec::new()) }
     }
 
     /// Notes a problem with the setting at `place`.
@@ -165,13 +167,17 @@ impl<'a> Section<'a> {
         let keys = self.table.into_iter().flat_map(DeTable::keys);
         for key in keys.filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
             let place = self.place_of(key.get_ref(), Origin::Offset(key.span().start));
-            match nearest(key.get_ref(), self.known.iter().copied()) {
-                Some(near) => self.context.report(&place, format!("unknown setting; did you mean {near:?}?")),
-                None => self.context.report(
-                    &place,
-                    format!("unknown setting; those known here are: {}", self.known.join(", ")),
-                ),
-            }
+            self.context.report(&place, self.unknown(key.get_ref()));
+        }
+    }
+
+    fn unknown(&self, key: &str) -> String {
+        if self.context.top_settings.contains(&key) {
+            return "belongs to the top of the file, above the first [table]".to_owned();
+        }
+        match nearest(key, self.known.iter().copied()) {
+            Some(near) => format!("unknown setting; did you mean {near:?}?"),
+            None => format!("unknown setting; those known here are: {}", self.known.join(", ")),
         }
     }
 

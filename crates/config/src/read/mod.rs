@@ -29,6 +29,10 @@ use listeners::Listeners;
 
 pub(crate) use notes::notes;
 
+/// The settings outside of any table.
+const MODE: &str = "mode";
+const DATA: &str = "data";
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -43,7 +47,7 @@ pub(crate) fn config(
 ) -> Result<Config, ConfigErrors> {
     let lines = LineIndex::new(text);
     let (document, syntax) = document(text, &lines);
-    let context = Context::new(base);
+    let context = Context::new(base, &[MODE, DATA]);
     let config = match syntax.intact {
         true => document_settings(document.get_ref(), &context, overrides),
         false => None,
@@ -100,7 +104,7 @@ fn document_settings<'a>(
 ) -> Option<Config> {
     let mut root = Section::root(document, context);
     let mut listeners = Listeners::default();
-    let mode = root.read("mode", Mode::default(), |value| value.choice(&rules::MODES, Mode::as_str));
+    let mode = root.read(MODE, Mode::default(), |value| value.choice(&rules::MODES, Mode::as_str));
     let data = data_folder(&mut root, context, overrides);
     let server = server::read(&mut root, context, overrides, &mut listeners);
     let pools = upstream::read(&mut root);
@@ -134,7 +138,7 @@ fn document_settings<'a>(
 
 fn data_folder(root: &mut Section<'_>, context: &Context<'_>, overrides: &Overrides) -> PathBuf {
     const DEFAULT: &str = "portcullis-data";
-    let value = root.get("data");
+    let value = root.get(DATA);
     let mut place = value.as_ref().map_or_else(|| root.place.clone(), |value| value.place.clone());
     let mut data = value.and_then(|value| value.path()).unwrap_or_else(|| context.base.join(DEFAULT));
     if let Some(option) = &overrides.data {
