@@ -1,1 +1,21 @@
+//! Portcullis's storage: the request log (`log.db`) and the state (`state.db`) of a data folder.
+//!
+//! Owns everything that touches SQLite; no other crate knows it. Must not decide about requests, and
+//! must never make one wait: the request path hands records to a bounded queue.
 
+mod error;
+mod folder;
+mod log;
+mod read;
+mod state;
+
+pub use error::StoreError;
+pub use log::{Enrich, Flusher, Log, LogSettings, LogStats, NoEnrichment, Recorder};
+pub use read::{
+    ClientReport, LogCursor, LogFilter, LogReader, LogRow, LoggedRequest, SensitiveHits, StatusCounts,
+    StatusFilter, TopBy, TopRow,
+};
+pub use state::{
+    AuditEntry, BlockChange, Changes, FindingFilter, LimitEvent, NewBlock, NewTaskRun, Purged, Seq, Setting,
+    State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, TaskRun,
+};

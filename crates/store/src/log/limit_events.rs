@@ -1,0 +1,128 @@
+//! Gathers limited requests into one event per client, rule, endpoint and minute.
+//!
+//! Owns the bounded table between the log writer and the state database. Must never make the log wait
+//! or fail: what cannot be written is counted and dropped.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use portcullis_model::{ClientIp, Reason, RequestRecord, UnixMs, VerdictKind};
+
+use super::stats::LogStats;
+use crate::error::StoreError;
+use crate::state::{LimitEvent, State};
+
+/// Beyond this many different events at once, endpoints are folded into [`OTHER_ENDPOINTS`].
+const MAX_WITH_ENDPOINT: usize = 512;
+/// Beyond this many, events are dropped and counted.
+const MAX_EVENTS: usize = 1_024;
+/// The longest endpoint that is kept, in bytes.
+const MAX_ENDPOINT: usize = 256;
+/// What stands for endpoints that did not fit.
+const OTHER_ENDPOINTS: &str = "*";
+/// The state database commits with a sync to disk; a flood of limited requests must not mean a sync
+/// for each batch of the log.
+pub(crate) const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// The log does not wait longer than this for a locked state database.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    client: ClientIp,
+    rule: Arc<str>,
+    endpoint: Box<str>,
+    minute: i64,
+    verdict: VerdictKind,
+}
+
+/// Events that are not in the state database yet.
+pub(crate) struct LimitEvents {
+    dir: PathBuf,
+    counts: HashMap<Key, u64>,
+    state: Option<State>,
+    has_warned: bool,
+}
+
+impl LimitEvents {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), counts: HashMap::new(), state: None, has_warned: false }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Takes note of the limited requests of a committed batch.
+    pub(crate) fn gather(&mut self, batch: &[RequestRecord], stats: &LogStats) {
+        for record in batch {
+            match (record.verdict, &record.reason) {
+                (VerdictKind::Limited | VerdictKind::WouldLimit, Reason::Limit(rule)) => {
+                    self.add(record, rule, stats);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add(&mut self, record: &RequestRecord, rule: &Arc<str>, stats: &LogStats) {
+        let path = record.text.path();
+        let mut key = Key {
+            client: ClientIp::new(record.client.limit_key()),
+            rule: Arc::clone(rule),
+            endpoint: path[..path.floor_char_boundary(MAX_ENDPOINT)].into(),
+            minute: record.id.time().0.div_euclid(60_000) * 60_000,
+            verdict: record.verdict,
+        };
+        if self.counts.len() >= MAX_WITH_ENDPOINT && !self.counts.contains_key(&key) {
+            key.endpoint = OTHER_ENDPOINTS.into();
+        }
+        if self.counts.len() >= MAX_EVENTS && !self.counts.contains_key(&key) {
+            stats.limit_events_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        *self.counts.entry(key).or_default() += 1;
+    }
+
+    /// Writes what has gathered; on failure it stays, within the bounds, for the next time.
+    pub(crate) fn write(&mut self) {
+        if self.counts.is_empty() {
+            return;
+        }
+        let events: Vec<LimitEvent> = self.counts.iter().map(|(key, count)| event_of(key, *count)).collect();
+        match self.try_write(&events) {
+            Ok(()) => {
+                self.counts.clear();
+                self.has_warned = false;
+            }
+            Err(error) => {
+                self.state = None;
+                if !self.has_warned {
+                    tracing::warn!(%error, "limit events are not being recorded; trying again");
+                    self.has_warned = true;
+                }
+            }
+        }
+    }
+
+    fn try_write(&mut self, events: &[LimitEvent]) -> Result<(), StoreError> {
+        let state = match &mut self.state {
+            Some(state) => state,
+            empty => empty.insert(State::open_with_timeout(&self.dir, BUSY_TIMEOUT)?),
+        };
+        state.record_limit_events(events)
+    }
+}
+
+fn event_of(key: &Key, count: u64) -> LimitEvent {
+    LimitEvent {
+        client: key.client,
+        rule: key.rule.to_string(),
+        endpoint: key.endpoint.to_string(),
+        minute: UnixMs(key.minute),
+        count,
+        action: key.verdict,
+    }
+}

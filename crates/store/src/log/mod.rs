@@ -1,0 +1,186 @@
+//! The request log: what the gateway's other parts hold of it.
+//!
+//! Owns the hand-over from the request path to the writer thread. Must never make a request wait.
+
+mod batch;
+mod intern;
+mod limit_events;
+mod retention;
+pub(crate) mod slice;
+mod stats;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+
+use portcullis_model::{ClientIp, Location, RequestRecord};
+
+pub(crate) use intern::MAX_STRINGS;
+pub use stats::LogStats;
+
+use crate::error::StoreError;
+use writer::{Control, Writer};
+
+/// Orders that may wait for the writer; those who give more of them wait.
+const MAX_ORDERS: usize = 64;
+/// How long a flush may take: longer than any back-off of the writer.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How the log is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How long a request stays in the log. It goes with its whole slice, at most 1/64 later.
+    pub retention: Duration,
+    /// The size that log.db and its write-ahead log may reach together, in bytes; sensible from
+    /// 32 MiB. The oldest slices go first.
+    pub max_bytes: u64,
+    /// Requests that may wait for the writer; takes effect at the next start.
+    pub queue: usize,
+    /// How long a request may wait for others to be committed with it. A crash loses no more than this.
+    pub flush_interval: Duration,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_secs(30 * 24 * 60 * 60),
+            max_bytes: 10 << 30,
+            queue: 65_536,
+            flush_interval: Duration::from_millis(250),
+        }
+    }
+}
+
+/// What the writer thread asks of others about a request that it is about to store.
+pub trait Enrich: Send {
+    /// Where the client is. Asked once per client and slice.
+    fn location(&mut self, client: ClientIp) -> Location;
+    /// Whether the row is marked. Asked for each request.
+    fn is_suspicious(&mut self, record: &RequestRecord) -> bool;
+}
+
+/// Knows no places and suspects nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoEnrichment;
+
+impl Enrich for NoEnrichment {
+    fn location(&mut self, _: ClientIp) -> Location {
+        Location::default()
+    }
+
+    fn is_suspicious(&mut self, _: &RequestRecord) -> bool {
+        false
+    }
+}
+
+/// The owner of the writer thread. Dropping it ends the log as [`Log::shutdown`] does.
+#[derive(Debug)]
+pub struct Log {
+    recorder: Recorder,
+    control: Sender<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Opens or creates `DIR/log.db` and starts the writer thread, `portcullis-log`. A damaged database
+    /// is moved aside and a new one begun.
+    ///
+    /// # Errors
+    /// The folder cannot be written, another process writes this log, a newer version wrote it, or
+    /// SQLite fails.
+    pub fn start(dir: &Path, settings: LogSettings, enrich: Box<dyn Enrich>) -> Result<Self, StoreError> {
+        let stats = Arc::new(LogStats::default());
+        let (records, incoming) = bounded(settings.queue.max(1));
+        let (control, orders) = bounded(MAX_ORDERS);
+        let writer = Writer::open(dir, settings, enrich, incoming, orders, Arc::clone(&stats))?;
+        let name = "portcullis-log";
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || writer.run())
+            .map_err(|source| StoreError::Thread { name, source })?;
+        Ok(Self { recorder: Recorder { records, stats }, control, thread: Some(thread) })
+    }
+
+    /// The handle through which requests are offered.
+    pub fn recorder(&self) -> Recorder {
+        self.recorder.clone()
+    }
+
+    /// The log's figures.
+    pub fn stats(&self) -> Arc<LogStats> {
+        Arc::clone(&self.recorder.stats)
+    }
+
+    /// The handle through which others wait for what they offered to be committed.
+    pub fn flusher(&self) -> Flusher {
+        Flusher { control: self.control.clone() }
+    }
+
+    /// Changes retention, size and flush interval while running, and enforces them at once.
+    pub fn apply(&self, settings: &LogSettings) {
+        // The writer only goes away with this value.
+        let _ = self.control.send(Control::Apply(settings.clone()));
+    }
+
+    /// Commits what waits, empties the write-ahead log, and ends the thread. With a database that
+    /// fails, gives up after five seconds and counts what is lost.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let _ = self.control.send(Control::Stop);
+        if thread.join().is_err() {
+            tracing::error!("the log's writer thread panicked; see above");
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Takes requests from the request path; cheap to clone, used by all threads.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    records: Sender<RequestRecord>,
+    stats: Arc<LogStats>,
+}
+
+impl Recorder {
+    /// Hands a request over to the writer. Never waits: with a full queue the request is dropped and
+    /// counted, and the answer is `false`.
+    pub fn offer(&self, record: RequestRecord) -> bool {
+        let is_taken = self.records.try_send(record).is_ok();
+        let counter = if is_taken { &self.stats.accepted } else { &self.stats.refused };
+        counter.fetch_add(1, Relaxed);
+        is_taken
+    }
+}
+
+/// Waits for commits.
+#[derive(Clone, Debug)]
+pub struct Flusher {
+    control: Sender<Control>,
+}
+
+impl Flusher {
+    /// Returns when everything that was offered before is committed and can be read.
+    ///
+    /// # Errors
+    /// The database fails or is locked for half a minute, or the log has been shut down.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let timeout = || StoreError::FlushTimeout { seconds: FLUSH_TIMEOUT.as_secs() };
+        let (done, is_done) = bounded(1);
+        self.control.send_timeout(Control::Flush(done), FLUSH_TIMEOUT).map_err(|_| timeout())?;
+        is_done.recv_timeout(FLUSH_TIMEOUT).map_err(|_| timeout())
+    }
+}

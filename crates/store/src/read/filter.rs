@@ -1,0 +1,213 @@
+//! Which rows a person asked for.
+//!
+//! Owns the filter and what of it SQLite can judge by numbers alone. Must not put a client's text into
+//! a statement.
+
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use rusqlite::{Connection, OptionalExtension};
+
+use portcullis_model::{UnixMs, VerdictKind};
+
+use super::Window;
+use super::row::{Decoded, Shape};
+use crate::log::slice::Slice;
+
+/// Shapes that are named in a statement; with more, rows are judged one by one.
+const MAX_NAMED_SHAPES: usize = 256;
+
+/// What to show. Everything that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFilter {
+    /// A single address is a /32 or a /128.
+    pub network: Option<IpNet>,
+    /// With `*` for any text, the whole path must match; without, the path must begin with it.
+    pub path: Option<String>,
+    pub status: Option<StatusFilter>,
+    pub verdict: Option<VerdictKind>,
+    /// ISO 3166-1 alpha-2, in any case.
+    pub country: Option<String>,
+    /// Requests that started then or later.
+    pub since: Option<UnixMs>,
+    /// Requests that started before.
+    pub until: Option<UnixMs>,
+}
+
+/// One status or all of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusFilter {
+    /// 404
+    Exact(u16),
+    /// 4 for 4xx
+    Class(u8),
+}
+
+impl StatusFilter {
+    fn accepts(self, status: u16) -> bool {
+        match self {
+            Self::Exact(wanted) => status == wanted,
+            Self::Class(class) => status / 100 == u16::from(class),
+        }
+    }
+}
+
+impl FromStr for StatusFilter {
+    type Err = String;
+
+    /// Reads `404` and `4xx`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || format!("expected a status such as 404 or 4xx, got {text:?}");
+        match text.as_bytes() {
+            [class @ b'1'..=b'5', b'x' | b'X', b'x' | b'X'] => Ok(Self::Class(class - b'0')),
+            [b'0'..=b'9', ..] => text.parse().map(Self::Exact).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// A filter as far as one slice's numbers go.
+pub(super) struct SliceFilter {
+    pub(super) window: Window,
+    /// No row before this one can match.
+    pub(super) first_row: i64,
+    /// Conditions on numbers of this slice.
+    pub(super) sql: String,
+}
+
+impl SliceFilter {
+    pub(super) fn window_only(window: Window) -> Self {
+        Self { window, first_row: 1, sql: String::new() }
+    }
+}
+
+impl LogFilter {
+    pub(super) fn window(&self) -> Window {
+        Window { from: self.since.map_or(i64::MIN, |at| at.0), to: self.until.map_or(i64::MAX, |at| at.0) }
+    }
+
+    /// What of the filter the slice's own numbers can say; `None` when no row of it can match.
+    pub(super) fn prepare(
+        &self,
+        connection: &Connection,
+        slice: &Slice,
+    ) -> rusqlite::Result<Option<SliceFilter>> {
+        let mut prepared = SliceFilter::window_only(self.window());
+        if let Some(network) = self.network
+            && network.prefix_len() == network.max_prefix_len()
+        {
+            match client_in(connection, slice, &network.addr().to_string())? {
+                Some((client, first_row)) => {
+                    prepared.first_row = first_row;
+                    prepared.sql = format!("AND client = {client}");
+                }
+                None => return Ok(None),
+            }
+        }
+        if self.status.is_some() || self.verdict.is_some() {
+            let shapes = self.shapes_in(connection, slice)?;
+            if shapes.is_empty() {
+                return Ok(None);
+            }
+            if shapes.len() <= MAX_NAMED_SHAPES {
+                let numbers = shapes.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+                prepared.sql.push_str(&format!(" AND shape IN ({numbers})"));
+            }
+        }
+        Ok(Some(prepared))
+    }
+
+    fn shapes_in(&self, connection: &Connection, slice: &Slice) -> rusqlite::Result<Vec<i64>> {
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT method, host, status, protocol, verdict, reason, is_suspicious, id FROM shapes_{}",
+            slice.id
+        ))?;
+        let mut rows = statement.query([])?;
+        let mut matching = Vec::new();
+        while let Some(row) = rows.next()? {
+            if self.accepts_shape(&Shape::of(row)?) {
+                matching.push(row.get(7)?);
+            }
+            // More would not be named in the statement anyway.
+            if matching.len() > MAX_NAMED_SHAPES {
+                break;
+            }
+        }
+        Ok(matching)
+    }
+
+    fn accepts_shape(&self, shape: &Shape) -> bool {
+        self.status.is_none_or(|wanted| wanted.accepts(shape.status))
+            && self.verdict.is_none_or(|wanted| wanted == shape.verdict)
+    }
+
+    /// Judges everything but time, which the statement has.
+    pub(super) fn accepts(&self, row: &Decoded<'_>) -> bool {
+        let [path, ..] = row.texts;
+        self.accepts_shape(row.shape)
+            && self.network.is_none_or(|network| network.contains(&row.client.ip()))
+            && self.path.as_deref().is_none_or(|pattern| path_matches(pattern, path))
+            && self.country.as_deref().is_none_or(|wanted| {
+                row.location.country.as_deref().is_some_and(|country| country.eq_ignore_ascii_case(wanted))
+            })
+    }
+}
+
+/// The number of a client in a slice, and its first row there.
+pub(super) fn client_in(
+    connection: &Connection,
+    slice: &Slice,
+    ip: &str,
+) -> rusqlite::Result<Option<(i64, i64)>> {
+    connection
+        .prepare_cached(&format!("SELECT id, first_row FROM clients_{} WHERE ip = ?1", slice.id))?
+        .query_row([ip], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+fn path_matches(pattern: &str, path: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return path.starts_with(pattern) };
+    let Some(mut left) = path.strip_prefix(head) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return left.ends_with(part);
+        }
+        // The earliest place leaves the most for the parts to come.
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_pattern_is_a_prefix_or_has_stars() {
+        for (pattern, path, is_match) in [
+            ("/admin", "/admin/users", true),
+            ("/admin", "/user/admin", false),
+            ("*.php", "/a/b.php", true),
+            ("*.php", "/a/b.php5", false),
+            ("/a*b*c", "/axxbyyc", true),
+            ("/a*b*c", "/axxcyyb", false),
+            ("/a*a", "/a", false),
+            ("*", "", true),
+            ("/é*", "/éa", true),
+        ] {
+            assert_eq!(path_matches(pattern, path), is_match, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_a_number_or_a_class() {
+        assert_eq!("404".parse(), Ok(StatusFilter::Exact(404)));
+        assert_eq!("5xx".parse(), Ok(StatusFilter::Class(5)));
+        assert!("xx".parse::<StatusFilter>().unwrap_err().contains("404 or 4xx"));
+        assert!(StatusFilter::Class(4).accepts(499) && !StatusFilter::Class(4).accepts(500));
+    }
+}

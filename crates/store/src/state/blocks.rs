@@ -1,0 +1,224 @@
+//! Blocks: added, replaced, removed, and kept afterwards because old decisions refer to them.
+//!
+//! Owns the table `blocks`. Must not delete a row when a block is removed.
+
+use ipnet::IpNet;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::Serialize;
+
+use portcullis_model::{Block, BlockSource, ClientIp, UnixMs};
+
+use super::{State, next_seq, note, parsed};
+use crate::error::StoreError;
+
+/// A block that is to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBlock {
+    pub network: IpNet,
+    pub reason: String,
+    pub source: BlockSource,
+    pub created_at: UnixMs,
+    /// `None` lasts until somebody removes it.
+    pub expires_at: Option<UnixMs>,
+    pub finding_id: Option<i64>,
+}
+
+/// A block as it is or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoredBlock {
+    pub block: Block,
+    pub removed_at: Option<UnixMs>,
+    /// An actor's name, `replaced`, or `expired`.
+    pub removed_by: Option<String>,
+}
+
+pub(super) const COLUMNS: &str = "id, network, reason, source, created_at, expires_at, finding_id";
+
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Block> {
+    Ok(Block {
+        id: row.get(0)?,
+        network: parsed(row, 1)?,
+        reason: row.get(2)?,
+        source: parsed(row, 3)?,
+        created_at: UnixMs(row.get(4)?),
+        expires_at: row.get::<_, Option<i64>>(5)?.map(UnixMs),
+        finding_id: row.get(6)?,
+    })
+}
+
+impl State {
+    /// Adds a block. One of the same network that is in force is replaced.
+    ///
+    /// # Errors
+    /// SQLite fails; then nothing has changed.
+    pub fn add_block(&mut self, block: NewBlock, actor: &str) -> Result<Block, StoreError> {
+        self.write("adding a block", |transaction| {
+            let seq = next_seq(transaction)?;
+            let id = insert(transaction, &block, seq)?;
+            note(
+                transaction,
+                block.created_at,
+                actor,
+                "block",
+                &block.network.to_string(),
+                &format!("block {id}: {}", block.reason),
+            )?;
+            Ok(Block {
+                id,
+                network: block.network,
+                reason: block.reason,
+                source: block.source,
+                created_at: block.created_at,
+                expires_at: block.expires_at,
+                finding_id: block.finding_id,
+            })
+        })
+    }
+
+    /// Adds many blocks in one transaction, with one audit entry. Returns how many there were.
+    ///
+    /// # Errors
+    /// SQLite fails; then nothing has changed.
+    pub fn add_blocks(
+        &mut self,
+        blocks: impl IntoIterator<Item = NewBlock>,
+        actor: &str,
+    ) -> Result<usize, StoreError> {
+        self.write("adding blocks", |transaction| {
+            let seq = next_seq(transaction)?;
+            let mut count = 0;
+            let mut at = UnixMs(0);
+            for block in blocks {
+                insert(transaction, &block, seq)?;
+                at = block.created_at;
+                count += 1;
+            }
+            if count > 0 {
+                note(transaction, at, actor, "block", "many", &format!("{count} blocks"))?;
+            }
+            Ok(count)
+        })
+    }
+
+    /// Removes the block of exactly this network. Returns what was in force: empty when there was none.
+    ///
+    /// # Errors
+    /// SQLite fails; then nothing has changed.
+    pub fn remove_block(
+        &mut self,
+        network: &IpNet,
+        actor: &str,
+        now: UnixMs,
+    ) -> Result<Vec<Block>, StoreError> {
+        self.write("removing a block", |transaction| {
+            let text = network.to_string();
+            let Some(block) = standing(transaction, &text)?.filter(|block| !block.is_expired(now)) else {
+                return Ok(Vec::new());
+            };
+            let seq = next_seq(transaction)?;
+            mark_removed(transaction, block.id, now, actor, seq)?;
+            let detail = format!("block {}: {}", block.id, block.reason);
+            note(transaction, now, actor, "unblock", &text, &detail)?;
+            Ok(vec![block])
+        })
+    }
+
+    /// The block with this number, also one that has been removed or has run out.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn block(&self, id: i64) -> Result<Option<StoredBlock>, StoreError> {
+        let sql = format!("SELECT {COLUMNS}, removed_at, removed_by FROM blocks WHERE id = ?1");
+        self.read("reading a block", || {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let stored = statement.query_row([id], |row| {
+                Ok(StoredBlock {
+                    block: from_row(row)?,
+                    removed_at: row.get::<_, Option<i64>>(7)?.map(UnixMs),
+                    removed_by: row.get(8)?,
+                })
+            });
+            stored.optional()
+        })
+    }
+
+    /// All blocks in force at `now`, oldest first.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn active_blocks(&self, now: UnixMs) -> Result<Vec<Block>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM blocks \
+             WHERE removed_at IS NULL AND (expires_at IS NULL OR expires_at > ?1) ORDER BY id"
+        );
+        self.read("reading the blocks", || {
+            self.connection.prepare_cached(&sql)?.query_map([now.0], from_row)?.collect()
+        })
+    }
+
+    /// The blocks in force at `now` that contain the address, the most specific first.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn covering(&self, client: ClientIp, now: UnixMs) -> Result<Vec<Block>, StoreError> {
+        self.read("reading the blocks of an address", || {
+            let mut covering = Vec::new();
+            for network in networks_around(client) {
+                covering.extend(standing(&self.connection, &network)?.filter(|block| !block.is_expired(now)));
+            }
+            Ok(covering)
+        })
+    }
+}
+
+/// Every prefix that contains the address, as the tables write them, the longest first.
+pub(super) fn networks_around(client: ClientIp) -> impl Iterator<Item = String> {
+    let host = IpNet::from(client.ip());
+    std::iter::successors(Some(host), IpNet::supernet).map(|network| network.to_string())
+}
+
+/// The block of exactly this network that nobody has removed; it may have run out.
+fn standing(connection: &Connection, network: &str) -> rusqlite::Result<Option<Block>> {
+    let sql = format!("SELECT {COLUMNS} FROM blocks WHERE network = ?1 AND removed_at IS NULL");
+    connection.prepare_cached(&sql)?.query_row([network], from_row).optional()
+}
+
+/// Inserts a block in the place of the one that stands for the same network.
+pub(super) fn insert(transaction: &Transaction<'_>, block: &NewBlock, seq: i64) -> rusqlite::Result<i64> {
+    let network = block.network.trunc().to_string();
+    transaction
+        .prepare_cached(
+            "UPDATE blocks SET removed_at = ?2, seq = ?3, \
+             removed_by = CASE WHEN expires_at <= ?2 THEN 'expired' ELSE 'replaced' END \
+             WHERE network = ?1 AND removed_at IS NULL",
+        )?
+        .execute(params![network, block.created_at.0, seq])?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO blocks (network, reason, source, created_at, expires_at, finding_id, seq) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            network,
+            block.reason,
+            block.source.as_str(),
+            block.created_at.0,
+            block.expires_at.map(|at| at.0),
+            block.finding_id,
+            seq
+        ])?;
+    Ok(transaction.last_insert_rowid())
+}
+
+pub(super) fn mark_removed(
+    transaction: &Transaction<'_>,
+    id: i64,
+    now: UnixMs,
+    actor: &str,
+    seq: i64,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE blocks SET removed_at = ?2, removed_by = ?3, seq = ?4 WHERE id = ?1")?
+        .execute(params![id, now.0, actor, seq])?;
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What has changed since a reader last looked.
+//!
+//! Owns the change numbers. Must not drop a change: a reader that applies all answers in order holds
+//! what the database holds.
+
+use ipnet::IpNet;
+use rusqlite::params;
+
+use portcullis_model::Block;
+
+use super::blocks;
+use super::{State, parsed};
+use crate::error::StoreError;
+
+/// The number of a change; the default comes before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seq(pub i64);
+
+/// A block that came or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockChange {
+    /// It may have an expiry, even one in the past.
+    Added(Block),
+    Removed {
+        id: i64,
+        network: IpNet,
+    },
+}
+
+/// Everything after a change number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Removals first, so that a block in the place of another one can be applied by network.
+    pub blocks: Vec<BlockChange>,
+    pub allows_changed: bool,
+    pub settings_changed: bool,
+    /// The number to ask from next time.
+    pub seq: Seq,
+}
+
+impl Changes {
+    /// Whether there is nothing to apply.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && !self.allows_changed && !self.settings_changed
+    }
+}
+
+impl State {
+    /// What has changed after `after`. From the default number on, that is all that is in force: blocks
+    /// removed before are left out.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn changes(&self, after: Seq) -> Result<Changes, StoreError> {
+        self.read("reading the changes", || self.read_changes(after))
+    }
+
+    fn read_changes(&self, after: Seq) -> rusqlite::Result<Changes> {
+        // One transaction, so that the number belongs to what was read.
+        let transaction = self.connection.unchecked_transaction()?;
+        let seq: i64 = transaction.query_row("SELECT seq FROM counter", [], |row| row.get(0))?;
+        if seq <= after.0 {
+            return Ok(Changes { seq: after, ..Changes::default() });
+        }
+        let mut changes = Changes { seq: Seq(seq), ..Changes::default() };
+        if after > Seq::default() {
+            let sql = "SELECT id, network FROM blocks WHERE seq > ?1 AND removed_at IS NOT NULL ORDER BY id";
+            let mut removed = transaction.prepare_cached(sql)?;
+            let mut rows = removed.query([after.0])?;
+            while let Some(row) = rows.next()? {
+                changes.blocks.push(BlockChange::Removed { id: row.get(0)?, network: parsed(row, 1)? });
+            }
+        }
+        // From the beginning on, the table in its own order is quicker than its index on seq.
+        let index = if after > Seq::default() { "INDEXED BY blocks_seq" } else { "NOT INDEXED" };
+        let sql = format!(
+            "SELECT {} FROM blocks {index} WHERE seq > ?1 AND removed_at IS NULL ORDER BY id",
+            blocks::COLUMNS
+        );
+        let mut added = transaction.prepare_cached(&sql)?;
+        let mut rows = added.query([after.0])?;
+        while let Some(row) = rows.next()? {
+            changes.blocks.push(BlockChange::Added(blocks::from_row(row)?));
+        }
+        let exists = |table: &str| {
+            transaction
+                .prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE seq > ?1)"))?
+                .query_row(params![after.0], |row| row.get::<_, bool>(0))
+        };
+        changes.allows_changed = exists("allows")?;
+        changes.settings_changed = exists("settings")?;
+        Ok(changes)
+    }
+}

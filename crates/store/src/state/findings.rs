@@ -1,0 +1,235 @@
+//! Findings: what the detector says about clients, and what people made of it.
+//!
+//! Owns the table `findings` and what counts as the same finding. Must not judge clients.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::Serialize;
+
+use portcullis_model::{ClientIp, Finding, FindingStatus, Severity, UnixMs};
+
+use super::{State, note, parsed, row_limit};
+use crate::error::StoreError;
+
+/// A client seen again within this time of its finding's last request is the same finding.
+const SAME_FINDING: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A finding as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StoredFinding {
+    pub id: i64,
+    pub status: FindingStatus,
+    /// The block that it led to.
+    pub block_id: Option<i64>,
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// Which findings to list. Everything that is set must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindingFilter {
+    pub client: Option<ClientIp>,
+    pub min_severity: Option<Severity>,
+    pub status: Option<FindingStatus>,
+    /// Detected then or later.
+    pub since: Option<UnixMs>,
+    pub limit: usize,
+}
+
+impl Default for FindingFilter {
+    fn default() -> Self {
+        Self { client: None, min_severity: None, status: None, since: None, limit: 100 }
+    }
+}
+
+const COLUMNS: &str = "id, client, reason, severity, request_count, first_seen, last_seen, detected_at, \
+                       details, status, block_id";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<StoredFinding> {
+    let severity: i64 = row.get(3)?;
+    let severity = usize::try_from(severity).ok().and_then(|n| Severity::ALL.get(n).copied());
+    Ok(StoredFinding {
+        id: row.get(0)?,
+        status: parsed(row, 9)?,
+        block_id: row.get(10)?,
+        finding: Finding {
+            client: parsed(row, 1)?,
+            reason: row.get(2)?,
+            severity: severity.ok_or(rusqlite::Error::IntegralValueOutOfRange(3, row.get(3)?))?,
+            request_count: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
+            first_seen: UnixMs(row.get(5)?),
+            last_seen: UnixMs(row.get(6)?),
+            detected_at: UnixMs(row.get(7)?),
+            details: parsed(row, 8)?,
+        },
+    })
+}
+
+impl State {
+    /// Records a finding; returns its number. A finding of the same client that is open or confirmed and
+    /// at most a day old is brought up to date instead: its severity never falls, and reason and details
+    /// are those of the most severe. One that was dismissed for the same reason within a day stays
+    /// dismissed and unchanged.
+    ///
+    /// # Errors
+    /// SQLite fails; then nothing has changed.
+    pub fn save_finding(&mut self, finding: &Finding) -> Result<i64, StoreError> {
+        self.write("recording a finding", |transaction| {
+            let Some(known) = same_finding(transaction, finding)? else {
+                return insert(transaction, finding);
+            };
+            if known.status != FindingStatus::Dismissed {
+                update(transaction, known.id, &merged(known.finding, finding))?;
+            }
+            Ok(known.id)
+        })
+    }
+
+    /// Findings that pass the filter, newest first.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn findings(&self, filter: &FindingFilter) -> Result<Vec<StoredFinding>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM findings WHERE (?1 IS NULL OR client = ?1) AND severity >= ?2 \
+             AND (?3 IS NULL OR status = ?3) AND detected_at >= ?4 ORDER BY detected_at DESC, id DESC LIMIT ?5"
+        );
+        let parameters = params![
+            filter.client.map(|client| client.to_string()),
+            filter.min_severity.map_or(0, number),
+            filter.status.map(FindingStatus::as_str),
+            filter.since.map_or(i64::MIN, |since| since.0),
+            row_limit(filter.limit)
+        ];
+        self.read("reading the findings", || {
+            self.connection.prepare_cached(&sql)?.query_map(parameters, from_row)?.collect()
+        })
+    }
+
+    /// The finding with this number.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn finding(&self, id: i64) -> Result<Option<StoredFinding>, StoreError> {
+        self.read("reading a finding", || by_id(&self.connection, id))
+    }
+
+    /// Notes the block that a finding led to.
+    ///
+    /// # Errors
+    /// There is no such finding, or SQLite fails.
+    pub fn link_block(&mut self, finding_id: i64, block_id: i64) -> Result<(), StoreError> {
+        let changed = self.write("linking a finding to its block", |transaction| {
+            transaction
+                .execute("UPDATE findings SET block_id = ?2 WHERE id = ?1", params![finding_id, block_id])
+        })?;
+        found(changed, finding_id)
+    }
+
+    /// Confirms, dismisses or reopens a finding.
+    ///
+    /// # Errors
+    /// There is no such finding, or SQLite fails.
+    pub fn set_finding_status(
+        &mut self,
+        id: i64,
+        status: FindingStatus,
+        actor: &str,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let changed = self.write("judging a finding", |transaction| {
+            let changed = transaction
+                .execute("UPDATE findings SET status = ?2 WHERE id = ?1", params![id, status.as_str()])?;
+            if changed > 0 {
+                note(transaction, now, actor, "finding", &id.to_string(), status.as_str())?;
+            }
+            Ok(changed)
+        })?;
+        found(changed, id)
+    }
+}
+
+fn found(changed: usize, id: i64) -> Result<(), StoreError> {
+    if changed == 0 { Err(StoreError::NotFound { what: "finding", id }) } else { Ok(()) }
+}
+
+fn by_id(connection: &Connection, id: i64) -> rusqlite::Result<Option<StoredFinding>> {
+    let sql = format!("SELECT {COLUMNS} FROM findings WHERE id = ?1");
+    connection.prepare_cached(&sql)?.query_row([id], from_row).optional()
+}
+
+/// The finding that this one continues, the latest if there are several.
+fn same_finding(transaction: &Transaction<'_>, finding: &Finding) -> rusqlite::Result<Option<StoredFinding>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM findings WHERE client = ?1 AND last_seen >= ?2 \
+         AND (status <> 'dismissed' OR reason = ?3) ORDER BY status = 'dismissed', id DESC LIMIT 1"
+    );
+    let since = finding.last_seen.minus(SAME_FINDING);
+    transaction
+        .prepare_cached(&sql)?
+        .query_row(params![finding.client.to_string(), since.0, finding.reason], from_row)
+        .optional()
+}
+
+fn merged(known: Finding, new: &Finding) -> Finding {
+    let is_as_severe = new.severity >= known.severity;
+    Finding {
+        client: known.client,
+        reason: if is_as_severe { new.reason.clone() } else { known.reason },
+        details: if is_as_severe { new.details.clone() } else { known.details },
+        severity: known.severity.max(new.severity),
+        request_count: known.request_count.max(new.request_count),
+        first_seen: known.first_seen.min(new.first_seen),
+        last_seen: known.last_seen.max(new.last_seen),
+        detected_at: known.detected_at.max(new.detected_at),
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, finding: &Finding) -> rusqlite::Result<i64> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO findings (client, reason, severity, request_count, first_seen, last_seen, \
+             detected_at, details, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')",
+        )?
+        .execute(params![
+            finding.client.to_string(),
+            finding.reason,
+            number(finding.severity),
+            i64::try_from(finding.request_count).unwrap_or(i64::MAX),
+            finding.first_seen.0,
+            finding.last_seen.0,
+            finding.detected_at.0,
+            finding.details.to_string()
+        ])?;
+    Ok(transaction.last_insert_rowid())
+}
+
+fn update(transaction: &Transaction<'_>, id: i64, finding: &Finding) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE findings SET reason = ?2, severity = ?3, request_count = ?4, first_seen = ?5, \
+             last_seen = ?6, detected_at = ?7, details = ?8 WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            finding.reason,
+            number(finding.severity),
+            i64::try_from(finding.request_count).unwrap_or(i64::MAX),
+            finding.first_seen.0,
+            finding.last_seen.0,
+            finding.detected_at.0,
+            finding.details.to_string()
+        ])?;
+    Ok(())
+}
+
+/// The severity as the database orders it.
+fn number(severity: Severity) -> i64 {
+    match severity {
+        Severity::Low => 0,
+        Severity::Medium => 1,
+        Severity::High => 2,
+        Severity::Critical => 3,
+    }
+}

@@ -1,0 +1,194 @@
+//! The state database: what people and the detector decided, in force across restarts.
+//!
+//! Owns the connection, the change counter and the audit trail. Must not cache: several processes
+//! change this database, and it is the one source of truth.
+
+mod allows;
+mod blocks;
+mod changes;
+mod findings;
+mod geo;
+mod limits;
+mod purge;
+mod settings;
+mod tasks;
+mod watcher;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use serde::Serialize;
+
+use portcullis_model::UnixMs;
+
+pub use allows::StoredAllow;
+pub use blocks::{NewBlock, StoredBlock};
+pub use changes::{BlockChange, Changes, Seq};
+pub use findings::{FindingFilter, StoredFinding};
+pub use limits::LimitEvent;
+pub use purge::Purged;
+pub use settings::Setting;
+pub use tasks::{NewTaskRun, TaskRun};
+pub use watcher::StateWatcher;
+
+use crate::error::{StoreError, sqlite_error};
+use crate::folder::{self, STATE_FILE, WriterPragmas};
+
+/// The schema steps of state.db, oldest first.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/state/001_initial.sql")];
+
+/// FULL: a block that was acknowledged survives a power failure.
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL;
+                       PRAGMA synchronous = FULL;
+                       PRAGMA journal_size_limit = 8388608;
+                       PRAGMA cache_size = -8192;";
+
+/// One connection to the state database.
+#[derive(Debug)]
+pub struct State {
+    path: PathBuf,
+    connection: Connection,
+}
+
+/// Who did what, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuditEntry {
+    pub id: i64,
+    pub at: UnixMs,
+    pub actor: String,
+    /// `block`, `unblock`, `allow`, `disallow`, `set`, `finding`, ...
+    pub action: String,
+    /// What it was done to: a network, a setting's name, a finding's number.
+    pub subject: String,
+    pub detail: String,
+}
+
+impl State {
+    /// Opens `DIR/state.db` for reading and writing; creates folder and database when missing and
+    /// brings an older schema up to date.
+    ///
+    /// # Errors
+    /// The folder cannot be written, a newer version wrote the database, it is damaged, or SQLite fails.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with_timeout(dir, folder::BUSY_TIMEOUT)
+    }
+
+    /// The same, waiting for other processes no longer than `busy_timeout`.
+    pub(crate) fn open_with_timeout(dir: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+        folder::prepare(dir)?;
+        let path = dir.join(STATE_FILE);
+        let with = WriterPragmas { pragmas: PRAGMAS, busy_timeout };
+        let mut connection = folder::open_writer(&path, &with)?;
+        folder::migrate(&mut connection, &path, MIGRATIONS)?;
+        Ok(Self { path, connection })
+    }
+
+    /// Opens an existing `DIR/state.db` for reading alone.
+    ///
+    /// # Errors
+    /// There is no state yet, a newer version wrote it, it is damaged, or SQLite fails.
+    pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(STATE_FILE);
+        if !path.exists() {
+            return Err(StoreError::NoState(path));
+        }
+        let connection = folder::open_reader(&path)?;
+        if folder::schema_version(&connection, &path, MIGRATIONS.len())? == 0 {
+            return Err(StoreError::NoState(path));
+        }
+        Ok(Self { path, connection })
+    }
+
+    /// A number that changes whenever another connection has committed a change.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn data_version(&self) -> Result<i64, StoreError> {
+        self.read("reading the data version", || {
+            self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+        })
+    }
+
+    /// The newest audit entries since `since`, newest first.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn audit(&self, since: UnixMs, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        let sql = "SELECT id, at, actor, action, subject, detail FROM audit \
+                   WHERE at >= ?1 ORDER BY id DESC LIMIT ?2";
+        self.read("reading the audit trail", || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let entries = statement.query_map(params![since.0, row_limit(limit)], |row| {
+                Ok(AuditEntry {
+                    id: row.get(0)?,
+                    at: UnixMs(row.get(1)?),
+                    actor: row.get(2)?,
+                    action: row.get(3)?,
+                    subject: row.get(4)?,
+                    detail: row.get(5)?,
+                })
+            })?;
+            entries.collect()
+        })
+    }
+
+    /// Runs `change` in one transaction that holds the write lock from its beginning.
+    fn write<T>(
+        &mut self,
+        doing: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let Self { path, connection } = self;
+        let run = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(sqlite_error(path, doing))
+    }
+
+    fn read<T>(
+        &self,
+        doing: &'static str,
+        read: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        read().map_err(sqlite_error(&self.path, doing))
+    }
+}
+
+/// The number of the next change. All rows of one transaction share it.
+fn next_seq(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    transaction
+        .prepare_cached("UPDATE counter SET seq = seq + 1 RETURNING seq")?
+        .query_row([], |row| row.get(0))
+}
+
+fn note(
+    transaction: &Transaction<'_>,
+    at: UnixMs,
+    actor: &str,
+    action: &str,
+    subject: &str,
+    detail: &str,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT INTO audit (at, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![at.0, actor, action, subject, detail])?;
+    Ok(())
+}
+
+/// SQLite's LIMIT is signed, and negative means none.
+fn row_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Reads a column that holds the text form of `T`.
+fn parsed<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    text.parse().map_err(|_| {
+        let error = format!("unexpected value {text:?}");
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })
+}

@@ -1,0 +1,122 @@
+//! Notices changes of the state database, whoever makes them.
+//!
+//! Owns the polling thread. Must not lose the last state when the database fails for a while.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::{Changes, Seq, State};
+use crate::error::StoreError;
+
+/// How often a database that fails is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Calls back with changes until it is dropped.
+#[derive(Debug)]
+pub struct StateWatcher {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type OnChange = Box<dyn FnMut(Changes) + Send>;
+
+impl StateWatcher {
+    /// Calls `on_change` with all that is in force before it returns, and from then on, on the thread
+    /// `portcullis-state`, with what changes. `poll` is the longest time until a change is noticed; a
+    /// look costs a few microseconds. While the database fails nothing is called, so the last state
+    /// stays in force.
+    ///
+    /// # Errors
+    /// There is no state database, or it cannot be read.
+    pub fn start(dir: &Path, poll: Duration, mut on_change: OnChange) -> Result<Self, StoreError> {
+        let state = State::open_read_only(dir)?;
+        // The version first: what changes between the two reads is seen again, not missed.
+        let version = state.data_version()?;
+        let changes = state.changes(Seq::default())?;
+        let seq = changes.seq;
+        on_change(changes);
+
+        let (stop, stopped) = bounded(0);
+        let mut watch =
+            Watch { dir: dir.to_path_buf(), state: Some(state), version, seq, on_change, failing: None };
+        let name = "portcullis-state";
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || watch.run(poll, &stopped))
+            .map_err(|source| StoreError::Thread { name, source })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for StateWatcher {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that watches the state database panicked; see above");
+        }
+    }
+}
+
+struct Watch {
+    dir: PathBuf,
+    state: Option<State>,
+    version: i64,
+    seq: Seq,
+    on_change: OnChange,
+    failing: Option<Instant>,
+}
+
+impl Watch {
+    fn run(&mut self, poll: Duration, stopped: &Receiver<()>) {
+        loop {
+            let wait = if self.failing.is_some() { RETRY_INTERVAL.max(poll) } else { poll };
+            match stopped.recv_timeout(wait) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            match self.look() {
+                Ok(()) => self.note_recovery(),
+                Err(error) => self.note_failure(&error),
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<(), StoreError> {
+        let is_new = self.state.is_none();
+        let state = match &mut self.state {
+            Some(state) => state,
+            empty => empty.insert(State::open_read_only(&self.dir)?),
+        };
+        let version = state.data_version()?;
+        // The number belongs to a connection, so a new one says nothing about what was missed.
+        if version == self.version && !is_new {
+            return Ok(());
+        }
+        let changes = state.changes(self.seq)?;
+        self.version = version;
+        self.seq = changes.seq;
+        if !changes.is_empty() {
+            (self.on_change)(changes);
+        }
+        Ok(())
+    }
+
+    fn note_failure(&mut self, error: &StoreError) {
+        self.state = None;
+        if self.failing.is_none() {
+            tracing::warn!(%error, "the state database cannot be read; the last state stays in force");
+            self.failing = Some(Instant::now());
+        }
+    }
+
+    fn note_recovery(&mut self) {
+        if let Some(since) = self.failing.take() {
+            tracing::info!(after = ?since.elapsed(), "the state database can be read again");
+        }
+    }
+}
