@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use portcullis_config::{Balance, Config, HostHeader, Loaded, Overrides, load, parse};
 use portcullis_model::Severity;
-use portcullis_policy::{ClientIpSource, Mode};
+use portcullis_policy::{ClientIpSource, MAX_LIMIT_RULES, Mode};
 
 const APP: &str = "[[upstream]]\nname = \"app\"\nservers = [\"http://127.0.0.1:8000\"]\n";
 
@@ -200,6 +200,18 @@ fn without_a_file_an_upstream_is_needed() {
         message.contains("--upstream http://HOST:PORT") && message.contains("portcullis init"),
         "{message}"
     );
+}
+
+#[test]
+fn more_limits_than_the_policy_looks_at_are_refused() {
+    let limits = |count: usize| -> String {
+        (0..count).map(|n| format!("[[limit]]\nname = \"l{n}\"\nrate = \"1/s\"\n")).collect()
+    };
+    assert_eq!(read(&(APP.to_owned() + &limits(MAX_LIMIT_RULES))).limits.len(), MAX_LIMIT_RULES);
+    let errors =
+        try_read(&(APP.to_owned() + &limits(MAX_LIMIT_RULES + 1)), &Overrides::default()).unwrap_err();
+    let expected = format!("limit: at most {MAX_LIMIT_RULES} are possible, got {}", MAX_LIMIT_RULES + 1);
+    assert!(errors.ends_with(&expected), "{errors}");
 }
 
 #[test]

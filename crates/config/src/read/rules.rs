@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portcullis_model::network_of;
-use portcullis_policy::{HostPattern, LimitRule, Mode, PathPattern, Rate, RequestMatch};
+use portcullis_policy::{HostPattern, LimitRule, MAX_LIMIT_RULES, Mode, PathPattern, Rate, RequestMatch};
 
 use crate::Route;
 
@@ -15,7 +15,6 @@ use super::fields::{Context, Place, Section, Value, nearest, quoted};
 pub(super) const MODES: [Mode; 2] = [Mode::Enforce, Mode::DryRun];
 
 const MAX_ROUTES: usize = 1_000;
-const MAX_LIMITS: usize = 256;
 const MAX_PATTERNS: usize = 1_000;
 /// Pairs of hosts and paths in all routes.
 const MAX_ROUTE_PAIRS: usize = 100_000;
@@ -89,7 +88,10 @@ fn upstream_name(value: &Value<'_>, upstreams: &[Arc<str>]) -> Option<Arc<str>> 
 
 pub(super) fn limits(root: &mut Section<'_>) -> Vec<LimitRule> {
     let mut names = HashSet::new();
-    root.sections("limit", MAX_LIMITS).into_iter().filter_map(|section| limit(section, &mut names)).collect()
+    root.sections("limit", MAX_LIMIT_RULES)
+        .into_iter()
+        .filter_map(|section| limit(section, &mut names))
+        .collect()
 }
 
 fn limit(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<LimitRule> {
