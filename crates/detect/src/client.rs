@@ -79,8 +79,8 @@ pub(crate) struct Login {
     pub(crate) redirected: u32,
     /// Answered 2xx: a form shown again, or an API's success.
     pub(crate) quiet: u32,
-    /// Of `quiet`, those on XML-RPC, which legitimate software calls all day.
-    pub(crate) quiet_rpc: u32,
+    /// Of `quiet`, those where 2xx is the ordinary answer to a program: XML-RPC, tokens, sessions, APIs.
+    pub(crate) quiet_api: u32,
 }
 
 /// Which signatures matched, as sets.

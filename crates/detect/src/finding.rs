@@ -16,6 +16,8 @@ const SHARED_ASSET_SHARE: f64 = 0.2;
 /// What presumed-good clients look like.
 const GOOD_ASSET_SHARE: f64 = 0.1;
 const GOOD_ERROR_SHARE: f64 = 0.3;
+/// Distinct missing pages from which an odd client is of medium severity.
+const MISSING_FOR_MEDIUM: u32 = 3;
 
 /// A client with all that was found about it.
 #[derive(Debug)]
@@ -76,14 +78,19 @@ fn looks_good(client: &Client) -> bool {
     client.has_user || (client.asset_share() > GOOD_ASSET_SHARE && client.error_share() < GOOD_ERROR_SHARE)
 }
 
-/// The forest's opinion: low above the threshold, medium above every row that it was trained on. A client that
-/// looks like its teachers is never held against them.
+/// The forest's opinion: low above the threshold; medium above every row that it was trained on if several pages
+/// were missing too, since feed readers and API clients are odd and harmless. A client that looks like its
+/// teachers is never held against them.
 fn forest_hit(client: &Client, model: &ForestModel, score: f64) -> Option<Hit> {
     if score <= model.threshold() || looks_good(client) {
         return None;
     }
     Some(Hit {
-        severity: if score > model.highest() { Severity::Medium } else { Severity::Low },
+        severity: if score > model.highest() && client.missing.count() >= MISSING_FOR_MEDIUM {
+            Severity::Medium
+        } else {
+            Severity::Low
+        },
         says: format!(
             "behaves unlike the site's ordinary clients (score {score:.3}, ordinary up to {:.3})",
             model.threshold()

@@ -93,6 +93,14 @@ pub(crate) fn is_login(settings: &Settings, normal: &str) -> bool {
     settings.login_paths.iter().any(|entry| is_at_or_below(normal, entry) || ends_with_path(normal, entry))
 }
 
+/// Whether a login path is one that programs use and that answers them with 2xx when all is well, unlike
+/// a form, which answers a right password with a redirect.
+pub(crate) fn is_login_api(normal: &str) -> bool {
+    let name = normal.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    matches!(name, "xmlrpc.php" | "token" | "auth" | "session" | "sessions")
+        || normal.split('/').any(|segment| segment == "api" || segment == "oauth")
+}
+
 fn is_at_or_below(normal: &str, entry: &str) -> bool {
     let entry = entry.trim_end_matches('/').as_bytes();
     let path = normal.as_bytes();

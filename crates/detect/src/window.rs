@@ -11,7 +11,7 @@ use portcullis_model::{ClientIp, UnixMs, VerdictKind};
 use crate::client::{Client, Login, Sample, SampleKind};
 use crate::finding::{self, Judged};
 use crate::observation::{Answer, is_client_error, is_missing};
-use crate::path::{is_asset, is_login, is_routine, normalise, sensitive_entry};
+use crate::path::{is_asset, is_login, is_login_api, is_routine, normalise, sensitive_entry};
 use crate::report::{ForestHealth, Report};
 use crate::rules::Context;
 use crate::signatures::{Scratch, Signatures};
@@ -188,7 +188,7 @@ impl Window {
             (_, 400 | 401 | 403 | 422 | 429) => &mut login.failures,
             (_, 300..=399) => &mut login.redirected,
             (_, 200..=299) => {
-                login.quiet_rpc += u32::from(normal.ends_with("/xmlrpc.php"));
+                login.quiet_api = login.quiet_api.saturating_add(u32::from(is_login_api(normal)));
                 &mut login.quiet
             }
             _ => return,
@@ -264,6 +264,14 @@ impl Window {
                 status: seen.status,
             },
         );
+    }
+
+    /// What the forest would see: the rows of all clients with enough requests, for measuring models.
+    pub fn rows(&self) -> impl Iterator<Item = (ClientIp, Features)> {
+        let judged = self.clients.iter().filter(|client| !client.is_allowed);
+        judged
+            .filter(|client| client.requests >= MIN_ROW_REQUESTS)
+            .map(|client| (client.address(), Features::of(client)))
     }
 
     /// Judges all clients. `now` is the findings' `detected_at`.

@@ -10,6 +10,8 @@ use crate::client::{Client, Login, SampleKind};
 /// Forms shown again: this many are odd, twice as many with nothing else are guessing.
 const QUIET_FOR_MEDIUM: u32 = 20;
 const QUIET_FOR_HIGH: u32 = 40;
+/// Forms and nothing else: this many are odd.
+const QUIET_ALONE: u32 = 2;
 /// Of all requests, the share that a guessing program spends on logins at least.
 const GUESSING_SHARE: f64 = 0.8;
 /// Who got in at last may have mistyped this many times the threshold.
@@ -28,7 +30,7 @@ pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
                 login.attempts, login.failures, login.limited
             ),
         )
-    } else if login.redirected == 0 && login.quiet >= QUIET_FOR_MEDIUM {
+    } else if login.redirected == 0 && (login.quiet >= QUIET_FOR_MEDIUM || is_slow_guessing(client, login)) {
         (
             if is_guessing(client, login) { Severity::High } else { Severity::Medium },
             format!("sent {} logins that were answered with a page, and never got in", login.quiet),
@@ -51,9 +53,17 @@ pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     })
 }
 
-/// Nearly everything it does is logging in, and not over XML-RPC, where each call of a legitimate client
-/// looks like that.
+/// Nearly everything it does is sending login forms.
 fn is_guessing(client: &Client, login: &Login) -> bool {
-    let guesses = login.quiet - login.quiet_rpc;
-    guesses >= QUIET_FOR_HIGH && f64::from(guesses) >= GUESSING_SHARE * f64::from(client.pages())
+    let forms = login.quiet - login.quiet_api;
+    forms >= QUIET_FOR_HIGH && f64::from(forms) >= GUESSING_SHARE * f64::from(client.pages())
+}
+
+/// Few forms from this address, as when many addresses share the guessing, but nothing besides: a person's
+/// browser would have fetched style sheets and named the page that holds the form.
+fn is_slow_guessing(client: &Client, login: &Login) -> bool {
+    let forms = login.quiet - login.quiet_api;
+    let others = client.pages().saturating_sub(login.attempts);
+    let is_bare = client.assets == 0 && client.without_referer == client.requests;
+    forms >= QUIET_ALONE && is_bare && others <= forms
 }
