@@ -7,10 +7,11 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flate2::read::MultiGzDecoder;
-use portcullis_detect::{Features, ForestModel, Observation, Settings, Window, train};
+use portcullis_detect::{Features, ForestModel, Observation, Settings, Signatures, Window, train};
 use portcullis_model::{ClientIp, Finding, Severity, UnixMs, VerdictKind};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -86,6 +87,7 @@ fn run(folder: &Path, name: &str) -> Fallible<Site> {
     let mut site = Site { labels: labels(&folder.join(format!("labels/{name}.csv")))?, ..Site::default() };
     let log = BufReader::new(MultiGzDecoder::new(File::open(folder.join(format!("{name}.log.gz")))?));
     let settings = Settings::default();
+    let signatures = Arc::new(Signatures::builtin());
     let mut rows: Vec<(i64, Features)> = Vec::new();
     let mut model: Option<ForestModel> = None;
     let mut trained_at = i64::MIN;
@@ -102,7 +104,8 @@ fn run(folder: &Path, name: &str) -> Fallible<Site> {
                 trained_at = from;
             }
         }
-        let mut window = Window::new(&settings, UnixMs(from), UnixMs(from + HOUR_MS));
+        let (start, end) = (UnixMs(from), UnixMs(from + HOUR_MS));
+        let mut window = Window::with_signatures(&settings, start, end, Arc::clone(&signatures));
         for line in hour {
             window.observe(&line.observation());
         }

@@ -82,7 +82,7 @@ impl<const N: usize> Ring<N> {
 /// mean and spread.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gaps {
-    buckets: [u32; GAP_BUCKETS],
+    buckets: [u16; GAP_BUCKETS],
     count: u32,
     sum_seconds: f64,
     sum_squares: f64,
@@ -92,7 +92,8 @@ impl Gaps {
     pub(crate) fn add(&mut self, gap_ms: i64) {
         let gap = u64::try_from(gap_ms).unwrap_or(0);
         let bucket = (u64::BITS - gap.leading_zeros()) as usize;
-        self.buckets[bucket.min(GAP_BUCKETS - 1)] += 1;
+        let counted = &mut self.buckets[bucket.min(GAP_BUCKETS - 1)];
+        *counted = counted.saturating_add(1);
         self.count = self.count.saturating_add(1);
         let seconds = gap as f64 / 1_000.0;
         self.sum_seconds += seconds;
@@ -101,7 +102,8 @@ impl Gaps {
 
     /// The median gap in seconds, interpolated within its power of two; zero without gaps.
     pub(crate) fn median_seconds(&self) -> f64 {
-        let half = f64::from(self.count) / 2.0;
+        // Not `count`: a bucket that is full counts no further.
+        let half = self.buckets.iter().map(|&count| f64::from(count)).sum::<f64>() / 2.0;
         let mut before = 0.0;
         for (n, &count) in self.buckets.iter().enumerate() {
             let count = f64::from(count);

@@ -2,6 +2,7 @@
 //! Must not judge; the rules do.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use portcullis_model::{ClientIp, UnixMs};
 
@@ -9,6 +10,7 @@ use crate::activity::{Burst, BusiestHour, Gaps};
 use crate::distinct::Distinct;
 use crate::signatures::{MAX_SIGNATURES, Strength};
 
+const HOUR: Duration = Duration::from_secs(3_600);
 /// User agents beyond this many are not told apart.
 pub(crate) const MAX_AGENTS: usize = 16;
 /// Addresses of one IPv6 /64 that are told apart.
@@ -20,6 +22,7 @@ pub(crate) const MAX_SAMPLES_PER_KIND: usize = 5;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) key: IpAddr,
+    /// Of an IPv6 /64; an IPv4 client is its key.
     addresses: Vec<(ClientIp, u32)>,
     pub(crate) first: UnixMs,
     pub(crate) last: UnixMs,
@@ -39,8 +42,9 @@ pub(crate) struct Client {
     pub(crate) paths: Distinct,
     /// Paths other than assets that were not there.
     pub(crate) missing: Distinct,
-    /// Hashes of user agents, the latest one first.
+    /// Hashes of user agents, and the latest one apart, so that it is found without a look at the heap.
     agents: Vec<u32>,
+    latest_agent: Option<u32>,
     pub(crate) gaps: Gaps,
     pub(crate) burst: Burst,
     /// Without assets.
@@ -164,6 +168,7 @@ impl Client {
             paths: Distinct::default(),
             missing: Distinct::default(),
             agents: Vec::new(),
+            latest_agent: None,
             gaps: Gaps::default(),
             burst: Burst::default(),
             page_burst: Burst::default(),
@@ -197,6 +202,9 @@ impl Client {
 
     /// Counts the address, forgetting the least active one when there are too many.
     pub(crate) fn come_from(&mut self, address: ClientIp) {
+        if self.key.is_ipv4() {
+            return;
+        }
         if let Some((_, count)) = self.addresses.iter_mut().find(|(known, _)| *known == address) {
             *count = count.saturating_add(1);
         } else if self.addresses.len() < MAX_ADDRESSES {
@@ -217,19 +225,17 @@ impl Client {
     /// Notes a user agent by its hash; true if it is not among those noted.
     pub(crate) fn use_agent(&mut self, hash: u64) -> bool {
         let short = (hash ^ (hash >> 32)) as u32;
-        match self.agents.iter().position(|&known| known == short) {
-            Some(0) => false,
-            Some(at) => {
-                self.agents.swap(0, at);
-                false
-            }
-            None => {
-                if self.agents.len() < MAX_AGENTS {
-                    self.agents.push(short);
-                }
-                true
-            }
+        if self.latest_agent == Some(short) {
+            return false;
         }
+        self.latest_agent = Some(short);
+        if self.agents.contains(&short) {
+            return false;
+        }
+        if self.agents.len() < MAX_AGENTS {
+            self.agents.push(short);
+        }
+        true
     }
 
     /// Distinct user agents, at most [`MAX_AGENTS`].
@@ -258,7 +264,7 @@ impl Client {
     pub(crate) fn requests_in_busiest_hour(&self) -> u32 {
         match &self.hour {
             // When all lies within one hour the plain count is exact.
-            Some(hour) if self.last.0 - self.first.0 >= 3_600_000 => hour.largest(),
+            Some(hour) if self.last.since(self.first) >= HOUR => hour.largest(),
             Some(_) | None => self.requests,
         }
     }
@@ -316,7 +322,7 @@ mod tests {
             client.use_agent(n);
         }
         assert_eq!(client.agents(), MAX_AGENTS);
-        assert!(!client.use_agent(3) && !client.use_agent(3));
+        assert!(!client.use_agent(3) && !client.use_agent(3) && client.use_agent(99 << 20));
         for _ in 0..MAX_SAMPLES_PER_KIND {
             assert!(client.wants_sample(SampleKind::Error));
             let sample = Sample { time: UnixMs(0), method: "GET".into(), target: "/".into(), status: 404 };

@@ -183,12 +183,12 @@ fn summary(client: &Client, strongest: &Hit, rules: usize) -> String {
         n => format!("; {} more rules agree", n - 1),
     };
     let requests = if client.requests == 1 { "request" } else { "requests" };
-    let span = span(client.last.0 - client.first.0);
+    let span = span(client.last.since(client.first).as_secs());
     format!("{} {}, in {} {requests} {span}{others}", client.address(), strongest.says, client.requests)
 }
 
-fn span(ms: i64) -> String {
-    match ms / 1_000 {
+fn span(seconds: u64) -> String {
+    match seconds {
         0..=1 => "within a second".to_owned(),
         seconds @ 2..=119 => format!("within {seconds} seconds"),
         seconds @ 120..=7_199 => format!("within {} minutes", seconds / 60),

@@ -76,6 +76,8 @@ impl Class {
                 Answer::Served => Strength::None,
                 Answer::Redirected | Answer::ClientError | Answer::Failed | Answer::Refused => Strength::Full,
             },
+            // A panel redirects its own users, to its login page or to its folder.
+            Self::Panel | Self::Cms if answer == Answer::Redirected => Strength::None,
             Self::Script | Self::Panel | Self::Cms | Self::Backup => match answer {
                 Answer::ClientError if gone => Strength::Full,
                 Answer::ClientError | Answer::Redirected | Answer::Refused => Strength::Half,

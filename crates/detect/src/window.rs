@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use portcullis_model::{ClientIp, UnixMs, VerdictKind};
 
@@ -14,7 +15,7 @@ use crate::observation::{Answer, is_client_error, is_missing};
 use crate::path::{is_asset, is_login, is_login_api, is_routine, normalise, sensitive_entry};
 use crate::report::{ForestHealth, Report};
 use crate::rules::Context;
-use crate::signatures::{Scratch, Signatures};
+use crate::signatures::{Scratch, Signature, Signatures};
 use crate::{Features, ForestModel, Observation, Settings};
 
 /// The most findings of one window.
@@ -42,7 +43,7 @@ pub struct Window {
     settings: Settings,
     from: UnixMs,
     to: UnixMs,
-    signatures: Signatures,
+    signatures: Arc<Signatures>,
     hasher: RandomState,
     slots: HashMap<IpAddr, u32>,
     clients: Vec<Client>,
@@ -57,11 +58,17 @@ pub struct Window {
 impl Window {
     /// An empty window over `[from, to)` with the built-in signatures.
     pub fn new(settings: &Settings, from: UnixMs, to: UnixMs) -> Self {
-        Self::with_signatures(settings, from, to, Signatures::builtin())
+        Self::with_signatures(settings, from, to, Arc::new(Signatures::builtin()))
     }
 
-    /// An empty window over `[from, to)` with a table of one's own.
-    pub fn with_signatures(settings: &Settings, from: UnixMs, to: UnixMs, signatures: Signatures) -> Self {
+    /// An empty window over `[from, to)` with a table of one's own, or with one that many windows share: making
+    /// the built-in one takes most of a millisecond.
+    pub fn with_signatures(
+        settings: &Settings,
+        from: UnixMs,
+        to: UnixMs,
+        signatures: Arc<Signatures>,
+    ) -> Self {
         Self {
             settings: settings.clone(),
             from,
@@ -139,7 +146,7 @@ impl Window {
         let client = &mut self.clients[slot];
         client.arrive(seen.time, asset);
         client.come_from(seen.client);
-        client.assets += u32::from(asset);
+        client.assets = client.assets.saturating_add(u32::from(asset));
         client.served = client.served.saturating_add(u32::from(answer == Answer::Served));
         client.without_referer =
             client.without_referer.saturating_add(u32::from(matches!(seen.referer, "" | "-")));
@@ -220,7 +227,7 @@ impl Window {
         let mut matches = Matches::default();
         signatures.in_path(seen.path, scratch, |n| {
             if !(asset && all[n].class.spares_assets()) {
-                matches.push(n, false);
+                matches.push_path(n, all);
             }
         });
         signatures.in_query(seen.query, scratch, |n, in_search_box| matches.push(n, in_search_box));
@@ -330,6 +337,17 @@ struct Matches {
 }
 
 impl Matches {
+    /// One path is one piece of evidence of each class: of several signatures (`/.git/` and `/.git/config`)
+    /// the weightiest counts, among equals the one that ends last.
+    fn push_path(&mut self, signature: usize, all: &[Signature]) {
+        let rivals = self.found[..self.count].iter_mut();
+        match rivals.into_iter().find(|(rival, _)| all[*rival].class == all[signature].class) {
+            Some((rival, _)) if all[*rival].weight <= all[signature].weight => *rival = signature,
+            Some(_) => {}
+            None => self.push(signature, false),
+        }
+    }
+
     fn push(&mut self, signature: usize, in_search_box: bool) {
         if let Some(place) = self.found.get_mut(self.count) {
             *place = (signature, in_search_box);

@@ -1,0 +1,335 @@
+//! What a window makes of clients, beyond single rules: the originals' behaviour, who is spared, how evidence
+//! combines, and that memory stays bounded whatever clients send.
+
+mod support;
+
+use std::time::Duration;
+
+use portcullis_detect::{ForestHealth, Observation, Settings, Window};
+use portcullis_model::{Severity, UnixMs, VerdictKind};
+use proptest::prelude::*;
+use support::{HOUR_MS, about, judge, request, window};
+
+const CLIENT: &str = "192.0.2.1";
+
+fn rules(details: &serde_json::Value) -> Vec<&str> {
+    details["rules"].as_array().into_iter().flatten().filter_map(|rule| rule["rule"].as_str()).collect()
+}
+
+#[test]
+fn the_hundred_and_first_request_within_an_hour_flags_an_address() {
+    for (count, flagged) in [(100, false), (101, true)] {
+        let mut window = window();
+        for n in 0..count {
+            let path = if n % 4 == 0 { "/page" } else { "/logo.png" };
+            window.observe(&Observation { path, ..request(CLIENT, n * 30) });
+        }
+        let report = judge(window);
+        assert_eq!(about(&report, CLIENT).is_some(), flagged, "{count}");
+        if let Some(finding) = about(&report, CLIENT) {
+            assert_eq!((finding.reason.as_str(), finding.severity), ("high_frequency", Severity::Low));
+            assert_eq!(finding.request_count, 101);
+        }
+    }
+}
+
+#[test]
+fn a_burst_of_one_page_is_no_monitor() {
+    let mut window = window();
+    for n in 0..101 {
+        window.observe(&Observation { time: UnixMs(n * 50), ..request(CLIENT, 0) });
+    }
+    assert_eq!(about(&judge(window), CLIENT).unwrap().reason, "high_frequency");
+}
+
+#[test]
+fn a_longer_window_counts_requests_per_hour() {
+    let settings = Settings::default();
+    for (gap_seconds, flagged) in [(60, false), (20, true)] {
+        let mut window = Window::new(&settings, UnixMs(0), UnixMs(24 * HOUR_MS));
+        for n in 0..400 {
+            window.observe(&Observation { path: &format!("/{n}"), ..request(CLIENT, n * gap_seconds) });
+        }
+        let report = window.finish(None, UnixMs(24 * HOUR_MS));
+        assert_eq!(about(&report, CLIENT).is_some(), flagged, "{gap_seconds}");
+    }
+}
+
+#[test]
+fn one_touch_of_admin_flags_an_address() {
+    let mut window = window();
+    window.observe(&Observation { path: "/admin", ..request(CLIENT, 0) });
+    let report = judge(window);
+    let finding = about(&report, CLIENT).unwrap();
+    assert_eq!((finding.reason.as_str(), finding.severity), ("sensitive_paths", Severity::Low));
+    let sample = &finding.details["rules"][0]["samples"][0];
+    assert_eq!((sample["path"].as_str(), sample["status"].as_u64()), (Some("/admin"), Some(200)));
+}
+
+#[test]
+fn more_than_half_errors_flag_an_address_and_never_block() {
+    let mut window = window();
+    for n in 0..20 {
+        let status = if n < 9 { 200 } else { 404 };
+        window.observe(&Observation { path: "/same", status, ..request(CLIENT, n * 9) });
+    }
+    let report = judge(window);
+    let finding = about(&report, CLIENT).unwrap();
+    assert_eq!((finding.reason.as_str(), finding.severity), ("error_rate", Severity::Low));
+    assert_eq!(finding.details["rules"][0]["evidence"]["errors"], 11);
+}
+
+#[test]
+fn an_allowed_client_is_never_scored() {
+    let mut window = window();
+    for n in 0..300 {
+        let verdict = if n == 150 { VerdictKind::Allowed } else { VerdictKind::Admitted };
+        window.observe(&Observation { path: "/.env", status: 404, verdict, ..request(CLIENT, n) });
+    }
+    let report = judge(window);
+    assert!(report.findings.is_empty() && report.presumed_good.is_empty());
+    assert_eq!((report.requests, report.clients), (300, 1));
+}
+
+#[test]
+fn addresses_of_one_ipv6_64_are_judged_together_under_the_busiest() {
+    let mut window = window();
+    for n in 0..12 {
+        let client = if n % 3 == 0 { "2001:db8:0:1::9".to_owned() } else { "2001:db8:0:1::5".to_owned() };
+        window.observe(&Observation {
+            path: &format!("/page-{n}"),
+            status: 404,
+            client: client.parse().unwrap(),
+            ..request(CLIENT, n * 9)
+        });
+    }
+    let report = judge(window);
+    assert_eq!(report.findings.len(), 1);
+    let finding = about(&report, "2001:db8:0:1::5").unwrap();
+    assert_eq!((finding.request_count, finding.severity), (12, Severity::High));
+    assert_eq!(finding.details["network"], "2001:db8:0:1::/64");
+}
+
+#[test]
+fn a_verified_user_is_held_at_medium_unless_caught_in_the_act() {
+    for (path, expected) in [("/page", Severity::Medium), ("/.env", Severity::High)] {
+        let mut window = window();
+        for n in 0..20 {
+            window.observe(&Observation {
+                path: &format!("{path}-{n}"),
+                status: 404,
+                user: "anna",
+                ..request(CLIENT, n * 9)
+            });
+        }
+        window.observe(&Observation { path, status: 404, user: "anna", ..request(CLIENT, 300) });
+        let report = judge(window);
+        let finding = about(&report, CLIENT).unwrap();
+        assert_eq!(finding.severity, expected, "{}", finding.details);
+        assert_eq!(finding.details["held_down"].is_string(), expected == Severity::Medium);
+    }
+}
+
+#[test]
+fn a_shared_address_is_held_at_medium() {
+    let mut window = window();
+    for n in 0..60 {
+        let agent = format!("Mozilla/5.0 (Windows NT 10.0; rv:{}.0)", 100 + n % 9);
+        let user_agent = agent.as_str();
+        window.observe(&Observation { path: "/style.css", user_agent, ..request(CLIENT, n * 9) });
+        window.observe(&Observation {
+            path: "/login",
+            method: "POST",
+            status: 401,
+            user_agent,
+            ..request(CLIENT, n * 9 + 1)
+        });
+    }
+    let report = judge(window);
+    let finding = about(&report, CLIENT).unwrap();
+    assert_eq!((finding.reason.as_str(), finding.severity), ("login_failures", Severity::Medium));
+}
+
+#[test]
+fn volume_of_every_kind_never_reaches_high() {
+    let mut window = window();
+    for n in 0..30_000 {
+        window.observe(&Observation { path: &format!("/{n}"), time: UnixMs(n * 100), ..request(CLIENT, 0) });
+    }
+    let report = judge(window);
+    let finding = about(&report, CLIENT).unwrap();
+    assert_eq!(rules(&finding.details), ["high_frequency", "spike"]);
+    assert_eq!(finding.severity, Severity::Medium);
+}
+
+#[test]
+fn two_independent_weak_evidences_are_one_step_more() {
+    let mut window = window();
+    for n in 0..20 {
+        window.observe(&Observation { path: "/gone", status: 404, ..request(CLIENT, n * 9) });
+    }
+    window.observe(&Observation { path: "/admin", ..request(CLIENT, 999) });
+    let report = judge(window);
+    let finding = about(&report, CLIENT).unwrap();
+    assert_eq!(rules(&finding.details), ["error_rate", "sensitive_paths"]);
+    assert_eq!(finding.severity, Severity::Medium);
+}
+
+#[test]
+fn requests_outside_of_the_window_are_passed_over() {
+    let mut window = Window::new(&Settings::default(), UnixMs(10_000), UnixMs(20_000));
+    for second in [9, 10, 19, 20] {
+        window.observe(&Observation { path: "/admin", ..request(CLIENT, second) });
+    }
+    let report = window.finish(None, UnixMs(20_000));
+    assert_eq!((report.requests, report.findings[0].request_count), (2, 2));
+}
+
+#[test]
+fn the_least_active_clients_make_room_and_are_counted() {
+    let settings = Settings { max_clients: 50, ..Settings::default() };
+    let mut window = Window::new(&settings, UnixMs(0), UnixMs(HOUR_MS));
+    for n in 0..120 {
+        window.observe(&Observation { path: "/.env", status: 404, ..request(CLIENT, n) });
+    }
+    for n in 0..5_000 {
+        window.observe(&request(&format!("198.51.{}.{}", n / 250, n % 250), 200 + n % 3_000));
+    }
+    let report = judge(window);
+    assert_eq!((report.clients, report.requests), (50, 5_120));
+    assert_eq!(report.overflowed_clients, 4_951);
+    assert_eq!(about(&report, CLIENT).unwrap().request_count, 120);
+}
+
+#[test]
+fn a_window_for_no_clients_still_works() {
+    let settings = Settings { max_clients: 0, ..Settings::default() };
+    let mut window = Window::new(&settings, UnixMs(0), UnixMs(HOUR_MS));
+    window.observe(&request("192.0.2.1", 1));
+    window.observe(&request("192.0.2.2", 2));
+    assert_eq!(judge(window).clients, 1);
+}
+
+#[test]
+fn hostile_texts_neither_panic_nor_grow_a_finding() {
+    let long = "é".repeat(5_000);
+    let texts = [
+        "",
+        "%",
+        "%%%",
+        "/%",
+        "/\0\u{1b}[31m",
+        "//////",
+        "/..;/../..",
+        "\u{fffd}",
+        "/é%C3",
+        &long,
+        "/%00%ff%fe",
+    ];
+    let mut window = window();
+    for (n, path) in texts.iter().enumerate() {
+        for (m, query) in texts.iter().enumerate() {
+            window.observe(&Observation {
+                path,
+                query,
+                method: query,
+                user_agent: path,
+                referer: query,
+                user: "",
+                status: (n * 97) as u16,
+                bytes_out: u64::MAX,
+                ..request(CLIENT, (n * 20 + m) as i64)
+            });
+        }
+    }
+    window.observe(&Observation { path: "/.env", query: &long, status: 404, ..request(CLIENT, 1) });
+    let report = judge(window);
+    let finding = about(&report, CLIENT).unwrap();
+    let samples = finding.details["rules"].as_array().unwrap().iter();
+    let samples: Vec<_> = samples.flat_map(|rule| rule["samples"].as_array().unwrap()).collect();
+    assert!(!samples.is_empty() && samples.len() <= 10, "{}", samples.len());
+    assert!(samples.iter().all(|sample| sample["path"].as_str().unwrap().chars().count() <= 200));
+}
+
+#[test]
+fn times_far_apart_and_out_of_order_are_survived() {
+    let mut window = Window::new(&Settings::default(), UnixMs(i64::MIN), UnixMs(i64::MAX));
+    for ms in [0, i64::MAX - 1, i64::MIN, 5, -5, i64::MIN + 1] {
+        window.observe(&Observation { time: UnixMs(ms), path: "/admin", ..request(CLIENT, 0) });
+    }
+    let report = window.finish(None, UnixMs(0));
+    assert_eq!(report.findings[0].request_count, 6);
+}
+
+#[test]
+fn a_finding_tells_everything_that_the_model_documents() {
+    let mut window = window();
+    for (n, path) in ["/.env", "/.git/config", "/wp-login.php", "/backup.zip"].into_iter().enumerate() {
+        window.observe(&Observation { path, status: 404, ..request(CLIENT, n as i64 * 30) });
+    }
+    let report = window.finish(None, UnixMs(HOUR_MS));
+    let finding = about(&report, CLIENT).unwrap();
+    assert_eq!((finding.reason.as_str(), finding.severity), ("sensitive_files", Severity::High));
+    assert_eq!((finding.first_seen, finding.last_seen), (UnixMs(0), UnixMs(90_000)));
+    assert_eq!(finding.detected_at, UnixMs(HOUR_MS));
+    let summary = finding.details["summary"].as_str().unwrap();
+    assert!(summary.contains("4 things") && summary.contains("within 90 seconds"), "{summary}");
+    assert_eq!(finding.details["features"]["requests"], 4.0);
+    assert!(finding.details["forest"].is_null());
+    assert!(matches!(&report.forest, ForestHealth::Off { why } if why.contains("200 client-hours")));
+    for rule in finding.details["rules"].as_array().unwrap() {
+        for key in ["rule", "severity", "says", "evidence", "samples"] {
+            assert!(!rule[key].is_null(), "{key}");
+        }
+    }
+}
+
+#[test]
+fn the_defaults_are_the_originals_and_never_block_below_high() {
+    let settings = Settings::default();
+    assert_eq!((settings.requests_per_hour, settings.error_rate), (100, 0.5));
+    assert_eq!(
+        (settings.interval, settings.window),
+        (Duration::from_secs(3_600), Duration::from_secs(3_600))
+    );
+    assert_eq!(settings.block_severity, Some(Severity::High));
+    for path in ["/admin", "/login"] {
+        assert!(settings.sensitive_paths.iter().any(|p| p == path));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_requests_give_a_bounded_report(
+        seen in proptest::collection::vec(
+            (0..HOUR_MS, any::<u16>(), 0..VerdictKind::ALL.len(), "(/|\\.|%[0-9a-f]{2}|[a-z;\\\\?]|\\PC){0,40}", any::<u8>()),
+            0..80,
+        )
+    ) {
+        let mut window = window();
+        for (time, status, verdict, text, client) in &seen {
+            window.observe(&Observation {
+                time: UnixMs(*time),
+                status: *status,
+                verdict: VerdictKind::ALL[*verdict],
+                path: text,
+                query: text,
+                user_agent: text,
+                method: if client % 2 == 0 { "POST" } else { "GET" },
+                ..request(&format!("192.0.2.{}", client % 4), 0)
+            });
+        }
+        let report = judge(window);
+        prop_assert_eq!(report.requests, seen.len() as u64);
+        prop_assert!(report.findings.len() <= report.clients && report.clients <= 4);
+        for finding in &report.findings {
+            let hits = finding.details["rules"].as_array().into_iter().flatten();
+            let samples = hits.filter_map(|hit| hit["samples"].as_array()).map(Vec::len).sum::<usize>();
+            prop_assert!(samples <= 10);
+            prop_assert!(rules(&finding.details).contains(&finding.reason.as_str()));
+            prop_assert!(finding.first_seen <= finding.last_seen);
+        }
+    }
+}
