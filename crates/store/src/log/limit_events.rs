@@ -58,11 +58,9 @@ impl LimitEvents {
     /// Takes note of the limited requests of a committed batch.
     pub(crate) fn gather(&mut self, batch: &[RequestRecord], stats: &LogStats) {
         for record in batch {
-            match (record.verdict, &record.reason) {
-                (VerdictKind::Limited | VerdictKind::WouldLimit, Reason::Limit(rule)) => {
-                    self.add(record, rule, stats);
-                }
-                _ => {}
+            let is_limited = matches!(record.verdict, VerdictKind::Limited | VerdictKind::WouldLimit);
+            if is_limited && let Reason::Limit(rule) = &record.reason {
+                self.add(record, rule, stats);
             }
         }
     }

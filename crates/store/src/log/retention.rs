@@ -19,6 +19,10 @@ const MIN_SLICE_BYTES: u64 = 256 << 10;
 /// reader keeps it from being emptied.
 const WAL_PART: u64 = 4;
 const MIN_WAL_BYTES: u64 = 64 << 20;
+const COUNTED_WAL_PART: u64 = 8;
+const CHECKPOINT_PART: u64 = 32;
+const MIN_CHECKPOINT_BYTES: u64 = 128 << 10;
+const MAX_CHECKPOINT_BYTES: u64 = 4 << 20;
 
 /// Whether rows should go on into a new slice. `bytes` is what the live slice takes on disk.
 pub(crate) fn is_slice_full(
@@ -44,10 +48,18 @@ pub(crate) fn is_expired(slice: &Slice, now: UnixMs, settings: &LogSettings) -> 
     slice.span.is_some_and(|(_, max)| UnixMs(max) < now.minus(settings.retention))
 }
 
-/// The bytes that rows may take before the oldest slice goes. Below the bound by two slices: one for
-/// what is written until the next look, one for the write-ahead log and the indexes to be built.
-pub(crate) fn max_used_bytes(settings: &LogSettings) -> u64 {
-    settings.max_bytes.saturating_sub(settings.max_bytes / u64::from(PARTS) * 2)
+/// Whether the oldest slice has to go. `used` is what the pages in use take, `wal` the write-ahead log.
+/// Two slices below the bound, for what is written until the next look and for indexes to be built.
+/// Of a write-ahead log that a reader keeps from being emptied only a part counts: dropping slices
+/// makes it no smaller, and a forgotten reader must not cost the whole log.
+pub(crate) fn is_too_large(used: u64, wal: u64, settings: &LogSettings) -> bool {
+    let max = settings.max_bytes;
+    used + wal.min(max / COUNTED_WAL_PART) > max - max / u64::from(PARTS) * 2
+}
+
+/// The size at which the write-ahead log is moved into the database.
+pub(crate) fn wal_checkpoint_bytes(settings: &LogSettings) -> u64 {
+    (settings.max_bytes / CHECKPOINT_PART).clamp(MIN_CHECKPOINT_BYTES, MAX_CHECKPOINT_BYTES)
 }
 
 /// The bytes that the write-ahead log may take before writing stops.
@@ -77,6 +89,14 @@ mod tests {
         assert!(full(&slice(1), 1 << 20, 1, 0));
         assert!(!full(&slice(0), 1 << 20, 1, 100_000));
         assert!(!full(&slice(1), 1 << 20, MAX_SLICES, 100_000));
+    }
+
+    #[test]
+    fn a_forgotten_reader_does_not_cost_the_whole_log() {
+        let settings = LogSettings { max_bytes: 64 << 20, ..LogSettings::default() };
+        assert!(!is_too_large(50 << 20, 4 << 20, &settings));
+        assert!(is_too_large(60 << 20, 4 << 20, &settings));
+        assert!(!is_too_large(50 << 20, 999 << 20, &settings));
     }
 
     #[test]

@@ -38,8 +38,8 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(1);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a shutdown goes on trying to commit.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
-/// Indexing a slice stops the writing for a while; it starts only with a queue emptier than this part.
-const INDEX_QUEUE_PART: usize = 16;
+/// Indexing and shrinking stop the writing for a while; they start only with a queue emptier than this part.
+const QUIET_PART: usize = 16;
 /// Pages given back to the file system in one step (4 KiB each).
 const VACUUM_PAGES: u32 = 4_096;
 /// Free pages are kept for new rows unless they are more than this part of the file.
@@ -50,8 +50,6 @@ const PRAGMAS: WriterPragmas = WriterPragmas {
     pragmas: "PRAGMA auto_vacuum = INCREMENTAL;
               PRAGMA journal_mode = WAL;
               PRAGMA synchronous = NORMAL;
-              PRAGMA wal_autocheckpoint = 1000;
-              PRAGMA journal_size_limit = 8388608;
               PRAGMA cache_size = -8192;",
     busy_timeout: folder::BUSY_TIMEOUT,
 };
@@ -139,8 +137,23 @@ impl Writer {
             stop_by: None,
             _lock: lock,
         };
+        writer.tune_wal();
         writer.count_slices()?;
         Ok(writer)
+    }
+
+    /// How far the write-ahead log grows before it is emptied, in proportion to the log. SQLite's own
+    /// values stand when this fails.
+    fn tune_wal(&self) {
+        let Some(Database { connection, .. }) = &self.database else { return };
+        let bytes = retention::wal_checkpoint_bytes(&self.settings);
+        let pages = bytes / page_bytes(connection);
+        let tuned = connection.execute_batch(&format!(
+            "PRAGMA wal_autocheckpoint = {pages}; PRAGMA journal_size_limit = {bytes}"
+        ));
+        if let Err(error) = tuned {
+            tracing::warn!(%error, "the write-ahead log keeps its default size");
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -177,6 +190,7 @@ impl Writer {
             Control::Flush(done) => self.waiting.push(done),
             Control::Apply(settings) => {
                 self.settings = settings;
+                self.tune_wal();
                 self.maintenance_due = Instant::now();
             }
             Control::Stop => self.stop_by = Some(Instant::now() + SHUTDOWN_PATIENCE),
@@ -272,6 +286,7 @@ impl Writer {
         }
         if self.database.is_none() {
             self.database = Some(open_or_replace(&self.path)?);
+            self.tune_wal();
         }
         Ok(())
     }
@@ -397,8 +412,7 @@ impl Writer {
             let used = used_pages(&database.connection).map_err(sql)? * page_bytes(&database.connection);
             let wal = folder::file_bytes(&folder::wal_of(&self.path));
             self.stats.bytes_on_disk.store(folder::file_bytes(&self.path) + wal, Relaxed);
-            let limit = retention::max_used_bytes(&self.settings);
-            if used <= limit {
+            if !retention::is_too_large(used, wal, &self.settings) {
                 return Ok(());
             }
             let slices = self.slices()?;
@@ -458,7 +472,7 @@ impl Writer {
 
     fn index_sealed(&mut self) -> Result<(), StoreError> {
         for slice in self.slices()? {
-            let is_quiet = self.records.len() <= self.settings.queue / INDEX_QUEUE_PART;
+            let is_quiet = self.is_quiet();
             let Some(database) = &mut self.database else { return Ok(()) };
             if slice.is_sealed && !slice.is_indexed && is_quiet {
                 let error = || sqlite_error(&self.path, "indexing a sealed slice");
@@ -477,23 +491,24 @@ impl Writer {
     fn shrink(&mut self) -> Result<(), StoreError> {
         let Some(database) = &self.database else { return Ok(()) };
         let error = || sqlite_error(&self.path, "shrinking the log");
-        loop {
-            let pages = pragma(&database.connection, "page_count").map_err(error())?;
-            let free = pragma(&database.connection, "freelist_count").map_err(error())?;
-            let is_over = pages * page_bytes(&database.connection) > self.settings.max_bytes;
-            let is_quiet = self.records.len() <= self.settings.queue / INDEX_QUEUE_PART;
-            if free == 0 || !is_quiet || (free <= pages / FREE_PART && !is_over) {
-                return Ok(());
-            }
-            database
-                .connection
-                .execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))
-                .map_err(error())?;
-            checkpoint(&database.connection).map_err(error())?;
-            if pragma(&database.connection, "page_count").map_err(error())? >= pages {
-                return Ok(());
-            }
+        let connection = &database.connection;
+        let pages = pragma(connection, "page_count").map_err(error())?;
+        let free = pragma(connection, "freelist_count").map_err(error())?;
+        let is_over = pages * page_bytes(connection) > self.settings.max_bytes;
+        if free == 0 || !self.is_quiet() || (free <= pages / FREE_PART && !is_over) {
+            return Ok(());
         }
+        let mut given_back = 0;
+        while given_back < free && self.is_quiet() {
+            vacuum(connection, VACUUM_PAGES).map_err(error())?;
+            given_back += u64::from(VACUUM_PAGES);
+        }
+        checkpoint(connection).map_err(error())
+    }
+
+    /// Whether the queue has room for what comes while the writer does something else.
+    fn is_quiet(&self) -> bool {
+        self.records.len() <= self.settings.queue / QUIET_PART
     }
 
     fn write_limit_events(&mut self) {
@@ -600,6 +615,15 @@ fn is_busy(error: &StoreError) -> bool {
 /// Empties the write-ahead log as far as readers allow.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// Moves up to `pages` pages from the end of the file into free ones and cuts the file.
+fn vacuum(connection: &Connection, pages: u32) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    // Each step moves one page.
+    let mut steps = statement.query([])?;
+    while steps.next()?.is_some() {}
+    Ok(())
 }
 
 fn pragma(connection: &Connection, name: &'static str) -> rusqlite::Result<u64> {

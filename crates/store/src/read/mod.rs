@@ -69,6 +69,13 @@ impl Window {
     }
 }
 
+/// A full zone of a slice.
+struct Zone {
+    last_row: i64,
+    /// The earliest and latest start of a request in it.
+    span: (i64, i64),
+}
+
 type Each<'e> = dyn FnMut(i64, &row::Decoded<'_>) -> ControlFlow<()> + 'e;
 
 impl LogReader {
@@ -294,11 +301,11 @@ impl LogReader {
             }
         };
         let mut covered = 0;
-        for (zone_end, span) in self.zones(slice)? {
-            if window.overlaps(span) {
-                push(covered + 1, zone_end);
+        for zone in self.zones(slice)? {
+            if window.overlaps(zone.span) {
+                push(covered + 1, zone.last_row);
             }
-            covered = zone_end;
+            covered = zone.last_row;
         }
         // The zone that is not full yet.
         if covered < slice.rows {
@@ -307,12 +314,13 @@ impl LogReader {
         Ok(chunks)
     }
 
-    /// The last row of each full zone with the earliest and latest start in it.
-    fn zones(&self, slice: &Slice) -> Result<Vec<(i64, (i64, i64))>, StoreError> {
+    fn zones(&self, slice: &Slice) -> Result<Vec<Zone>, StoreError> {
         let error = || self.error("reading the zones");
         let sql = "SELECT last_row, min_ms, max_ms FROM zones WHERE slice = ?1 ORDER BY last_row";
         let mut statement = self.connection.prepare_cached(sql).map_err(error())?;
-        let zones = statement.query_map([slice.id], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))));
+        let zones = statement.query_map([slice.id], |row| {
+            Ok(Zone { last_row: row.get(0)?, span: (row.get(1)?, row.get(2)?) })
+        });
         zones.and_then(Iterator::collect).map_err(error())
     }
 
