@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Version;
 use http::header::CONTENT_LENGTH;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -261,6 +261,20 @@ impl ProxyHttp for Hooks {
         write_forwarding(request, &about)?;
         if let Some(host) = ctx.upstream.as_ref().and_then(|chosen| chosen.lease.as_ref()?.host_header()) {
             request.insert_header(http::header::HOST, host)?;
+        }
+        Ok(())
+    }
+
+    /// The client is spoken to in the gateway's own version: an upstream that still speaks HTTP/1.0 must
+    /// not cost it keep-alive.
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if response.version < Version::HTTP_11 && session.req_header().version == Version::HTTP_11 {
+            response.set_version(Version::HTTP_11);
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ pub(crate) struct Connection {
 struct Head {
     began: Option<Instant>,
     bytes: usize,
+    lines: usize,
     kept: Vec<u8>,
     failure: Option<MalformedKind>,
     answered: Option<(RequestId, u16)>,
@@ -85,9 +86,15 @@ impl Connection {
         head.began.get_or_insert_with(Instant::now);
         let before = head.bytes;
         head.bytes += bytes.len();
+        head.lines += bytes.iter().filter(|&&b| b == b'\n').count();
         let room = KEPT_BYTES.saturating_sub(head.kept.len());
         head.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
         before
+    }
+
+    /// Lines of the head so far, the request line and what of the body came with it included.
+    pub(super) fn head_lines(&self) -> usize {
+        self.head.lock().lines
     }
 
     pub(super) fn head_has_begun(&self) -> bool {

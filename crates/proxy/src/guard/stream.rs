@@ -3,9 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,8 +25,10 @@ use crate::respond::raw_refusal;
 
 use super::Connection;
 
-/// How long the answer to a failed head may take to leave.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a failed head's connection is kept, so that its answer arrives.
+const LINGER: Duration = Duration::from_secs(1);
+/// What is read from it, and thrown away, in that time.
+const MAX_LINGER_BYTES: usize = 1 << 20;
 
 /// What a deadline was set for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(super) struct Guarded<S> {
     deadline: Pin<Box<Sleep>>,
     watch: Option<Watch>,
     answer: Option<Answer>,
+    /// When the connection is being closed: how many more bytes are read on it.
+    closing: Option<usize>,
 }
 
 /// Bytes that go out in place of Pingora's.
@@ -57,7 +62,7 @@ impl<S> Guarded<S> {
         let response = Box::new(ResponseHeader::build(200, Some(0))?);
         let digest = Arc::new(ProxyDigest::new(response, Some(Box::new(Arc::clone(&connection)))));
         let deadline = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Ok(Self { inner, connection, digest, deadline, watch: None, answer: None })
+        Ok(Self { inner, connection, digest, deadline, watch: None, answer: None, closing: None })
     }
 
     /// Closes the connection when the head takes too long. Ready means that it does.
@@ -76,12 +81,39 @@ impl<S> Guarded<S> {
         self.deadline.as_mut().poll(cx)
     }
 
+    /// What a head that will not be read to its end is answered with.
+    fn owed_status(&self) -> Option<u16> {
+        match self.connection.head_failure().filter(|_| self.connection.is_in_head())? {
+            MalformedKind::HeadTooLarge => Some(431),
+            MalformedKind::IncompleteHead if self.connection.head_has_begun() => Some(408),
+            _ => None,
+        }
+    }
+
     fn answer_with(&mut self, status: u16) {
         if self.answer.is_none() {
             let id = self.connection.answer_head(status);
             let bytes = raw_refusal(&self.connection.rules().pages, status, id);
             self.answer = Some(Answer { bytes, written: 0 });
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Reads on for a while after the answer: closing a socket with unread bytes resets it, and the reset
+    /// can overtake the answer.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [MaybeUninit::uninit(); 4_096];
+        while self.closing.is_some_and(|left| left > 0) {
+            let mut buf = ReadBuf::uninit(&mut scratch);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf))?;
+            let read = buf.filled().len();
+            if read == 0 {
+                break;
+            }
+            self.closing = self.closing.map(|left| left.saturating_sub(read));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -149,14 +181,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         if !self.connection.is_in_head() {
             return Pin::new(&mut self.inner).poll_write(cx, data);
         }
         if self.answer.is_none() {
             let status = status_of(data).unwrap_or(400);
-            let kind = if status == 405 { MalformedKind::Method } else { MalformedKind::BadRequest };
+            let max_headers = self.connection.rules().bounds.max_headers;
+            let (status, kind) = match status {
+                405 => (405, MalformedKind::Method),
+                // Pingora gives up on the 257th header without saying that this was the reason.
+                400 if self.connection.head_lines() > max_headers => (431, MalformedKind::HeadTooLarge),
+                other => (other, MalformedKind::BadRequest),
+            };
             self.connection.head_failed(kind);
             self.answer_with(status);
         }
@@ -183,30 +221,33 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
+    /// Pingora says nothing to a head that it could not read to its end; the client is told here.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.closing.is_none() {
+            if let Some(status) = this.owed_status() {
+                this.answer_with(status);
+            }
+            this.deadline.as_mut().reset(Instant::now() + LINGER);
+            this.closing = Some(MAX_LINGER_BYTES);
+        }
+        if this.answer.is_none() {
+            return Pin::new(&mut this.inner).poll_shutdown(cx);
+        }
+        if this.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        ready!(this.poll_answer(cx))?;
+        ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+        this.poll_linger(cx)
     }
 }
 
 #[async_trait]
 impl<S: IO> Shutdown for Guarded<S> {
     async fn shutdown(&mut self) {
-        // Pingora says nothing to a head that it could not read to its end; the client is told here.
-        let owed = match self.connection.head_failure() {
-            Some(MalformedKind::HeadTooLarge) => Some(431),
-            Some(MalformedKind::IncompleteHead) if self.connection.head_has_begun() => Some(408),
-            _ => None,
-        };
-        if let Some(status) = owed.filter(|_| self.connection.is_in_head()) {
-            self.answer_with(status);
-            let send = async {
-                std::future::poll_fn(|cx| self.poll_answer(cx)).await?;
-                self.inner.flush().await
-            };
-            // A client that does not take its answer has none; the record says what was tried.
-            let _ = tokio::time::timeout(ANSWER_TIMEOUT, send).await;
-        }
-        self.inner.shutdown().await;
+        // A peer that is gone already is no event.
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 

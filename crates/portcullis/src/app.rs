@@ -1,0 +1,340 @@
+//! The wiring: makes every part, hands each what it needs of the others, and ends them in order.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use portcullis_admin::{Operations, Probes};
+use portcullis_config::{Config, Diff, Loaded, Overrides, diff, load};
+use portcullis_geo::Geo;
+use portcullis_model::{ClientIp, Location, Reason, RequestRecord, UnixMs, VerdictKind};
+use portcullis_policy::{BlockChange, LiveState};
+use portcullis_proxy::{Bound, Clock, Gateway};
+use portcullis_store::{Changes, Enrich, Flusher, Log, State, StateWatcher};
+
+use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
+
+/// How often the state database is asked whether something has changed.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+const LOCK_FILE: &str = "gateway.lock";
+
+/// A gateway that runs. Ends with [`App::shutdown`].
+pub(crate) struct App {
+    config: ArcSwap<Config>,
+    source: Option<PathBuf>,
+    overrides: Overrides,
+    listeners: Vec<(SocketAddr, bool)>,
+    metrics_address: Option<SocketAddr>,
+    gateway: Gateway,
+    log: Log,
+    geo: Arc<ArcSwap<Geo>>,
+    stats: Arc<AppStats>,
+    operations: Option<Operations>,
+    watcher: StateWatcher,
+    /// Reloads come one after another.
+    reload: Mutex<()>,
+    /// Held as long as the gateway runs.
+    _lock: File,
+}
+
+impl App {
+    /// Starts everything. When it returns the gateway serves.
+    ///
+    /// # Errors
+    /// One sentence about the first thing that cannot be had; nothing is left running.
+    pub(crate) fn start(loaded: Loaded, overrides: Overrides) -> anyhow::Result<Self> {
+        let Loaded { config, source, .. } = loaded;
+        let clock = Clock::start();
+        let mut state = State::open(&config.data)?;
+        let lock = lock(&config.data)?;
+        let bound = Bound::bind(&config.server)?;
+        let listeners = bound.addresses();
+        state.sync_config(&config.blocks, &config.allows, clock.now().wall)?;
+        let geo = Arc::new(ArcSwap::from_pointee(Geo::open(&config.geo)?));
+
+        let enricher = Enricher { geo: Arc::clone(&geo), detection: config.detection.clone() };
+        let log = Log::start(&config.data, config.log.clone(), Box::new(enricher))?;
+        let recorder = log.recorder();
+        let live = Arc::new(LiveState::default());
+        // Returns when all blocks and allows are in force, before the first request is served.
+        let watcher = watch(&config.data, &live, clock)?;
+        let record = Box::new(move |record: RequestRecord| {
+            // A record that finds no room is counted by the log.
+            recorder.offer(record);
+        });
+        let gateway = Gateway::start(&config, bound, live, clock, record)?;
+        let stats = Arc::new(AppStats::default());
+        let operations = match config.metrics {
+            Some(listen) => {
+                let sources = Sources {
+                    edge: Arc::clone(gateway.edge()),
+                    log: log.stats(),
+                    geo: Arc::clone(&geo),
+                    app: Arc::clone(&stats),
+                    started: clock.now().wall,
+                };
+                let log = log.stats();
+                let ready = Box::new(move || match log.is_failing() {
+                    true => {
+                        Err("the log cannot be written; traffic flows, records are being lost".to_owned())
+                    }
+                    false => Ok(()),
+                });
+                Some(Operations::start(listen, Probes { metrics: renderer(sources), ready })?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            config: ArcSwap::from_pointee(config),
+            source,
+            overrides,
+            listeners,
+            metrics_address: operations.as_ref().map(Operations::address),
+            gateway,
+            log,
+            geo,
+            stats,
+            operations,
+            watcher,
+            reload: Mutex::new(()),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// The file that a reload reads.
+    pub(crate) fn source(&self) -> Option<&Path> {
+        self.source.as_deref()
+    }
+
+    /// The bound addresses, and whether each speaks TLS.
+    pub(crate) fn listeners(&self) -> &[(SocketAddr, bool)] {
+        &self.listeners
+    }
+
+    pub(crate) fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    pub(crate) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    pub(crate) fn stats(&self) -> &AppStats {
+        &self.stats
+    }
+
+    pub(crate) fn flusher(&self) -> Flusher {
+        self.log.flusher()
+    }
+
+    pub(crate) fn geo(&self) -> Arc<Geo> {
+        self.geo.load_full()
+    }
+
+    /// Reads the configuration again. A broken one changes nothing, and the log says why.
+    pub(crate) fn reload(&self) {
+        let _one = self.reload.lock();
+        let outcome = self.try_reload().unwrap_or_else(|why| {
+            tracing::error!("the configuration was not reloaded, the old one stays in force:\n{why:#}");
+            ReloadOutcome::Rejected
+        });
+        self.stats.reloaded(outcome);
+    }
+
+    fn try_reload(&self) -> anyhow::Result<ReloadOutcome> {
+        let new = load(self.source.as_deref(), &self.overrides)?.config;
+        let old = self.config();
+        let (changed, waiting) = match diff(&old, &new) {
+            Diff::Unchanged => {
+                tracing::info!("configuration reloaded: nothing has changed");
+                return Ok(ReloadOutcome::Unchanged);
+            }
+            Diff::Live { changed } => (changed, Vec::new()),
+            Diff::RestartRequired { fields, live } => (live, fields),
+        };
+        self.put_in_force(&old, &new)?;
+        if !changed.is_empty() {
+            tracing::info!("configuration reloaded: {} changed", changed.join(", "));
+        }
+        if !waiting.is_empty() {
+            tracing::warn!("these settings take effect at the next start only: {}", waiting.join(", "));
+        }
+        // What waits for a restart stays as it is, so that the next reload says so again.
+        self.config.store(Arc::new(keep_until_restart(&old, new)));
+        Ok(ReloadOutcome::Applied)
+    }
+
+    /// The parts that can fail first, so that a failure leaves the old configuration as a whole.
+    fn put_in_force(&self, old: &Config, new: &Config) -> anyhow::Result<()> {
+        let geo = if old.geo == new.geo { None } else { Some(Geo::open(&new.geo)?) };
+        self.gateway.apply(new)?;
+        if (&old.blocks, &old.allows) != (&new.blocks, &new.allows) {
+            let now = self.gateway.edge().clock.now().wall;
+            let synced =
+                State::open(&old.data).and_then(|mut state| state.sync_config(&new.blocks, &new.allows, now));
+            if let Err(error) = synced {
+                self.gateway.apply(old)?;
+                return Err(error).context("the lists of the configuration could not be taken over");
+            }
+        }
+        if let Some(geo) = geo {
+            self.geo.store(Arc::new(geo));
+        }
+        self.log.apply(&new.log);
+        Ok(())
+    }
+
+    /// Drains requests, then writes every record that is left.
+    pub(crate) fn shutdown(self) {
+        self.gateway.shutdown();
+        drop(self.watcher);
+        if let Some(operations) = self.operations {
+            operations.shutdown();
+        }
+        self.log.shutdown();
+    }
+}
+
+/// Listeners, folders and queues are made once.
+fn keep_until_restart(old: &Config, mut new: Config) -> Config {
+    new.data.clone_from(&old.data);
+    new.metrics = old.metrics;
+    new.log.queue = old.log.queue;
+    new.server.listen.clone_from(&old.server.listen);
+    new.server.tls.clone_from(&old.server.tls);
+    new.server.threads = old.server.threads;
+    new.server.grace_period = old.server.grace_period;
+    new
+}
+
+/// Two gateways on one data folder would write one log.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join(LOCK_FILE);
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => bail!(
+            "another gateway is running on the data folder {}; stop it or choose another folder with --data",
+            data.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Keeps blocks and allows in step with the database, whoever changes them.
+fn watch(data: &Path, live: &Arc<LiveState>, clock: Clock) -> anyhow::Result<StateWatcher> {
+    let (live, folder) = (Arc::clone(live), data.to_owned());
+    let take_over = move |changes: Changes| {
+        if changes.allows_changed {
+            match State::open_read_only(&folder).and_then(|state| state.allows()) {
+                Ok(allows) => {
+                    let allows = allows.into_iter().map(|allow| (allow.network, allow.id)).collect();
+                    live.allows.store(Arc::new(allows));
+                }
+                Err(error) => tracing::error!("the allowlist could not be read, the last one stays: {error}"),
+            }
+        }
+        let blocks = changes.blocks.into_iter().map(|change| match change {
+            portcullis_store::BlockChange::Added(block) => {
+                BlockChange::Add { network: block.network, id: block.id, expires_at: block.expires_at }
+            }
+            portcullis_store::BlockChange::Removed { id, network } => BlockChange::Remove { network, id },
+        });
+        live.blocks.apply(blocks, clock.now());
+    };
+    Ok(StateWatcher::start(data, WATCH_INTERVAL, Box::new(take_over))?)
+}
+
+/// What the writer adds to a row.
+struct Enricher {
+    geo: Arc<ArcSwap<Geo>>,
+    detection: portcullis_detect::Settings,
+}
+
+impl Enrich for Enricher {
+    fn location(&mut self, client: ClientIp) -> Location {
+        Location::clone(&self.geo.load().lookup(client))
+    }
+
+    /// The row itself looks hostile: refused for cause, or asking for what only an operator or a scanner wants.
+    fn is_suspicious(&mut self, record: &RequestRecord) -> bool {
+        let is_hostile = match record.verdict {
+            VerdictKind::Blocked | VerdictKind::WouldBlock | VerdictKind::Malformed => true,
+            VerdictKind::Admitted | VerdictKind::Allowed | VerdictKind::Limited | VerdictKind::WouldLimit => {
+                false
+            }
+        };
+        is_hostile
+            || (record.reason != Reason::None && record.verdict == VerdictKind::Limited)
+            || portcullis_detect::is_sensitive(&self.detection, record.text.path())
+    }
+}
+
+/// What a person reads when the gateway has started.
+pub(crate) fn banner(app: &App, notes: &[String]) -> String {
+    use std::fmt::Write as _;
+
+    let config = app.config();
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "  {name:<10} {value}");
+    };
+    for (address, is_tls) in app.listeners() {
+        line("listening", format!("{}://{address}", if *is_tls { "https" } else { "http" }));
+    }
+    for upstream in &config.upstreams {
+        let servers: Vec<String> = upstream.servers.iter().map(ToString::to_string).collect();
+        line("upstream", format!("{} -> {}", upstream.name, servers.join(", ")));
+    }
+    line(
+        "mode",
+        match config.mode {
+            portcullis_policy::Mode::Enforce => "enforce".to_owned(),
+            portcullis_policy::Mode::DryRun => "dry-run: verdicts are recorded, nobody is refused".to_owned(),
+        },
+    );
+    let limits: Vec<String> =
+        config.limits.iter().map(|rule| format!("{} {}", rule.name, rule.rate)).collect();
+    line("limits", if limits.is_empty() { "none".to_owned() } else { limits.join(", ") });
+    line("detector", detector_line(&config.detection));
+    line("log", format!("{}", config.data.join("log.db").display()));
+    if let Some(address) = app.metrics_address() {
+        line("metrics", format!("http://{address}/metrics"));
+    }
+    for note in notes {
+        line("note", note.clone());
+    }
+    format!("Portcullis {}\n{text}", env!("CARGO_PKG_VERSION"))
+}
+
+fn detector_line(detection: &portcullis_detect::Settings) -> String {
+    if !detection.enabled {
+        return "off".to_owned();
+    }
+    let minutes = detection.interval.as_secs_f64() / 60.0;
+    let action = match (detection.block_severity, detection.block_for) {
+        (None, _) => "never blocks".to_owned(),
+        (Some(least), Some(span)) => {
+            format!("blocks from severity {least} for {} h", (span.as_secs_f64() / 360.0).round() / 10.0)
+        }
+        (Some(least), None) => format!("blocks from severity {least} until removed"),
+    };
+    format!("every {} min, {action}", (minutes * 10.0).round() / 10.0)
+}
+
+/// The time of the start, for whoever needs one before there is an [`App`].
+pub(crate) fn wall_now() -> UnixMs {
+    UnixMs::from_system(std::time::SystemTime::now())
+}

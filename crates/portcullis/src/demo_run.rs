@@ -1,0 +1,147 @@
+//! `portcullis demo`: the sample site, a gateway in front of it, the crowd, and what comes of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use anyhow::Context as _;
+use portcullis_config::{Loaded, Overrides, parse};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::demo::{self, DemoEvent, DemoOptions, EVENT_QUEUE, Guide};
+use crate::detection::Outcome;
+use crate::serve::end;
+use crate::tasks::Tasks;
+
+const DEFAULT_DATA: &str = "demo-data";
+/// Files of an earlier demo. Its blocks would refuse the attackers before they have done anything.
+const LEFT_OVER: [&str; 10] = [
+    "log.db",
+    "log.db-wal",
+    "log.db-shm",
+    "state.db",
+    "state.db-wal",
+    "state.db-shm",
+    "forest.model",
+    "detect.lock",
+    "gateway.lock",
+    MARKER,
+];
+/// Says that a folder belongs to a demo and may be emptied.
+const MARKER: &str = "demo-folder";
+const SEED: u64 = 20_261_120;
+
+/// The demo's configuration; ports of 0 and the site's address are filled in.
+const CONFIG: &str = include_str!("demo/portcullis.toml");
+
+/// Runs the demo. True: attackers were blocked and no visitor was hurt.
+///
+/// # Errors
+/// When a part cannot be started.
+pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result<bool> {
+    let data = data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
+    empty(&data)?;
+    let site = demo::site::start(([127, 0, 0, 1], 0).into()).context("cannot start the sample site")?;
+    let overrides = Overrides {
+        upstream: Some(format!("http://{}", site.address())),
+        listen: Vec::new(),
+        data: Some(data.clone()),
+        dry_run: false,
+    };
+    let config = parse(CONFIG, "demo", Path::new(""), &overrides)?;
+    let app = Arc::new(App::start(Loaded { config, source: None, notes: Vec::new() }, overrides)?);
+
+    let (events, happened) = sync_channel(EVENT_QUEUE);
+    let tasks = Tasks::start(&app, Box::new(move |result| tell(&events, result)))
+        .context("cannot start the schedule")?;
+    let ended = Arc::new(AtomicBool::new(false));
+    end_on_signal(Arc::clone(&ended))?;
+
+    let gateway = app.listeners().first().map(|(address, _)| *address).context("the demo has no listener")?;
+    let crowd = demo::clients::start(gateway, "shop.example", SEED).context("cannot start the crowd")?;
+    let guide = Guide {
+        site: format!("http://{gateway}/"),
+        metrics: app.metrics_address().map(|address| format!("http://{address}/metrics")).unwrap_or_default(),
+        data: data.display().to_string(),
+        program: std::env::args().next().unwrap_or_else(|| "portcullis".to_owned()),
+    };
+    let summary = demo::watch(crowd, &happened, &ended, DemoOptions { seconds }, &guide);
+    tasks.stop();
+    end(app);
+    let summary = summary?;
+    println!("{}", summary.text.trim_end());
+    Ok(summary.verdict.is_passed())
+}
+
+/// Removes what an earlier demo left; never touches a folder that is not a demo's.
+fn empty(data: &Path) -> anyhow::Result<()> {
+    if data.join("state.db").exists() && !data.join(MARKER).exists() {
+        anyhow::bail!(
+            "{} holds the data of a gateway that is no demo; choose another folder with --data",
+            data.display()
+        );
+    }
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+    for name in LEFT_OVER {
+        match std::fs::remove_file(data.join(name)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot empty {}", data.display())),
+        }
+    }
+    std::fs::write(data.join(MARKER), "made by portcullis demo; emptied at its next start\n")
+        .with_context(|| format!("cannot write to {}", data.display()))
+}
+
+fn tell(events: &SyncSender<DemoEvent>, result: &anyhow::Result<Outcome>) {
+    let Ok(outcome) = result else { return };
+    let findings = outcome.saved.iter().map(|(_, finding)| DemoEvent::Finding {
+        client: finding.client,
+        severity: finding.severity,
+        reason: finding.reason.clone(),
+        says: finding.details["summary"].as_str().unwrap_or_default().to_owned(),
+    });
+    let blocks = outcome.blocked.iter().map(|block| DemoEvent::Blocked {
+        client: block.network.addr().into(),
+        reason: block.reason.clone(),
+        expires: block.expires_at,
+    });
+    let run = DemoEvent::DetectionRun {
+        findings: outcome.saved.len() as u64,
+        blocked: outcome.blocked.len() as u64,
+        took: outcome.took,
+    };
+    for event in findings.chain(blocks).chain([run]) {
+        // A table that does not keep up misses a line; the summary counts what the clients saw.
+        let _ = events.try_send(event);
+    }
+}
+
+/// Ctrl-C and SIGTERM end the demo in order.
+fn end_on_signal(ended: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot listen for signals")?;
+    let listen = move || {
+        runtime.block_on(async {
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+    };
+    std::thread::Builder::new()
+        .name("portcullis-signals".to_owned())
+        .spawn(listen)
+        .context("cannot listen for signals")?;
+    Ok(())
+}

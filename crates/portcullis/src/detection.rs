@@ -1,0 +1,320 @@
+//! A run of the detector: the log's window in, findings and blocks into the state database.
+//!
+//! The same for the gateway's own thread and for `portcullis detect`: whoever runs it writes to the
+//! database, and the gateway takes the blocks over from there. Must not decide what is suspicious.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use ipnet::IpNet;
+use portcullis_config::Config;
+use portcullis_detect::{
+    Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings, Window, train,
+};
+use portcullis_model::{Block, BlockSource, ClientIp, Finding, FindingStatus, UnixMs};
+use portcullis_policy::PrefixSet;
+use portcullis_store::{LogReader, LoggedRequest, NewBlock, NewTaskRun, State};
+
+/// The name of the task in the database.
+pub(crate) const TASK: &str = "detect";
+
+const LOCK_FILE: &str = "detect.lock";
+const MODEL_FILE: &str = "forest.model";
+/// How far back the forest looks for presumed-good clients.
+const TRAINING_SPAN: Duration = Duration::from_secs(7 * 86_400);
+/// How old a model may become.
+const MODEL_AGE: Duration = Duration::from_secs(86_400);
+/// The most requests that training reads: a busy site has its 20,000 clients in the first hours.
+const MAX_TRAINING_REQUESTS: u64 = 5_000_000;
+/// How long fitting may take; it takes milliseconds, unless the forest crate loops on odd numbers.
+const FIT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a run found and did.
+pub(crate) struct Outcome {
+    pub(crate) report: Report,
+    /// Each finding with its ID in the database.
+    pub(crate) saved: Vec<(i64, Finding)>,
+    /// The blocks that this run added.
+    pub(crate) blocked: Vec<Block>,
+    /// Findings that were severe enough to block, and why that was not done.
+    pub(crate) spared: Vec<(ClientIp, Spared)>,
+    pub(crate) took: Duration,
+}
+
+/// Why a severe finding did not become a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spared {
+    AlreadyBlocked,
+    Allowed,
+    TrustedProxy,
+    /// Loopback: the gateway itself and whoever works on its machine.
+    Loopback,
+    /// A person dismissed this finding.
+    Dismissed,
+    /// A person took the block of this finding away, and nothing new has come since.
+    Unblocked,
+}
+
+impl Spared {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyBlocked => "already blocked",
+            Self::Allowed => "on the allowlist",
+            Self::TrustedProxy => "a trusted proxy",
+            Self::Loopback => "this machine's own address",
+            Self::Dismissed => "dismissed by a person",
+            Self::Unblocked => "unblocked by a person, nothing new since",
+        }
+    }
+}
+
+/// Runs the detector over the window that ends at `now`, and records the run.
+///
+/// # Errors
+/// Another run is under way, or a database cannot be read or written; what was found is then kept as far
+/// as it was written.
+pub(crate) fn run_now(config: &Config, now: UnixMs) -> anyhow::Result<Outcome> {
+    let mut state = State::open(&config.data)?;
+    let _lock = lock(&config.data)?;
+    let started = Instant::now();
+    let result = run(config, &mut state, now, started);
+    let (succeeded, summary) = match &result {
+        Ok(outcome) => (true, summary(outcome)),
+        Err(error) => (false, format!("{error:#}")),
+    };
+    let run = NewTaskRun {
+        task: TASK.to_owned(),
+        started_at: now,
+        finished_at: now.plus(started.elapsed()),
+        succeeded,
+        summary,
+    };
+    state.record_task_run(&run)?;
+    result
+}
+
+fn summary(outcome: &Outcome) -> String {
+    format!(
+        "{} requests of {} clients: {} findings, {} blocks",
+        outcome.report.requests,
+        outcome.report.clients,
+        outcome.saved.len(),
+        outcome.blocked.len()
+    )
+}
+
+/// Held while the detector runs: never two at once, whichever processes they are in.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join(LOCK_FILE);
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("the detector is running already; try again when it is done")
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+fn run(config: &Config, state: &mut State, now: UnixMs, started: Instant) -> anyhow::Result<Outcome> {
+    let settings = &config.detection;
+    let log = LogReader::open(&config.data)?;
+    let model = if settings.forest { current_model(&log, config, now)? } else { None };
+    let window = observe(&log, settings, now.minus(settings.window), now)?;
+    let report = window.finish(model.as_ref(), now);
+
+    let guard = Guard::new(config, state)?;
+    let mut outcome =
+        Outcome { report, saved: Vec::new(), blocked: Vec::new(), spared: Vec::new(), took: Duration::ZERO };
+    for finding in outcome.report.findings.clone() {
+        let id = state.save_finding(&finding)?;
+        let is_severe = settings.block_severity.is_some_and(|least| finding.severity >= least);
+        if is_severe {
+            match guard.spares(state, id, &finding, now)? {
+                Some(why) => outcome.spared.push((finding.client, why)),
+                None => outcome.blocked.push(block(state, settings, &finding, id, now)?),
+            }
+        }
+        outcome.saved.push((id, finding));
+    }
+    outcome.took = started.elapsed();
+    Ok(outcome)
+}
+
+fn block(
+    state: &mut State,
+    settings: &Settings,
+    finding: &Finding,
+    id: i64,
+    now: UnixMs,
+) -> anyhow::Result<Block> {
+    let block = state.add_block(
+        NewBlock {
+            network: network(finding.client),
+            reason: format!("{} ({})", finding.reason, finding.severity),
+            source: BlockSource::Detector,
+            created_at: now,
+            expires_at: settings.block_for.map(|span| now.plus(span)),
+            finding_id: Some(id),
+        },
+        TASK,
+    )?;
+    state.link_block(id, block.id)?;
+    Ok(block)
+}
+
+/// What the detector blocks: the address; of IPv6 the /64, since its owner has all of it.
+fn network(client: ClientIp) -> IpNet {
+    let key = client.limit_key();
+    let length = if key.is_ipv4() { 32 } else { 64 };
+    IpNet::new_assert(key, length)
+}
+
+/// The addresses that the detector never blocks.
+struct Guard {
+    trusted: PrefixSet<()>,
+    allowed: PrefixSet<()>,
+}
+
+impl Guard {
+    fn new(config: &Config, state: &State) -> anyhow::Result<Self> {
+        let trusted = config.server.trusted_proxies.iter().map(|&network| (network, ())).collect();
+        let allowed = state.allows()?.into_iter().map(|allow| (allow.network, ())).collect();
+        Ok(Self { trusted, allowed })
+    }
+
+    fn spares(
+        &self,
+        state: &State,
+        id: i64,
+        finding: &Finding,
+        now: UnixMs,
+    ) -> anyhow::Result<Option<Spared>> {
+        let client = finding.client;
+        let ip = client.ip();
+        Ok(if let Some(by_a_person) = judged_by_a_person(state, id, finding)? {
+            Some(by_a_person)
+        } else if self.allowed.lookup(ip).is_some() {
+            Some(Spared::Allowed)
+        } else if self.trusted.lookup(ip).is_some() {
+            Some(Spared::TrustedProxy)
+        } else if ip.is_loopback() {
+            Some(Spared::Loopback)
+        } else if !state.covering(client, now)?.is_empty() {
+            Some(Spared::AlreadyBlocked)
+        } else {
+            None
+        })
+    }
+}
+
+/// What a person has said about the same evidence: a later run must not say otherwise.
+fn judged_by_a_person(state: &State, id: i64, finding: &Finding) -> anyhow::Result<Option<Spared>> {
+    let Some(stored) = state.finding(id)? else { return Ok(None) };
+    if stored.status == FindingStatus::Dismissed {
+        return Ok(Some(Spared::Dismissed));
+    }
+    let block = stored.block_id.map(|block| state.block(block)).transpose()?.flatten();
+    let removed_at = block.and_then(|block| block.removed_at);
+    Ok(removed_at.filter(|&at| finding.last_seen <= at).map(|_| Spared::Unblocked))
+}
+
+fn observe(log: &LogReader, settings: &Settings, from: UnixMs, to: UnixMs) -> anyhow::Result<Window> {
+    let mut window = Window::new(settings, from, to);
+    log.visit(from, to, &mut |request| window.observe(&observation(request)))?;
+    Ok(window)
+}
+
+fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
+    Observation {
+        time: request.id.time(),
+        client: request.client,
+        status: request.status,
+        verdict: request.verdict,
+        bytes_out: request.bytes_out,
+        method: request.method,
+        host: request.host,
+        path: request.path,
+        query: request.query,
+        user_agent: request.user_agent,
+        referer: request.referer,
+        user: request.user,
+    }
+}
+
+/// The stored model, or a new one when that has become too old. `None`: the site has not shown enough
+/// ordinary clients yet, and the report says so.
+fn current_model(log: &LogReader, config: &Config, now: UnixMs) -> anyhow::Result<Option<ForestModel>> {
+    let path = config.data.join(MODEL_FILE);
+    let stored = std::fs::read(&path).ok().and_then(|bytes| match ForestModel::from_bytes(&bytes) {
+        Ok(model) => Some(model),
+        Err(error) => {
+            tracing::warn!("{}: {error}; training anew", path.display());
+            None
+        }
+    });
+    let age = || {
+        std::fs::metadata(&path).and_then(|file| file.modified()).map(|at| now.since(UnixMs::from_system(at)))
+    };
+    if stored.is_some() && age().is_ok_and(|age| age < MODEL_AGE) {
+        return Ok(stored);
+    }
+    let rows = training_rows(log, &config.detection, now)?;
+    match fit_with_deadline(rows) {
+        Ok(model) => {
+            replace_file(&path, &model.to_bytes())?;
+            Ok(Some(model))
+        }
+        Err(why) => {
+            tracing::debug!("no new forest: {why}");
+            Ok(stored)
+        }
+    }
+}
+
+/// Presumed-good clients of the last days, the newest first, one window of the log at a time.
+fn training_rows(log: &LogReader, settings: &Settings, now: UnixMs) -> anyhow::Result<Vec<Features>> {
+    let mut rows = Vec::new();
+    let mut requests = 0;
+    let first = log.span()?.map_or(now, |(first, _)| first).0.max(now.minus(TRAINING_SPAN).0);
+    let mut to = now;
+    while to.0 > first && rows.len() < MAX_TRAINING_ROWS && requests < MAX_TRAINING_REQUESTS {
+        let from = to.minus(settings.window);
+        let report = observe(log, settings, from, to)?.finish(None, now);
+        requests += report.requests;
+        rows.extend(report.presumed_good);
+        to = from;
+    }
+    rows.truncate(MAX_TRAINING_ROWS);
+    Ok(rows)
+}
+
+/// Fits on a thread of its own, which is left behind if it does not come back.
+fn fit_with_deadline(rows: Vec<Features>) -> Result<ForestModel, String> {
+    let (done, fitted) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("portcullis-forest".to_owned())
+        .spawn(move || {
+            // Nobody listens any more when the deadline has passed.
+            let _ = done.send(train(&rows));
+        })
+        .map_err(|error| error.to_string())?;
+    match fitted.recv_timeout(FIT_DEADLINE) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("not done within {FIT_DEADLINE:?}")),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err("the fit panicked".to_owned()),
+    }
+}
+
+/// Writes beside and renames, so that nobody reads half a file.
+fn replace_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, bytes)
+        .and_then(|()| std::fs::rename(&new, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,257 @@
+//! The text of `/metrics`: reads the counters that the crates keep, adds nothing of its own but names.
+//! Label values come from closed sets; nothing that a client sent is ever one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use portcullis_geo::Geo;
+use portcullis_model::{Severity, UnixMs, VerdictKind};
+use portcullis_proxy::{CLASSES, Edge, LATENCY_BUCKETS_US};
+use portcullis_store::LogStats;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::detection::Outcome;
+
+/// Counters of what the binary itself does.
+#[derive(Default)]
+pub(crate) struct AppStats {
+    reloads: [AtomicU64; ReloadOutcome::ALL.len()],
+    last_reload_failed: AtomicU64,
+    detector: Mutex<DetectorStats>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct DetectorStats {
+    succeeded: u64,
+    failed: u64,
+    last_seconds: f64,
+    findings: [u64; Severity::ALL.len()],
+}
+
+/// What became of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReloadOutcome {
+    Applied,
+    Unchanged,
+    Rejected,
+}
+
+impl ReloadOutcome {
+    const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Rejected];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl AppStats {
+    pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
+        self.reloads[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.last_reload_failed.store(u64::from(outcome == ReloadOutcome::Rejected), Ordering::Relaxed);
+    }
+
+    pub(crate) fn detected(&self, result: &anyhow::Result<Outcome>) {
+        let mut detector = self.detector.lock();
+        match result {
+            Ok(outcome) => {
+                detector.succeeded += 1;
+                detector.last_seconds = outcome.took.as_secs_f64();
+                for (_, finding) in &outcome.saved {
+                    detector.findings[finding.severity as usize] += 1;
+                }
+            }
+            Err(_) => detector.failed += 1,
+        }
+    }
+}
+
+/// Everything that is rendered.
+pub(crate) struct Sources {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) log: Arc<LogStats>,
+    pub(crate) geo: Arc<arc_swap::ArcSwap<Geo>>,
+    pub(crate) app: Arc<AppStats>,
+    pub(crate) started: UnixMs,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+/// A closure that renders the metrics in the OpenMetrics text format.
+pub(crate) fn renderer(sources: Sources) -> Box<dyn Fn() -> String + Send + Sync> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(sources));
+    Box::new(move || {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
+    })
+}
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type NoLabels = Labels<0>;
+
+/// Writes one family; the encoder adds `_total` to the names of counters.
+struct Family<'a>(MetricEncoder<'a>);
+
+impl<'a> Family<'a> {
+    fn new(
+        encoder: &'a mut DescriptorEncoder<'_>,
+        name: &'a str,
+        help: &str,
+        kind: MetricType,
+    ) -> Result<Self, fmt::Error> {
+        encoder.encode_descriptor(name, help, None, kind).map(Self)
+    }
+
+    fn count<const N: usize>(&mut self, labels: Labels<N>, value: u64) -> fmt::Result {
+        self.0.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&value, None)
+    }
+
+    fn gauge<const N: usize>(&mut self, labels: Labels<N>, value: f64) -> fmt::Result {
+        self.0.encode_family(&labels)?.encode_gauge(&value)
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        self.requests(encoder)?;
+        self.policy(encoder)?;
+        self.log(encoder)?;
+        self.detector(encoder)?;
+        self.rest(encoder)
+    }
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    encoder
+        .encode_descriptor(name, help, None, MetricType::Counter)?
+        .encode_counter::<NoLabels, _, u64>(&value, None)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+impl Sources {
+    fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests that have ended, by verdict and by the class of the status sent";
+        let mut family = Family::new(encoder, "portcullis_requests", help, MetricType::Counter)?;
+        for verdict in VerdictKind::ALL {
+            for (class, name) in CLASSES.into_iter().enumerate() {
+                let labels = [("verdict", verdict.to_string()), ("class", name.to_owned())];
+                family.count(labels, self.edge.metrics.requests(verdict, class))?;
+            }
+        }
+        let latency = self.edge.metrics.latency();
+        let bounds = LATENCY_BUCKETS_US.into_iter().map(|us| us as f64 / 1e6).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(latency.counts).collect();
+        let count = latency.counts.iter().sum();
+        let help = "From the first byte of a request to the last byte of its answer";
+        encoder
+            .encode_descriptor("portcullis_request_duration_seconds", help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabels>(latency.sum_us as f64 / 1e6, count, &buckets, None)?;
+        let open = self.edge.metrics.connections() as f64;
+        gauge(encoder, "portcullis_connections_open", "Connections from clients that are open", open)
+    }
+
+    fn policy(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (addresses, prefixes) = self.edge.state.blocks.len();
+        let mut blocks =
+            Family::new(encoder, "portcullis_blocks_active", "Blocks in force", MetricType::Gauge)?;
+        blocks.gauge([("kind", "address".to_owned())], addresses as f64)?;
+        blocks.gauge([("kind", "prefix".to_owned())], prefixes as f64)?;
+        let limiter = self.edge.state.limiter.stats();
+        gauge(encoder, "portcullis_limiter_keys", "Clients counted by limits", limiter.keys as f64)?;
+        gauge(encoder, "portcullis_limiter_bytes", "Memory of the limiter", limiter.bytes as f64)?;
+        counter(
+            encoder,
+            "portcullis_limiter_evictions",
+            "Counts given up early because the limiter was full",
+            limiter.evictions,
+        )
+    }
+
+    fn log(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let log = &self.log;
+        gauge(
+            encoder,
+            "portcullis_log_queue_depth",
+            "Records that wait for the writer",
+            log.queued() as f64,
+        )?;
+        counter(encoder, "portcullis_log_rows_written", "Rows committed to the log", log.written())?;
+        counter(encoder, "portcullis_log_rows_lost", "Records that the log had no room for", log.dropped())?;
+        counter(
+            encoder,
+            "portcullis_log_write_errors",
+            "Batches that could not be committed",
+            log.write_errors(),
+        )?;
+        gauge(encoder, "portcullis_log_bytes", "Size of the log on disk", log.bytes_on_disk() as f64)
+    }
+
+    fn detector(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let stats = self.app.detector.lock().clone();
+        let mut runs =
+            Family::new(encoder, "portcullis_detector_runs", "Runs of the detector", MetricType::Counter)?;
+        runs.count([("outcome", "succeeded".to_owned())], stats.succeeded)?;
+        runs.count([("outcome", "failed".to_owned())], stats.failed)?;
+        let help = "How long the last run of the detector took";
+        gauge(encoder, "portcullis_detector_duration_seconds", help, stats.last_seconds)?;
+        let help = "Findings by severity; one that is found again counts again";
+        let mut findings = Family::new(encoder, "portcullis_detector_findings", help, MetricType::Counter)?;
+        for severity in Severity::ALL {
+            findings.count([("severity", severity.to_string())], stats.findings[severity as usize])?;
+        }
+        Ok(())
+    }
+
+    fn rest(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let geo = self.geo.load().stats();
+        let mut lookups =
+            Family::new(encoder, "portcullis_geo_lookups", "Look-ups of locations", MetricType::Counter)?;
+        for (result, count) in [("hit", geo.hits), ("miss", geo.misses), ("unknown", geo.unknown)] {
+            lookups.count([("result", result.to_owned())], count)?;
+        }
+        let help = "Reloads of the configuration";
+        let mut reloads = Family::new(encoder, "portcullis_config_reloads", help, MetricType::Counter)?;
+        for outcome in ReloadOutcome::ALL {
+            let count = self.app.reloads[outcome as usize].load(Ordering::Relaxed);
+            reloads.count([("outcome", outcome.as_str().to_owned())], count)?;
+        }
+        let good = 1 - self.app.last_reload_failed.load(Ordering::Relaxed).min(1);
+        let help = "Whether the newest configuration is in force";
+        gauge(encoder, "portcullis_config_last_reload_successful", help, good as f64)?;
+        let help = "Servers of an upstream that answer";
+        let mut healthy = Family::new(encoder, "portcullis_upstream_healthy", help, MetricType::Gauge)?;
+        for (name, count, _) in self.edge.upstreams() {
+            healthy.gauge([("upstream", name.to_string())], count as f64)?;
+        }
+        let help = "When the gateway started, in seconds since 1970";
+        gauge(encoder, "portcullis_start_time_seconds", help, self.started.0 as f64 / 1e3)?;
+        let help = "The version that runs";
+        let mut build = Family::new(encoder, "portcullis_build_info", help, MetricType::Gauge)?;
+        build.gauge(
+            [
+                ("version", env!("CARGO_PKG_VERSION").to_owned()),
+                ("rustc", env!("CARGO_PKG_RUST_VERSION").to_owned()),
+            ],
+            1.0,
+        )
+    }
+}

@@ -1,0 +1,182 @@
+//! The gateway's own schedule: what happens every second, every half minute, every hour, every day.
+//! Must not hold up requests: it has threads of its own, the detector's at low priority.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use portcullis_store::{NewTaskRun, State};
+
+use crate::app::{App, wall_now};
+use crate::detection::{self, Outcome};
+
+const TICK: Duration = Duration::from_secs(1);
+const GEO_INTERVAL: Duration = Duration::from_secs(30);
+const PURGE_INTERVAL: Duration = Duration::from_secs(86_400);
+/// How long after the start the first clean-up comes.
+const FIRST_PURGE: Duration = Duration::from_secs(60);
+/// The detector's niceness: it takes what nobody else wants.
+const DETECTOR_NICENESS: i32 = 10;
+
+/// Hears of every run of the detector.
+pub(crate) type OnDetection = Box<dyn Fn(&anyhow::Result<Outcome>) + Send + Sync>;
+
+/// The scheduler's threads; [`Tasks::stop`] ends them.
+pub(crate) struct Tasks {
+    stopping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Tasks {
+    /// Starts the schedule of a gateway.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn start(app: &Arc<App>, on_detection: OnDetection) -> std::io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(work)
+        };
+        let (chores_app, chores_end) = (Arc::clone(app), Arc::clone(&stopping));
+        let chores = spawn("portcullis-tasks", Box::new(move || chores(&chores_app, &chores_end)))?;
+        let (detector_app, detector_end) = (Arc::clone(app), Arc::clone(&stopping));
+        let detector = spawn(
+            "portcullis-detector",
+            Box::new(move || detector(&detector_app, &detector_end, &on_detection)),
+        )?;
+        Ok(Self { stopping, threads: vec![chores, detector] })
+    }
+
+    /// Waits for what is being done.
+    pub(crate) fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.thread().unpark();
+            // A panic has been printed by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn chores(app: &App, stopping: &AtomicBool) {
+    let mut watched = Watched::new(app.source().map(PathBuf::from));
+    let start = Instant::now();
+    let (mut next_geo, mut next_purge) = (start + GEO_INTERVAL, start + FIRST_PURGE);
+    while !stopping.load(Ordering::Relaxed) {
+        std::thread::park_timeout(TICK);
+        let edge = app.gateway().edge();
+        edge.state.limiter.sweep(edge.clock.now().monotonic_ms);
+        if watched.has_changed() {
+            app.reload();
+        }
+        let now = Instant::now();
+        if now >= next_geo {
+            next_geo = now + GEO_INTERVAL;
+            match app.geo().reload_if_changed() {
+                Ok(true) => tracing::info!("geo databases were replaced"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!("{error}; the last good geo database stays"),
+            }
+        }
+        if now >= next_purge {
+            next_purge = now + PURGE_INTERVAL;
+            purge(app);
+        }
+    }
+}
+
+fn purge(app: &App) {
+    let started_at = wall_now();
+    let result = State::open(&app.config().data).and_then(|mut state| {
+        let purged = state.purge(started_at)?;
+        state.record_task_run(&NewTaskRun {
+            task: "purge".to_owned(),
+            started_at,
+            finished_at: wall_now(),
+            succeeded: true,
+            summary: format!("{purged:?}"),
+        })
+    });
+    if let Err(error) = result {
+        tracing::warn!("the daily clean-up failed: {error}");
+    }
+}
+
+fn detector(app: &App, stopping: &AtomicBool, on_detection: &OnDetection) {
+    lower_priority();
+    let mut last = Instant::now();
+    while !stopping.load(Ordering::Relaxed) {
+        std::thread::park_timeout(TICK);
+        let config = app.config();
+        if !config.detection.enabled
+            || last.elapsed() < config.detection.interval
+            || stopping.load(Ordering::Relaxed)
+        {
+            continue;
+        }
+        last = Instant::now();
+        if let Err(error) = app.flusher().flush() {
+            tracing::warn!("the detector does not see the newest requests: {error}");
+        }
+        let result = detection::run_now(&config, wall_now());
+        match &result {
+            Ok(outcome) => report(outcome),
+            Err(error) => tracing::error!("the detector failed: {error:#}"),
+        }
+        app.stats().detected(&result);
+        on_detection(&result);
+    }
+}
+
+fn report(outcome: &Outcome) {
+    for block in &outcome.blocked {
+        tracing::info!("detector: blocked {}: {}", block.network, block.reason);
+    }
+    tracing::debug!("detector: {} findings in {:?}", outcome.saved.len(), outcome.took);
+}
+
+/// On Linux niceness belongs to the thread; elsewhere this would slow the whole process, so it is left.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        rustix::process::setpriority_process(Some(rustix::thread::gettid()), DETECTOR_NICENESS)
+    {
+        tracing::debug!("the detector keeps the ordinary priority: {error}");
+    }
+}
+
+/// Notices that the configuration file was written or replaced.
+struct Watched {
+    path: Option<PathBuf>,
+    seen: Option<(SystemTime, u64)>,
+    /// A change that may still be going on: taken when it has been the same for one tick.
+    pending: Option<(SystemTime, u64)>,
+}
+
+impl Watched {
+    fn new(path: Option<PathBuf>) -> Self {
+        let mut watched = Self { path, seen: None, pending: None };
+        watched.seen = watched.look();
+        watched
+    }
+
+    fn look(&self) -> Option<(SystemTime, u64)> {
+        let file = std::fs::metadata(self.path.as_ref()?).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    }
+
+    fn has_changed(&mut self) -> bool {
+        let Some(now) = self.look().filter(|now| Some(*now) != self.seen) else {
+            self.pending = None;
+            return false;
+        };
+        if self.pending.replace(now) == Some(now) {
+            self.pending = None;
+            self.seen = Some(now);
+            return true;
+        }
+        false
+    }
+}
