@@ -1,7 +1,8 @@
 //! Measures what a logged request costs: CPU of the writer per row, bytes on disk per row, and how long
 //! the readers take. Owns the load; must not share code with the tests.
 //!
-//! `cargo run --release -p portcullis-store --example log_cost [-- ROWS]`
+//! `cargo run --release -p portcullis-store --example log_cost [-- ROWS [FOLDER]]`; a folder that is
+//! named is kept.
 
 use std::fs;
 use std::path::Path;
@@ -133,6 +134,9 @@ fn timed<T>(what: &str, run: impl FnOnce() -> T) -> T {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows = std::env::args().nth(1).map_or(Ok(DEFAULT_ROWS), |text| text.parse())?;
+    if let Some(folder) = std::env::args_os().nth(2) {
+        return measure(Path::new(&folder), rows);
+    }
     let folder = std::env::temp_dir().join(format!("portcullis-log-cost-{}", std::process::id()));
     let result = measure(&folder, rows);
     fs::remove_dir_all(&folder)?;

@@ -39,7 +39,7 @@ fn full(id: RequestId) -> RequestRecord {
 fn view(dir: &std::path::Path) -> Vec<Vec<(String, String)>> {
     let connection = plain(dir);
     let mut statement = connection.prepare("SELECT * FROM request_log").unwrap();
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let rows = statement.query_map([], |row| {
         (0..names.len())
             .map(|n| {
