@@ -159,6 +159,8 @@ closed_set! {
         NoRoute = "no_route",
         /// A fault of the gateway itself. 500.
         Internal = "internal",
+        /// The gateway ended, or gave up, in the middle of it.
+        Interrupted = "interrupted",
     }
 }
 

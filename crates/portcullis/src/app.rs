@@ -25,7 +25,7 @@ const LOCK_FILE: &str = "gateway.lock";
 
 /// A gateway that runs. Ends with [`App::shutdown`].
 pub(crate) struct App {
-    config: ArcSwap<Config>,
+    config: Arc<ArcSwap<Config>>,
     source: Option<PathBuf>,
     overrides: Overrides,
     listeners: Vec<(SocketAddr, bool)>,
@@ -57,7 +57,9 @@ impl App {
         state.sync_config(&config.blocks, &config.allows, clock.now().wall)?;
         let geo = Arc::new(ArcSwap::from_pointee(Geo::open(&config.geo)?));
 
-        let enricher = Enricher { geo: Arc::clone(&geo), detection: config.detection.clone() };
+        let shared = Arc::new(ArcSwap::from_pointee(config));
+        let config = shared.load_full();
+        let enricher = Enricher { geo: Arc::clone(&geo), config: Arc::clone(&shared) };
         let log = Log::start(&config.data, config.log.clone(), Box::new(enricher))?;
         let recorder = log.recorder();
         let live = Arc::new(LiveState::default());
@@ -90,7 +92,7 @@ impl App {
             None => None,
         };
         Ok(Self {
-            config: ArcSwap::from_pointee(config),
+            config: shared,
             source,
             overrides,
             listeners,
@@ -259,7 +261,7 @@ fn watch(data: &Path, live: &Arc<LiveState>, clock: Clock) -> anyhow::Result<Sta
 /// What the writer adds to a row.
 struct Enricher {
     geo: Arc<ArcSwap<Geo>>,
-    detection: portcullis_detect::Settings,
+    config: Arc<ArcSwap<Config>>,
 }
 
 impl Enrich for Enricher {
@@ -267,17 +269,14 @@ impl Enrich for Enricher {
         Location::clone(&self.geo.load().lookup(client))
     }
 
-    /// The row itself looks hostile: refused for cause, or asking for what only an operator or a scanner wants.
+    /// The row itself stands out: refused, or asking for what operators and scanners want.
     fn is_suspicious(&mut self, record: &RequestRecord) -> bool {
-        let is_hostile = match record.verdict {
-            VerdictKind::Blocked | VerdictKind::WouldBlock | VerdictKind::Malformed => true,
-            VerdictKind::Admitted | VerdictKind::Allowed | VerdictKind::Limited | VerdictKind::WouldLimit => {
-                false
-            }
+        let is_refused = match record.verdict {
+            VerdictKind::Blocked | VerdictKind::Limited | VerdictKind::Malformed => true,
+            VerdictKind::WouldBlock | VerdictKind::WouldLimit => true,
+            VerdictKind::Admitted | VerdictKind::Allowed => false,
         };
-        is_hostile
-            || (record.reason != Reason::None && record.verdict == VerdictKind::Limited)
-            || portcullis_detect::is_sensitive(&self.detection, record.text.path())
+        is_refused || portcullis_detect::is_sensitive(&self.config.load().detection, record.text.path())
     }
 }
 

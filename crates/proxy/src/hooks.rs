@@ -44,7 +44,7 @@ impl Hooks {
 pub(crate) struct Context {
     /// The same for all hooks, whatever is reloaded meanwhile.
     rules: Arc<Ruleset>,
-    /// Until it is handed to the log; if a hook panics, by `Drop`.
+    /// Until it is handed to the log: by `logging`, or by `Drop` when a hook panics or the gateway ends.
     record: Option<OpenRecord>,
     upstream: Option<Chosen>,
     body_bytes: u64,
@@ -59,6 +59,8 @@ struct OpenRecord {
     protocol: Protocol,
     verdict: VerdictKind,
     reason: Reason,
+    /// Of the upstream's answer, as soon as that has begun.
+    status: u16,
     text: RecordText,
 }
 
@@ -89,8 +91,9 @@ impl OpenRecord {
 impl Drop for Context {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
-            record.reason = Reason::Upstream(UpstreamFailure::Internal);
-            record.close(0, 0, 0);
+            record.reason = Reason::Upstream(UpstreamFailure::Interrupted);
+            let status = record.status;
+            record.close(status, 0, 0);
         }
     }
 }
@@ -162,6 +165,7 @@ impl ProxyHttp for Hooks {
             protocol: protocol(head.version),
             verdict: decision.kind(),
             reason: decision.reason(),
+            status: 0,
             text: target.record_text(head),
         });
         if !decision.is_served() {
@@ -271,8 +275,11 @@ impl ProxyHttp for Hooks {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if let Some(record) = &mut ctx.record {
+            record.status = response.status.as_u16();
+        }
         if response.version < Version::HTTP_11 && session.req_header().version == Version::HTTP_11 {
             response.set_version(Version::HTTP_11);
         }
