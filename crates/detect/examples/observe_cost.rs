@@ -1,7 +1,9 @@
 //! Measures what a window costs: time per observed request and per judged client, and memory per client.
-//! `observe_cost [REQUESTS] [CLIENTS]`, 2,000,000 and 50,000 unless told.
+//! `observe_cost [REQUESTS] [CLIENTS] [VISITING]`: 2,000,000 requests of 50,000 clients unless told, of whom 500
+//! visit at any time. With VISITING equal to CLIENTS nothing is ever in the processor's cache: the worst case.
 
 use std::error::Error;
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use portcullis_detect::{Observation, Settings, Window};
@@ -11,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let requests: u64 = arguments.next().map_or(Ok(2_000_000), |n| n.parse())?;
     let clients: u32 = arguments.next().map_or(Ok(50_000), |n| n.parse())?;
+    let visiting: u32 = arguments.next().map_or(Ok(500), |n| n.parse())?;
     let mut rng = fastrand::Rng::with_seed(1);
     let targets: Vec<(String, String)> = (0..500)
         .map(|n| match n % 3 {
@@ -29,10 +32,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let made = started.elapsed();
     let started = Instant::now();
     for n in 0..requests {
+        let arrived = (n * u64::from(clients.saturating_sub(visiting)) / requests) as u32;
+        let client = 0x0A00_0000 + arrived + rng.u32(..visiting);
         let (path, query) = &targets[rng.usize(..targets.len())];
         window.observe(&Observation {
             time: UnixMs((n * 3_600_000 / requests) as i64),
-            client: ClientIp::new(std::net::Ipv4Addr::from_bits(0x0A00_0000 + rng.u32(..clients)).into()),
+            client: ClientIp::new(Ipv4Addr::from_bits(client).into()),
             status: if rng.u32(..50) == 0 { 404 } else { 200 },
             verdict: VerdictKind::Admitted,
             bytes_out: 5_000,

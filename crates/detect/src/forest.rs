@@ -62,7 +62,7 @@ struct Scaling {
 pub struct Opinion {
     /// 0 to 1; about 0.5 is ordinary.
     pub score: f64,
-    /// The features whose replacement by the typical value lowers the score most, the strongest first.
+    /// At most three features whose replacement by the typical value lowers the score, the strongest first.
     pub strongest: Vec<Strange>,
 }
 
@@ -268,7 +268,7 @@ mod tests {
         let model = train(&visitors(1_000)).unwrap();
         let opinion = model.explain(&scanner()).unwrap();
         assert!(opinion.score > model.highest(), "{opinion:?} {model:?}");
-        assert_eq!(opinion.strongest.len(), 3);
+        assert!((1..=3).contains(&opinion.strongest.len()));
         assert!(opinion.strongest.iter().all(|s| s.share > 0.0 && s.share <= 1.0));
         let typical = Features(std::array::from_fn(|n| model.scaling[n].median));
         assert!(model.score(&typical).unwrap() < model.threshold());

@@ -64,8 +64,10 @@ fn ordinary_visits_train_a_forest_that_finds_the_odd_client() {
     let forest = &finding.details["forest"];
     assert_eq!(forest["model"], model.id());
     assert!(forest["score"].as_f64() > forest["threshold"].as_f64());
-    assert_eq!(forest["strongest"].as_array().unwrap().len(), 3);
-    for strange in forest["strongest"].as_array().unwrap() {
+    // At most three: a feature whose replacement makes the row no more ordinary is not named.
+    let strongest = forest["strongest"].as_array().unwrap();
+    assert!((1..=3).contains(&strongest.len()), "{strongest:?}");
+    for strange in strongest {
         for key in ["feature", "value", "typical", "share"] {
             assert!(!strange[key].is_null(), "{key}");
         }

@@ -14,17 +14,19 @@ const QUIET_FOR_HIGH: u32 = 40;
 const QUIET_ALONE: u32 = 2;
 /// Of all requests, the share that a guessing program spends on logins at least.
 const GUESSING_SHARE: f64 = 0.8;
-/// Who got in at last may have mistyped this many times the threshold.
+/// Who got in at last, or uses a browser, may have mistyped up to this many times the threshold.
 const PATIENCE: u32 = 2;
+const PERSON_NO_REFERER_SHARE: f64 = 0.5;
 
 pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     let login = client.login.as_deref()?;
     let failed = login.failures.saturating_add(login.limited);
     let threshold = context.settings.login_failures;
     let (severity, says) = if failed >= threshold {
-        let got_in = login.redirected + login.quiet > 0 && failed < threshold.saturating_mul(PATIENCE);
+        let is_doubtful = failed < threshold.saturating_mul(PATIENCE)
+            && (login.redirected + login.quiet > 0 || looks_like_a_person(client));
         (
-            if got_in { Severity::Medium } else { Severity::High },
+            if is_doubtful { Severity::Medium } else { Severity::High },
             format!(
                 "failed {failed} of {} logins ({} refused by the site, {} stopped by a limit)",
                 login.attempts, login.failures, login.limited
@@ -51,6 +53,11 @@ pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
         }),
         samples: Some(SampleKind::Login),
     })
+}
+
+/// A browser fetches style sheets and names the page that holds the form.
+fn looks_like_a_person(client: &Client) -> bool {
+    client.assets > 0 && client.no_referer_share() < PERSON_NO_REFERER_SHARE
 }
 
 /// Nearly everything it does is sending login forms.
