@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use portcullis_admin::{Operations, Probes};
 use portcullis_config::{Config, Diff, Loaded, Overrides, diff, load};
 use portcullis_geo::Geo;
-use portcullis_model::{ClientIp, Location, Reason, RequestRecord, UnixMs, VerdictKind};
+use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, LiveState};
 use portcullis_proxy::{Bound, Clock, Gateway};
 use portcullis_store::{Changes, Enrich, Flusher, Log, State, StateWatcher};

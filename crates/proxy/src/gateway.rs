@@ -6,12 +6,12 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pingora::apps::HttpServerOptions;
+use pingora::apps::{HttpServerApp as _, HttpServerOptions};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::listeners::tls::Acceptor as TlsAcceptor;
 use pingora::protocols::http::v2::server::default_h2_options;
-use pingora::proxy::http_proxy;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use portcullis_config::{Config, Server};
 use portcullis_policy::LiveState;
@@ -87,6 +87,7 @@ pub struct Gateway {
     edge: Arc<Edge>,
     runtime: Runtime,
     shutdown: watch::Sender<bool>,
+    proxy: Arc<HttpProxy<Hooks>>,
     connector: Arc<Connector>,
     grace_period: Duration,
     /// Reloads come one after another.
@@ -147,7 +148,7 @@ impl Gateway {
             runtime.spawn(serve(listener, acceptor, watching.clone()));
         }
         let grace_period = config.server.grace_period;
-        Ok(Self { edge, runtime, shutdown, connector, grace_period, reload: Mutex::new(()) })
+        Ok(Self { edge, runtime, shutdown, proxy, connector, grace_period, reload: Mutex::new(()) })
     }
 
     /// What the connections share.
@@ -184,6 +185,8 @@ impl Gateway {
     /// Stops accepting, lets open requests finish for the grace period, then ends what is left.
     pub fn shutdown(self) {
         let _ = self.shutdown.send(true);
+        // Ends the connections that wait for their next request.
+        self.runtime.block_on(self.proxy.http_cleanup());
         let deadline = Instant::now() + self.grace_period;
         while self.edge.metrics.connections() > 0 && Instant::now() < deadline {
             std::thread::sleep(DRAIN_POLL);

@@ -11,7 +11,8 @@ use portcullis_model::{
 };
 
 use crate::edge::Edge;
-use crate::ruleset::Ruleset;
+use crate::respond::raw_refusal;
+use crate::ruleset::Bounds;
 
 /// How many bytes of a head are kept for the record.
 const KEPT_BYTES: usize = 1_024;
@@ -111,15 +112,20 @@ impl Connection {
     }
 
     /// The ID under which the failed head will be recorded, and the status that it is answered with.
-    pub(super) fn answer_head(&self, status: u16) -> RequestId {
+    fn answer_head(&self, status: u16) -> RequestId {
         let mut head = self.head.lock();
         let at = self.edge.clock.at(head.began.unwrap_or(self.opened)).wall;
         let (id, _) = *head.answered.get_or_insert_with(|| (RequestId::new(at, fastrand::u32(..)), status));
         id
     }
 
-    pub(super) fn rules(&self) -> Arc<Ruleset> {
-        self.edge.rules.load_full()
+    pub(super) fn bounds(&self) -> Bounds {
+        self.edge.rules.load().bounds
+    }
+
+    /// The whole answer to a head that failed.
+    pub(super) fn failed_head_page(&self, status: u16) -> Vec<u8> {
+        raw_refusal(&self.edge.rules.load().pages, status, self.answer_head(status))
     }
 
     /// Records bytes that came and never became a request.

@@ -85,7 +85,7 @@ impl Acceptor {
         let Some(tls) = &self.tls else {
             return self.requests(socket, connection, shutdown).await;
         };
-        let bound = connection.rules().bounds.head_timeout;
+        let bound = connection.bounds().head_timeout;
         match tokio::time::timeout(bound, tls.tls_handshake(socket)).await {
             Ok(Ok(stream)) => self.requests(stream, connection, shutdown).await,
             Ok(Err(_)) | Err(_) => connection.record_failed_handshake(),
@@ -109,7 +109,7 @@ impl Acceptor {
             return;
         }
         let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive(Some(connection.rules().bounds.keepalive_timeout.as_secs().max(1)));
+        session.set_keepalive(Some(connection.bounds().keepalive_timeout.as_secs().max(1)));
         loop {
             connection.expect_head();
             let before = connection.requests();

@@ -21,8 +21,6 @@ use portcullis_model::MalformedKind;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::respond::raw_refusal;
-
 use super::Connection;
 
 /// How long a failed head's connection is kept, so that its answer arrives.
@@ -69,7 +67,7 @@ impl<S> Guarded<S> {
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let wanted = if self.connection.head_has_begun() { Watch::Head } else { Watch::Idle };
         if self.watch != Some(wanted) {
-            let bounds = self.connection.rules().bounds;
+            let bounds = self.connection.bounds();
             let span = match wanted {
                 Watch::Idle if self.connection.requests() == 0 => bounds.head_timeout,
                 Watch::Idle => bounds.keepalive_timeout,
@@ -92,9 +90,7 @@ impl<S> Guarded<S> {
 
     fn answer_with(&mut self, status: u16) {
         if self.answer.is_none() {
-            let id = self.connection.answer_head(status);
-            let bytes = raw_refusal(&self.connection.rules().pages, status, id);
-            self.answer = Some(Answer { bytes, written: 0 });
+            self.answer = Some(Answer { bytes: self.connection.failed_head_page(status), written: 0 });
         }
     }
 }
@@ -173,7 +169,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         }
         // Judged by what came before these bytes, since a body may begin in them: Pingora had all of that
         // and found no end of the head. The hooks measure the heads that do end.
-        if this.connection.head_bytes(new) > this.connection.rules().bounds.max_head {
+        if this.connection.head_bytes(new) > this.connection.bounds().max_head {
             this.connection.head_failed(MalformedKind::HeadTooLarge);
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
@@ -188,7 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         }
         if self.answer.is_none() {
             let status = status_of(data).unwrap_or(400);
-            let max_headers = self.connection.rules().bounds.max_headers;
+            let max_headers = self.connection.bounds().max_headers;
             let (status, kind) = match status {
                 405 => (405, MalformedKind::Method),
                 // Pingora gives up on the 257th header without saying that this was the reason.
