@@ -5,14 +5,14 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
 use portcullis_config::Config;
 use portcullis_detect::{
-    Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings, Window, train,
+    Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings, Signatures, Window, train,
 };
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, FindingStatus, UnixMs};
 use portcullis_policy::PrefixSet;
@@ -124,8 +124,9 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 fn run(config: &Config, state: &mut State, now: UnixMs, started: Instant) -> anyhow::Result<Outcome> {
     let settings = &config.detection;
     let log = LogReader::open(&config.data)?;
-    let model = if settings.forest { current_model(&log, config, now)? } else { None };
-    let window = observe(&log, settings, now.minus(settings.window), now)?;
+    let signatures = Arc::new(Signatures::builtin());
+    let model = if settings.forest { current_model(&log, config, &signatures, now)? } else { None };
+    let window = observe(&log, settings, &signatures, now.minus(settings.window), now)?;
     let report = window.finish(model.as_ref(), now);
 
     let guard = Guard::new(config, state)?;
@@ -224,8 +225,14 @@ fn judged_by_a_person(state: &State, id: i64, finding: &Finding) -> anyhow::Resu
     Ok(removed_at.filter(|&at| finding.last_seen <= at).map(|_| Spared::Unblocked))
 }
 
-fn observe(log: &LogReader, settings: &Settings, from: UnixMs, to: UnixMs) -> anyhow::Result<Window> {
-    let mut window = Window::new(settings, from, to);
+fn observe(
+    log: &LogReader,
+    settings: &Settings,
+    signatures: &Arc<Signatures>,
+    from: UnixMs,
+    to: UnixMs,
+) -> anyhow::Result<Window> {
+    let mut window = Window::with_signatures(settings, from, to, Arc::clone(signatures));
     log.visit(from, to, &mut |request| window.observe(&observation(request)))?;
     Ok(window)
 }
@@ -249,7 +256,12 @@ fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
 
 /// The stored model, or a new one when that has become too old. `None`: the site has not shown enough
 /// ordinary clients yet, and the report says so.
-fn current_model(log: &LogReader, config: &Config, now: UnixMs) -> anyhow::Result<Option<ForestModel>> {
+fn current_model(
+    log: &LogReader,
+    config: &Config,
+    signatures: &Arc<Signatures>,
+    now: UnixMs,
+) -> anyhow::Result<Option<ForestModel>> {
     let path = config.data.join(MODEL_FILE);
     let stored = std::fs::read(&path).ok().and_then(|bytes| match ForestModel::from_bytes(&bytes) {
         Ok(model) => Some(model),
@@ -264,7 +276,7 @@ fn current_model(log: &LogReader, config: &Config, now: UnixMs) -> anyhow::Resul
     if stored.is_some() && age().is_ok_and(|age| age < MODEL_AGE) {
         return Ok(stored);
     }
-    let rows = training_rows(log, &config.detection, now)?;
+    let rows = training_rows(log, &config.detection, signatures, now)?;
     match fit_with_deadline(rows) {
         Ok(model) => {
             replace_file(&path, &model.to_bytes())?;
@@ -278,14 +290,19 @@ fn current_model(log: &LogReader, config: &Config, now: UnixMs) -> anyhow::Resul
 }
 
 /// Presumed-good clients of the last days, the newest first, one window of the log at a time.
-fn training_rows(log: &LogReader, settings: &Settings, now: UnixMs) -> anyhow::Result<Vec<Features>> {
+fn training_rows(
+    log: &LogReader,
+    settings: &Settings,
+    signatures: &Arc<Signatures>,
+    now: UnixMs,
+) -> anyhow::Result<Vec<Features>> {
     let mut rows = Vec::new();
     let mut requests = 0;
     let first = log.span()?.map_or(now, |(first, _)| first).0.max(now.minus(TRAINING_SPAN).0);
     let mut to = now;
     while to.0 > first && rows.len() < MAX_TRAINING_ROWS && requests < MAX_TRAINING_REQUESTS {
         let from = to.minus(settings.window);
-        let report = observe(log, settings, from, to)?.finish(None, now);
+        let report = observe(log, settings, signatures, from, to)?.finish(None, now);
         requests += report.requests;
         rows.extend(report.presumed_good);
         to = from;
