@@ -1,1 +1,27 @@
+//! Runs a real gateway in front of a real upstream, over real sockets, for the integration tests.
+//!
+//! Owns starting and ending both, the clients that speak to them, and reading the databases from outside.
+//! Must not know how the gateway works inside: everything goes through its command line, ports and files.
+//! Helpers panic with a sentence when they fail, as tests do.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod certificates;
+mod client;
+mod files;
+mod gateway;
+mod h2_client;
+mod upstream;
+mod upstream_answers;
+mod wait;
+
+pub use certificates::{Authority, Issued, client_config, server_config};
+pub use client::{Client, Head, Request, Response, exchange, parse_response};
+pub use files::Data;
+pub use gateway::{Ended, Gateway, GatewayConfig, Output};
+pub use h2_client::{H2Client, H2Request};
+pub use upstream::{Refusing, Seen, Silent, Upstream};
+pub use wait::{DEADLINE, eventually, eventually_within};
+
+/// The WebSocket client of the tests.
+pub use tokio_tungstenite::tungstenite;

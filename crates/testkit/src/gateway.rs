@@ -1,0 +1,389 @@
+//! A gateway in a process of its own: configured, started, watched, ended.
+//!
+//! Owns the process and its temporary folder. Must not link the gateway's crates for running it: what
+//! users have is the binary.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::client::{Client, Response};
+use crate::files::Data;
+use crate::upstream::Upstream;
+use crate::wait::eventually;
+
+/// What a gateway is started with. Each part is a piece of its configuration file.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    binary: PathBuf,
+    top: String,
+    server: String,
+    sections: String,
+    has_upstream: bool,
+    plaintext: bool,
+    data: Option<PathBuf>,
+    args: Vec<String>,
+}
+
+impl GatewayConfig {
+    /// `binary` is the program: `env!("CARGO_BIN_EXE_portcullis")`. Listens on a free port of 127.0.0.1.
+    pub fn new(binary: &str) -> Self {
+        Self {
+            binary: binary.into(),
+            top: String::new(),
+            server: String::new(),
+            sections: String::new(),
+            has_upstream: false,
+            plaintext: true,
+            data: None,
+            args: Vec::new(),
+        }
+    }
+
+    /// In front of one upstream.
+    pub fn upstream(self, upstream: &Upstream) -> Self {
+        self.upstream_with(&format!("servers = [\"{}\"]", upstream.url()))
+    }
+
+    /// An upstream named `app` with these lines.
+    pub fn upstream_with(mut self, lines: &str) -> Self {
+        self.has_upstream = true;
+        self.section(&format!("[[upstream]]\nname = \"app\"\n{lines}"))
+    }
+
+    /// Lines before the first section, such as `mode = "dry-run"`.
+    pub fn top(mut self, lines: &str) -> Self {
+        self.top += &format!("{lines}\n");
+        self
+    }
+
+    /// Lines of `[server]`.
+    pub fn server(mut self, lines: &str) -> Self {
+        self.server += &format!("{lines}\n");
+        self
+    }
+
+    /// Believes 127.0.0.1 about the client's address, so that tests can come from anywhere.
+    pub fn behind_local_proxy(self) -> Self {
+        self.server("trusted_proxies = [\"127.0.0.1\"]")
+    }
+
+    /// Whole sections with their headers.
+    pub fn section(mut self, lines: &str) -> Self {
+        self.sections += &format!("{lines}\n");
+        self
+    }
+
+    /// A limit with these lines, such as `rate = "3/5m"`.
+    pub fn limit(self, name: &str, lines: &str) -> Self {
+        self.section(&format!("[[limit]]\nname = \"{name}\"\n{lines}"))
+    }
+
+    /// No plain listener: there is a `[[server.tls]]` among the sections.
+    pub fn without_plaintext(mut self) -> Self {
+        self.plaintext = false;
+        self
+    }
+
+    /// Uses this data folder instead of one of its own.
+    pub fn data(mut self, folder: &Path) -> Self {
+        self.data = Some(folder.to_owned());
+        self
+    }
+
+    /// More arguments for `portcullis run`.
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// The text of the configuration file.
+    pub fn text(&self) -> String {
+        let listen = if self.plaintext { "listen = [\"127.0.0.1:0\"]\n" } else { "" };
+        let upstream = match self.has_upstream || self.sections.contains("[[upstream]]") {
+            true => "",
+            // Nothing listens there.
+            false => "[[upstream]]\nname = \"nowhere\"\nservers = [\"http://127.0.0.1:1\"]\n",
+        };
+        let Self { top, server, sections, .. } = self;
+        format!("{top}[server]\n{listen}{server}{upstream}{sections}[metrics]\nlisten = \"127.0.0.1:0\"\n")
+    }
+
+    /// Runs the gateway until it ends by itself.
+    pub fn run_to_end(&self) -> Output {
+        let folder = TempDir::new().unwrap();
+        let child = self.spawn(folder.path());
+        let mut ending = Ending { child, folder: folder.path().to_owned() };
+        let status = eventually("the gateway ends by itself", || ending.child.try_wait().unwrap());
+        ending.output(status)
+    }
+
+    fn spawn(&self, folder: &Path) -> Child {
+        let file = folder.join("portcullis.toml");
+        fs::write(&file, self.text()).unwrap();
+        let create = |name| File::create(folder.join(name)).unwrap();
+        Command::new(&self.binary)
+            .args(["run", "--config"])
+            .arg(&file)
+            .arg("--data")
+            .arg(self.data.clone().unwrap_or_else(|| folder.join("data")))
+            .args(&self.args)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(create("stdout"))
+            .stderr(create("stderr"))
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.binary.display()))
+    }
+}
+
+/// A process that is killed if the test fails while it waits.
+struct Ending {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Ending {
+    fn output(&self, status: ExitStatus) -> Output {
+        let read = |name| fs::read_to_string(self.folder.join(name)).unwrap();
+        Output { code: status.code(), stdout: read("stdout"), stderr: read("stderr") }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// What a command printed.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A gateway that serves. Killed when it is dropped.
+pub struct Gateway {
+    child: Child,
+    config: GatewayConfig,
+    folder: TempDir,
+    plain: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    metrics: SocketAddr,
+    data: Data,
+}
+
+impl Gateway {
+    /// Returns when the gateway serves.
+    ///
+    /// # Panics
+    /// With what it printed, when it does not start.
+    pub fn start(config: GatewayConfig) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut child = config.spawn(folder.path());
+        let banner = eventually("the gateway starts", || {
+            let stdout = fs::read_to_string(folder.path().join("stdout")).unwrap();
+            if let Some(status) = child.try_wait().unwrap() {
+                let stderr = fs::read_to_string(folder.path().join("stderr")).unwrap();
+                panic!("the gateway ended with {status}:\n{stdout}{stderr}\n{}", config.text());
+            }
+            // The line of the metrics is the last one with an address.
+            address_after(&stdout, "metrics ").map(|_| stdout)
+        });
+        let addresses = |scheme: &str| {
+            let lines = banner.lines().filter(|line| line.trim_start().starts_with("listening"));
+            lines.filter_map(|line| line.split_once(scheme)?.1.trim().parse().ok()).collect()
+        };
+        let data = Data::new(&config.data.clone().unwrap_or_else(|| folder.path().join("data")));
+        let gateway = Self {
+            child,
+            plain: addresses("http://"),
+            tls: addresses("https://"),
+            metrics: address_after(&banner, "metrics ").unwrap(),
+            data,
+            config,
+            folder,
+        };
+        eventually("the gateway is ready", || (gateway.operations("/readyz").status() == 200).then_some(()));
+        gateway
+    }
+
+    /// The first plain listener.
+    pub fn address(&self) -> SocketAddr {
+        *self.plain.first().expect("this gateway has no plain listener")
+    }
+
+    /// The first TLS listener.
+    pub fn tls_address(&self) -> SocketAddr {
+        *self.tls.first().expect("this gateway has no TLS listener")
+    }
+
+    /// A new connection to it.
+    pub fn client(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// A new connection whose requests come from this address; needs a gateway behind a local proxy.
+    pub fn client_of(&self, client: &str) -> Client {
+        self.client().forwarded_for(client)
+    }
+
+    /// One GET on a connection of its own.
+    pub fn get(&self, target: &str) -> Response {
+        self.client().get(target)
+    }
+
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The folder of the configuration file.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        self.operations("/metrics").text()
+    }
+
+    /// The value of one metric, labels included in the name as they are printed.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
+    }
+
+    /// A GET on the listener of metrics and health.
+    pub fn operations(&self, path: &str) -> Response {
+        Client::connect(self.metrics).get(path)
+    }
+
+    /// Runs a command of the program with this gateway's data and configuration.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        let output = Command::new(&self.config.binary)
+            .args(args)
+            .arg("--config")
+            .arg(self.config_file())
+            .arg("--data")
+            .arg(self.data.folder())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Runs a command that must succeed; returns what it printed.
+    pub fn cli_ok(&self, args: &[&str]) -> String {
+        let output = self.cli(args);
+        assert_eq!(output.code, Some(0), "portcullis {} failed: {output:?}", args.join(" "));
+        output.stdout
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("portcullis.toml")
+    }
+
+    /// Replaces the configuration file as editors do, and tells nobody.
+    pub fn write_config(&self, text: &str) {
+        let new = self.folder.path().join("portcullis.toml.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.config_file()).unwrap();
+    }
+
+    /// What the gateway has said on stderr.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn begin_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGTERM; waits for the end. Returns the data folder, which stays until the result is dropped.
+    pub fn terminate(mut self) -> Ended {
+        self.begin_to_end();
+        let code = eventually("the gateway ends after SIGTERM", || self.child.try_wait().unwrap());
+        self.ended(code)
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        self.ended(status)
+    }
+
+    fn ended(&mut self, status: ExitStatus) -> Ended {
+        let empty = TempDir::new().unwrap();
+        let folder = std::mem::replace(&mut self.folder, empty);
+        Ended { code: status.code(), data: self.data.clone(), config: self.config.clone(), folder }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        end(&mut self.child);
+        if thread::panicking() {
+            eprintln!("--- what the gateway said:\n{}", self.stderr());
+        }
+    }
+}
+
+/// What is left of a gateway.
+pub struct Ended {
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub data: Data,
+    config: GatewayConfig,
+    folder: TempDir,
+}
+
+impl Ended {
+    /// A new gateway with the same configuration on the same data.
+    pub fn start_again(&self) -> Gateway {
+        Gateway::start(self.config.clone().data(self.data.folder()))
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+fn end(child: &mut Child) {
+    // Fails only when it has ended already.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// The address in the first line that begins with `name`, once that line is complete.
+fn address_after(banner: &str, name: &str) -> Option<SocketAddr> {
+    let complete = &banner[..banner.rfind('\n')?];
+    let line = complete.lines().find(|line| line.trim_start().starts_with(name))?;
+    line.split_once("http://")?.1.split('/').next()?.parse().ok()
+}
