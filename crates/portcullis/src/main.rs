@@ -1,1 +1,40 @@
-fn main() {}
+//! The binary: reads the command line, sets up logging, does what was asked.
+//! Must not do anything itself; commands are in `cli`, the gateway is wired in `app`.
+
+mod app;
+mod cli;
+mod demo;
+mod demo_run;
+mod detection;
+mod metrics;
+mod serve;
+mod tasks;
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use portcullis_model::UnixMs;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Pingora reports what the gateway reports itself, in other words and for each request.
+const SERVER_LOG: &str = "warn,portcullis=info,pingora=off";
+const COMMAND_LOG: &str = "warn,pingora=off";
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    log_to_stderr(if cli.is_server() { SERVER_LOG } else { COMMAND_LOG }, cli.colours_stderr());
+    cli.run(UnixMs::from_system(SystemTime::now()))
+}
+
+/// `RUST_LOG` wins over the default; what of it cannot be read is left out.
+fn log_to_stderr(default: &str, colours: bool) {
+    let directives = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = EnvFilter::new(if directives.is_empty() { default } else { &directives });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+}

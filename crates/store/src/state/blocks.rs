@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use portcullis_model::{Block, BlockSource, ClientIp, UnixMs};
 
-use super::{State, next_seq, note, parsed};
+use super::{State, next_seq, note, parsed, row_limit};
 use crate::error::StoreError;
 
 /// A block that is to be added.
@@ -43,6 +43,15 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Block> {
         created_at: UnixMs(row.get(4)?),
         expires_at: row.get::<_, Option<i64>>(5)?.map(UnixMs),
         finding_id: row.get(6)?,
+    })
+}
+
+/// Reads [`COLUMNS`] and the two columns of a removal.
+fn stored_from_row(row: &Row<'_>) -> rusqlite::Result<StoredBlock> {
+    Ok(StoredBlock {
+        block: from_row(row)?,
+        removed_at: row.get::<_, Option<i64>>(7)?.map(UnixMs),
+        removed_by: row.get(8)?,
     })
 }
 
@@ -131,14 +140,19 @@ impl State {
         let sql = format!("SELECT {COLUMNS}, removed_at, removed_by FROM blocks WHERE id = ?1");
         self.read("reading a block", || {
             let mut statement = self.connection.prepare_cached(&sql)?;
-            let stored = statement.query_row([id], |row| {
-                Ok(StoredBlock {
-                    block: from_row(row)?,
-                    removed_at: row.get::<_, Option<i64>>(7)?.map(UnixMs),
-                    removed_by: row.get(8)?,
-                })
-            });
-            stored.optional()
+            statement.query_row([id], stored_from_row).optional()
+        })
+    }
+
+    /// The newest blocks, also those that have been removed or have run out, newest first.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn recent_blocks(&self, limit: usize) -> Result<Vec<StoredBlock>, StoreError> {
+        let sql = format!("SELECT {COLUMNS}, removed_at, removed_by FROM blocks ORDER BY id DESC LIMIT ?1");
+        self.read("reading the blocks", || {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            statement.query_map([row_limit(limit)], stored_from_row)?.collect()
         })
     }
 

@@ -1,0 +1,254 @@
+//! `portcullis check`: every mistake in the configuration at once, or a summary of what would run.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use portcullis_config::{Config, ConfigErrors, Loaded, Overrides, Upstream, format_duration, format_size};
+use portcullis_policy::{LimitRule, RequestMatch};
+
+use super::context::Context;
+use super::output::{GREEN, Screen, YELLOW, count};
+use super::{Format, Outcome};
+
+const EXAMPLES: &str = "\
+Examples:
+  portcullis check
+      ./portcullis.toml
+  portcullis check --config /etc/portcullis/portcullis.toml && systemctl reload portcullis
+  portcullis check --upstream http://127.0.0.1:8000
+      what \"run\" with the same options would do
+
+Prints mistakes as FILE:LINE:COLUMN: MESSAGE to standard error, all of them, and ends with exit code 2.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Check {
+    /// As for \"run\"
+    #[arg(long, value_name = "URL", value_hint = clap::ValueHint::Url)]
+    upstream: Option<String>,
+
+    #[command(flatten)]
+    format: Format,
+}
+
+/// A mistake in a configuration, for `--json`.
+#[derive(Serialize)]
+struct Mistake<'a> {
+    file: &'a str,
+    line: Option<usize>,
+    column: Option<usize>,
+    message: &'a str,
+}
+
+impl Check {
+    pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
+        let mut overrides = Overrides { upstream: self.upstream, ..Overrides::default() };
+        match context.load(&mut overrides) {
+            Ok(loaded) if self.format.json => screen.json(&as_json(&loaded))?,
+            Ok(loaded) => summary(&loaded, screen)?,
+            Err(errors) => {
+                if self.format.json {
+                    screen.json(&json!({ "valid": false, "errors": mistakes(&errors) }))?;
+                    screen.flush()?;
+                }
+                return Err(errors.into());
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn mistakes(errors: &ConfigErrors) -> Vec<Mistake<'_>> {
+    let mistake = |error: &'_ portcullis_config::ConfigError| -> (Option<usize>, Option<usize>) {
+        (error.position.map(|at| at.line), error.position.map(|at| at.column))
+    };
+    errors
+        .errors()
+        .iter()
+        .map(|error| {
+            let (line, column) = mistake(error);
+            Mistake { file: &error.file, line, column, message: &error.message }
+        })
+        .collect()
+}
+
+fn as_json(loaded: &Loaded) -> serde_json::Value {
+    let Loaded { config, source, notes } = loaded;
+    json!({
+        "valid": true,
+        "file": source,
+        "mode": config.mode.as_str(),
+        "data": config.data,
+        "listen": config.server.listen,
+        "tls": config.server.tls.iter().map(|listener| listener.listen).collect::<Vec<_>>(),
+        "upstreams": config.upstreams.iter().map(|upstream| json!({
+            "name": &*upstream.name,
+            "servers": upstream.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "balance": upstream.balance.as_str(),
+        })).collect::<Vec<_>>(),
+        "routes": config.routes.len(),
+        "limits": config.limits.iter().map(|limit| json!({
+            "name": &*limit.name,
+            "rate": limit.rate.to_string(),
+            "mode": limit.mode.as_str(),
+        })).collect::<Vec<_>>(),
+        "blocks": config.blocks.len(),
+        "allows": config.allows.len(),
+        "trusted_proxies": config.server.trusted_proxies,
+        "detection": config.detection.enabled,
+        "metrics": config.metrics,
+        "geo": config.geo.databases,
+        "notes": notes,
+    })
+}
+
+fn summary(loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<()> {
+    let Loaded { config, source, notes } = loaded;
+    let what = match source {
+        Some(file) => format!("{} is valid.", file.display()),
+        None => "There is no file; these are the defaults.".to_owned(),
+    };
+    screen.spans(&[(GREEN, "ok "), (super::output::PLAIN, &what)])?;
+    screen.blank()?;
+    screen.field("mode", config.mode.as_str())?;
+    listeners(config, screen)?;
+    let proxies = &config.server.trusted_proxies;
+    if !proxies.is_empty() {
+        screen.field("trusts", &format!("{} to say who the client is", list(proxies)))?;
+    }
+    for (n, upstream) in config.upstreams.iter().enumerate() {
+        screen.field(if n == 0 { "upstreams" } else { "" }, &upstream_in_words(upstream))?;
+    }
+    routes(config, screen)?;
+    limits(config, screen)?;
+    let blocks = count(config.blocks.len() as u64, "block");
+    let allows = count(config.allows.len() as u64, "allow");
+    screen.field("lists", &format!("{blocks} and {allows} in the file, besides those of the database"))?;
+    background(config, screen)?;
+    screen.field("data", &config.data.display().to_string())?;
+    if !notes.is_empty() {
+        screen.blank()?;
+    }
+    for (n, note) in notes.iter().enumerate() {
+        screen.styled_field(if n == 0 { "mind" } else { "" }, YELLOW, note)?;
+    }
+    Ok(())
+}
+
+fn listeners(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
+    let mut label = "listens";
+    for address in &config.server.listen {
+        screen.field(std::mem::take(&mut label), &format!("{address} (HTTP)"))?;
+    }
+    for listener in &config.server.tls {
+        let protocol = if listener.http2 { "HTTPS, HTTP/2" } else { "HTTPS" };
+        let certificates = count(listener.certificates.len() as u64, "certificate");
+        screen.field(
+            std::mem::take(&mut label),
+            &format!("{} ({protocol}, {certificates})", listener.listen),
+        )?;
+    }
+    Ok(())
+}
+
+fn upstream_in_words(upstream: &Upstream) -> String {
+    let mut text = format!("{}: {}", upstream.name, list(&upstream.servers));
+    if upstream.servers.len() > 1 {
+        let _ = write!(text, ", {}", upstream.balance.as_str());
+    }
+    if let Some(health) = &upstream.health {
+        let _ = write!(text, ", checked at {} every {}", health.path, format_duration(health.interval));
+    }
+    text
+}
+
+fn routes(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
+    for (n, route) in config.routes.iter().enumerate() {
+        let hosts: Vec<_> = route.hosts.iter().map(|host| host.as_str()).collect();
+        let paths: Vec<_> = route.paths.iter().map(|path| path.as_str()).collect();
+        let what = match (hosts.is_empty(), paths.is_empty()) {
+            (true, true) => "everything else".to_owned(),
+            (true, false) => paths.join(", "),
+            (false, true) => hosts.join(", "),
+            (false, false) => format!("{} under {}", paths.join(", "), hosts.join(", ")),
+        };
+        screen.field(if n == 0 { "routes" } else { "" }, &format!("{what} -> {}", route.upstream))?;
+    }
+    Ok(())
+}
+
+fn limits(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
+    if config.limits.is_empty() {
+        screen.field("limits", "none")?;
+    }
+    for (n, limit) in config.limits.iter().enumerate() {
+        screen.field(if n == 0 { "limits" } else { "" }, &limit_in_words(limit))?;
+    }
+    Ok(())
+}
+
+fn limit_in_words(limit: &LimitRule) -> String {
+    let mode = match limit.mode {
+        portcullis_policy::Mode::Enforce => "",
+        portcullis_policy::Mode::DryRun => " (dry-run)",
+    };
+    format!("{}: {} per client for {}{mode}", limit.name, limit.rate, matched(&limit.applies_to))
+}
+
+/// Which requests a rule means, in words.
+pub(super) fn matched(rule: &RequestMatch) -> String {
+    let paths: Vec<_> = rule.paths.iter().map(|path| path.as_str()).collect();
+    let hosts: Vec<_> = rule.hosts.iter().map(|host| host.as_str()).collect();
+    let mut text = match rule.methods.is_empty() {
+        true => "all requests".to_owned(),
+        false => format!("{} requests", rule.methods.join("/")),
+    };
+    if !paths.is_empty() {
+        let _ = write!(text, " to {}", paths.join(", "));
+    }
+    if !hosts.is_empty() {
+        let _ = write!(text, " at {}", hosts.join(", "));
+    }
+    text
+}
+
+fn background(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
+    let detection = &config.detection;
+    let detector = match (detection.enabled, detection.block_severity) {
+        (false, _) => "off".to_owned(),
+        (true, None) => format!("every {}, blocks nobody", format_duration(detection.interval)),
+        (true, Some(severity)) => format!(
+            "every {} over the last {}, blocks from severity {severity} on {}",
+            format_duration(detection.interval),
+            format_duration(detection.window),
+            match detection.block_for {
+                Some(time) => format!("for {}", format_duration(time)),
+                None => "forever".to_owned(),
+            }
+        ),
+    };
+    screen.field("detector", &detector)?;
+    let databases: Vec<_> = config.geo.databases.iter().map(|file| file.display().to_string()).collect();
+    screen.field(
+        "geo",
+        &if databases.is_empty() { "off: no location in the log".to_owned() } else { databases.join(", ") },
+    )?;
+    screen.field(
+        "log",
+        &format!(
+            "every request, for {} and at most {}",
+            format_duration(config.log.retention),
+            format_size(config.log.max_bytes)
+        ),
+    )?;
+    let metrics = config.metrics.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
+    screen.field("metrics", &metrics)?;
+    Ok(())
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

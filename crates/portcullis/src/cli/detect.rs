@@ -1,0 +1,137 @@
+//! `portcullis detect`: a run of the detector now, what it found and what it did.
+//! Must not decide anything; the run is the same as the gateway's own.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use portcullis_detect::ForestHealth;
+
+use super::block::bare;
+use super::context::Context;
+use super::output::{Align, Cell, DIM, RED, Screen, Table, count, number};
+use super::suspicious::severity_style;
+use super::{Format, Outcome, time};
+use crate::detection::{self, Outcome as Run};
+
+const EXAMPLES: &str = "\
+Examples:
+  portcullis detect
+  portcullis detect --json | jq '.findings[] | select(.severity == \"critical\")'
+
+Looks at the last hour (detection.window), writes findings, and blocks as configured, as the gateway does
+every hour by itself. A running gateway enforces new blocks at once.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Detect {
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Detect {
+    pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
+        let config = context.config()?;
+        let run = detection::run_now(&config, context.now)?;
+        if self.format.json {
+            screen.json(&as_json(&run))?;
+            return Ok(Outcome::Done);
+        }
+        screen.line(&format!(
+            "Looked at {} by {} in {}: {}, {}.",
+            count(run.report.requests, "request"),
+            count(run.report.clients as u64, "client"),
+            time::span(run.took),
+            count(run.saved.len() as u64, "finding"),
+            count(run.blocked.len() as u64, "new block"),
+        ))?;
+        if !run.saved.is_empty() {
+            screen.blank()?;
+            screen.table(&mut table(&run))?;
+            screen.blank()?;
+            screen.spans(&[(DIM, &format!("in full: {}", context.command("suspicious ID")))])?;
+        }
+        for remark in remarks(&run) {
+            screen.spans(&[(DIM, &remark)])?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// What the run did about a finding.
+fn done(run: &Run, finding: i64, client: portcullis_model::ClientIp) -> Option<String> {
+    if let Some(block) = run.blocked.iter().find(|block| block.finding_id == Some(finding)) {
+        return Some(format!("blocked {}", bare(&block.network)));
+    }
+    let (_, why) = run.spared.iter().find(|(spared, _)| *spared == client)?;
+    Some(why.as_str().to_owned())
+}
+
+fn table(run: &Run) -> Table {
+    let mut table = Table::new(&[
+        ("id", Align::Right),
+        ("client", Align::Left),
+        ("severity", Align::Left),
+        ("requests", Align::Right),
+        ("done", Align::Left),
+        ("reason", Align::Left),
+    ]);
+    for (id, finding) in &run.saved {
+        let is_blocked = run.blocked.iter().any(|block| block.finding_id == Some(*id));
+        let done = done(run, *id, finding.client).unwrap_or_else(|| "noted".to_owned());
+        let says = finding.details["summary"].as_str().unwrap_or_default();
+        table.row(vec![
+            Cell::new(id.to_string()),
+            Cell::new(finding.client.to_string()),
+            Cell::styled(finding.severity.as_str(), severity_style(finding.severity)),
+            Cell::new(number(finding.request_count)),
+            Cell::styled(done, if is_blocked { RED } else { DIM }),
+            Cell::new(format!("{}: {says}", finding.reason)),
+        ]);
+    }
+    table
+}
+
+/// What limits the result.
+fn remarks(run: &Run) -> Vec<String> {
+    let report = &run.report;
+    let mut remarks = Vec::new();
+    if report.dropped_findings > 0 {
+        let dropped = count(report.dropped_findings, "finding");
+        remarks.push(format!("{dropped} of the least severe were left out: there were too many"));
+    }
+    if report.overflowed_clients > 0 {
+        let clients = count(report.overflowed_clients, "client");
+        remarks.push(format!("{clients} were not looked at: there were too many at once"));
+    }
+    match &report.forest {
+        ForestHealth::Off { why } => remarks.push(format!("isolation forest: off, {why}")),
+        ForestHealth::Scored { training_rows, scored, flagged, .. } => remarks.push(format!(
+            "isolation forest: trained on {}, scored {}, found {} unusual",
+            count(*training_rows as u64, "ordinary client"),
+            count(*scored as u64, "client"),
+            number(*flagged as u64)
+        )),
+    }
+    remarks
+}
+
+fn as_json(run: &Run) -> Value {
+    let findings = run.saved.iter().map(|(id, finding)| {
+        let mut document = json!(finding);
+        document["id"] = json!(id);
+        document["done"] = json!(done(run, *id, finding.client));
+        document
+    });
+    let spared = run.spared.iter().map(|(client, why)| json!({ "client": client, "why": why.as_str() }));
+    json!({
+        "requests": run.report.requests,
+        "clients": run.report.clients,
+        "took_ms": u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX),
+        "findings": findings.collect::<Vec<_>>(),
+        "blocked": run.blocked,
+        "spared": spared.collect::<Vec<_>>(),
+        "dropped_findings": run.report.dropped_findings,
+        "overflowed_clients": run.report.overflowed_clients,
+        "forest": run.report.forest,
+    })
+}

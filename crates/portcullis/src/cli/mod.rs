@@ -1,0 +1,273 @@
+//! The command line: what can be asked, in which words, and with which exit code it ends.
+//!
+//! Owns the arguments, the options that every command understands, and the mapping of failures to exit
+//! codes. Must not do what a command does: there is a file for each.
+
+mod allow;
+mod analyze;
+mod block;
+mod check;
+mod completions;
+mod context;
+mod demo;
+mod detect;
+mod health;
+mod init;
+mod logs;
+mod output;
+mod run;
+mod suspicious;
+mod time;
+mod top;
+mod why;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, ColorChoice, Parser, Subcommand};
+
+use portcullis_config::ConfigErrors;
+use portcullis_model::UnixMs;
+
+use context::{Context, Misuse};
+use output::{Screen, tell};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Green.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const ABOUT: &str = "A security gateway in front of any web site: one reverse proxy that remembers every request \
+                     and keeps bad clients out.";
+
+const AFTER_HELP: &str = "\
+Start in one line, in front of a site on port 8000:
+  portcullis run --upstream http://127.0.0.1:8000
+
+Somebody was refused and has an ID from the page:
+  portcullis why 01K8Z3V5Q2M7XN4C
+
+\"portcullis help COMMAND\" shows examples for each command.
+
+Exit codes:
+  0  done
+  1  failed; \"health\": not ready; \"demo\": something did not go as it should
+  2  wrong usage or configuration
+  3  nothing found or nothing to do (an empty list is no failure: that is 0)";
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portcullis",
+    version,
+    about = ABOUT,
+    after_help = AFTER_HELP,
+    styles = STYLES,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+struct Globals {
+    /// The folder of the databases; without it, the one of the configuration, or ./portcullis-data
+    #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    data: Option<PathBuf>,
+
+    /// The configuration; without it, ./portcullis.toml if there is one
+    #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    config: Option<PathBuf>,
+
+    /// Colours: on a terminal, always or never (NO_COLOR is respected)
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    color: ColorChoice,
+}
+
+/// For the commands that print data.
+#[derive(Clone, Copy, Debug, Args)]
+struct Format {
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run(run::Run),
+    /// Write a commented configuration to start from
+    Init(init::Init),
+    /// Report every mistake in the configuration, or what would run
+    Check(check::Check),
+    /// Block an address or a prefix
+    Block(block::Block),
+    /// Lift a block
+    Unblock(block::Unblock),
+    /// List the blocks
+    Blocks(block::Blocks),
+    /// Let an address or a prefix in, whatever blocks and limits say
+    Allow(allow::Allow),
+    /// Remove an allow
+    Disallow(allow::Disallow),
+    /// List the allows
+    Allows(allow::Allows),
+    /// Show requests from the log
+    Logs(logs::Logs),
+    /// Sum up what one address did
+    Analyze(analyze::Analyze),
+    /// Show who and what comes most often
+    Top(top::Top),
+    /// List what the detector found, or show one finding
+    Suspicious(suspicious::Suspicious),
+    /// Run the detector now
+    Detect(detect::Detect),
+    /// Explain a decision, or how an address stands
+    Why(why::Why),
+    /// Ask whether the gateway is ready
+    Health(health::Health),
+    /// Show the gateway at work, with a sample site, visitors and attackers
+    Demo(demo::Demo),
+    /// Print completions for a shell
+    Completions(completions::Completions),
+}
+
+/// How a command ended when nothing went wrong with the command itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// The answer is bad news: not ready, not as it should be.
+    Failed,
+    /// There is nothing to show or to do.
+    Nothing,
+}
+
+const FAILED: u8 = 1;
+const MISUSED: u8 = 2;
+const NOTHING: u8 = 3;
+
+impl Outcome {
+    fn code(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::Failed => ExitCode::from(FAILED),
+            Self::Nothing => ExitCode::from(NOTHING),
+        }
+    }
+}
+
+impl Cli {
+    /// Reads the arguments. Help and wrong usage are printed here, and give the exit code to end with.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+        Self::try_parse_from(arguments).map_err(|answer| {
+            // A reader that has gone away, as in `portcullis --help | head -1`, is no failure.
+            let _ = answer.print();
+            if answer.use_stderr() { ExitCode::from(MISUSED) } else { ExitCode::SUCCESS }
+        })
+    }
+
+    /// Whether the program's own log lines are for the person at the terminal: those of a server are,
+    /// those of a command that prints an answer would be in the way.
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.command, Command::Run(_))
+    }
+
+    /// Whether coloured text may be written to standard error.
+    pub(crate) fn colours_stderr(&self) -> bool {
+        output::wants_colour(self.globals.color, io::IsTerminal::is_terminal(&io::stderr()))
+    }
+
+    /// Does what was asked.
+    pub(crate) fn run(self, now: UnixMs) -> ExitCode {
+        let mut screen = Screen::stdout(self.globals.color);
+        let context = Context::new(self.globals, now);
+        let result = dispatch(self.command, &context, &mut screen)
+            .and_then(|outcome| screen.flush().map_err(Into::into).map(|()| outcome));
+        match result {
+            Ok(outcome) => outcome.code(),
+            Err(error) => report(&error),
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Run(command) => command.run(context),
+        Command::Init(command) => command.run(context, screen),
+        Command::Check(command) => command.run(context, screen),
+        Command::Block(command) => command.run(context, screen),
+        Command::Unblock(command) => command.run(context, screen),
+        Command::Blocks(command) => command.run(context, screen),
+        Command::Allow(command) => command.run(context, screen),
+        Command::Disallow(command) => command.run(context, screen),
+        Command::Allows(command) => command.run(context, screen),
+        Command::Logs(command) => command.run(context, screen),
+        Command::Analyze(command) => command.run(context, screen),
+        Command::Top(command) => command.run(context, screen),
+        Command::Suspicious(command) => command.run(context, screen),
+        Command::Detect(command) => command.run(context, screen),
+        Command::Why(command) => command.run(context, screen),
+        Command::Health(command) => command.run(context, screen),
+        Command::Demo(command) => command.run(context),
+        Command::Completions(command) => command.run(screen),
+    }
+}
+
+/// Prints a failure and chooses its exit code.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        // Each line names its place and reads like a compiler's, so that editors can jump there.
+        tell("", &errors.to_string());
+        return ExitCode::from(MISUSED);
+    }
+    tell("error: ", &format!("{error:#}"));
+    if error.is::<Misuse>() { ExitCode::from(MISUSED) } else { ExitCode::from(FAILED) }
+}
+
+/// Whether whoever read the output has gone away, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<io::Error>().is_some_and(is_pipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("portcullis "), "{} has no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn only_a_broken_pipe_of_our_own_output_ends_quietly() {
+        let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::from(pipe)));
+        assert!(!is_broken_pipe(&anyhow::Error::from(io::Error::from(io::ErrorKind::NotFound))));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
+    }
+}

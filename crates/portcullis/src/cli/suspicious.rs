@@ -1,0 +1,339 @@
+//! `portcullis suspicious`: what the detector found, one line each or one in full, and what people make
+//! of it. Must not find anything itself.
+
+use clap::builder::styling::Style;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use portcullis_model::{FindingStatus, Severity};
+use portcullis_store::{FindingFilter, State, StoredBlock, StoredFinding};
+
+use super::block::{bare, ended, until};
+use super::context::{Context, actor, open_state};
+use super::output::{Align, BOLD, Cell, DIM, MAGENTA, PLAIN, RED, Screen, Table, YELLOW, number, tell};
+use super::{Format, Outcome, time};
+
+const EXAMPLES: &str = "\
+Examples:
+  portcullis suspicious
+  portcullis suspicious --severity high --status all
+  portcullis suspicious 12
+      one finding in full: what the rules say, with sample requests
+  portcullis suspicious 12 --dismiss
+      it was a mistake; the same is not reported again for a day, and the block stays until \"unblock\"
+  portcullis suspicious 12 --confirm";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Suspicious {
+    /// The number of a finding, to see it in full
+    #[arg(value_name = "ID")]
+    id: Option<i64>,
+
+    /// This severe or more: low, medium, high or critical
+    #[arg(long, value_name = "SEVERITY", conflicts_with = "id")]
+    severity: Option<Severity>,
+
+    /// Only findings that nobody looked at, that were confirmed, dismissed, or all
+    #[arg(long, value_name = "STATUS", value_enum, default_value_t = Status::Open, conflicts_with = "id")]
+    status: Status,
+
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "id")]
+    limit: usize,
+
+    /// Note that the finding is right
+    #[arg(long, requires = "id")]
+    confirm: bool,
+
+    /// Note that the finding is wrong
+    #[arg(long, requires = "id", conflicts_with = "confirm")]
+    dismiss: bool,
+
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Status {
+    Open,
+    Confirmed,
+    Dismissed,
+    All,
+}
+
+impl Status {
+    fn filter(self) -> Option<FindingStatus> {
+        match self {
+            Self::Open => Some(FindingStatus::Open),
+            Self::Confirmed => Some(FindingStatus::Confirmed),
+            Self::Dismissed => Some(FindingStatus::Dismissed),
+            Self::All => None,
+        }
+    }
+}
+
+impl Suspicious {
+    pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
+        let data = context.config()?.data;
+        match self.id {
+            None => self.list(open_state(&data)?, context, screen),
+            Some(id) => {
+                let judgement = match (self.confirm, self.dismiss) {
+                    (true, _) => Some(FindingStatus::Confirmed),
+                    (false, true) => Some(FindingStatus::Dismissed),
+                    (false, false) => None,
+                };
+                let Some(state) = open_state(&data)? else { return Ok(unknown(id, context)) };
+                let Some(stored) = state.finding(id)? else { return Ok(unknown(id, context)) };
+                match judgement {
+                    None => self.show(&state, &stored, context, screen),
+                    Some(status) => {
+                        let mut state = State::open(&data)?;
+                        state.set_finding_status(id, status, &actor(), context.now)?;
+                        self.judged(&state, StoredFinding { status, ..stored }, context, screen)
+                    }
+                }
+            }
+        }
+    }
+
+    fn list(&self, state: Option<State>, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
+        let filter = FindingFilter {
+            min_severity: self.severity,
+            status: self.status.filter(),
+            limit: self.limit,
+            ..FindingFilter::default()
+        };
+        let mut rows = Vec::new();
+        if let Some(state) = &state {
+            for stored in state.findings(&filter)? {
+                let block = block_of(state, &stored)?;
+                rows.push((stored, block));
+            }
+        }
+        if self.format.json {
+            screen.json(
+                &rows.iter().map(|(stored, block)| as_json(stored, block.as_ref())).collect::<Vec<_>>(),
+            )?;
+            return Ok(Outcome::Done);
+        }
+        if rows.is_empty() {
+            screen.line("No findings.")?;
+            return Ok(Outcome::Done);
+        }
+        let mut table = Table::new(&[
+            ("id", Align::Right),
+            ("when", Align::Left),
+            ("client", Align::Left),
+            ("severity", Align::Left),
+            ("status", Align::Left),
+            ("requests", Align::Right),
+            ("blocked", Align::Left),
+            ("reason", Align::Left),
+        ]);
+        for (stored, block) in &rows {
+            table.row(row(stored, block.as_ref(), context));
+        }
+        screen.table(&mut table)?;
+        screen.blank()?;
+        screen.spans(&[(DIM, &format!("in full: {}", context.command("suspicious ID")))])?;
+        Ok(Outcome::Done)
+    }
+
+    fn show(
+        &self,
+        state: &State,
+        stored: &StoredFinding,
+        context: &Context,
+        screen: &mut Screen,
+    ) -> anyhow::Result<Outcome> {
+        let block = block_of(state, stored)?;
+        if self.format.json {
+            screen.json(&as_json(stored, block.as_ref()))?;
+            return Ok(Outcome::Done);
+        }
+        let finding = &stored.finding;
+        screen.spans(&[
+            (BOLD, &format!("Finding {}: {} ", stored.id, finding.client)),
+            (severity_style(finding.severity), finding.severity.as_str()),
+            (PLAIN, &format!(" ({})", stored.status.as_str())),
+        ])?;
+        screen.blank()?;
+        screen.field("detected", &context.time(finding.detected_at))?;
+        screen.field(
+            "requests",
+            &format!(
+                "{} from {} to {}",
+                number(finding.request_count),
+                time::full(finding.first_seen, &context.zone),
+                time::full(finding.last_seen, &context.zone)
+            ),
+        )?;
+        show_evidence(&finding.details, context, screen)?;
+        let block_text = match &block {
+            None => "not blocked for this".to_owned(),
+            Some(stored) => block_in_words(stored, context),
+        };
+        screen.field("block", &block_text)?;
+        screen.blank()?;
+        screen.styled_field("everything", DIM, &context.command(&format!("analyze {}", finding.client)))?;
+        match stored.status {
+            FindingStatus::Open => {
+                let judge = |how: &str| context.command(&format!("suspicious {} --{how}", stored.id));
+                screen.styled_field("right", DIM, &judge("confirm"))?;
+                screen.styled_field("wrong", DIM, &judge("dismiss"))?;
+            }
+            FindingStatus::Confirmed | FindingStatus::Dismissed => {}
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn judged(
+        &self,
+        state: &State,
+        stored: StoredFinding,
+        context: &Context,
+        screen: &mut Screen,
+    ) -> anyhow::Result<Outcome> {
+        let block = block_of(state, &stored)?;
+        if self.format.json {
+            screen.json(&as_json(&stored, block.as_ref()))?;
+            return Ok(Outcome::Done);
+        }
+        screen.line(&format!("Finding {} is {}.", stored.id, stored.status.as_str()))?;
+        let standing = block.filter(|block| is_standing(block, context));
+        if let (FindingStatus::Dismissed, Some(block)) = (stored.status, standing) {
+            let network = bare(&block.block.network);
+            screen.line(&format!(
+                "{network} is still blocked, {}. To lift that: {}",
+                until(block.block.expires_at, context),
+                context.command(&format!("unblock {network}"))
+            ))?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn unknown(id: i64, context: &Context) -> Outcome {
+    tell(
+        "",
+        &format!(
+            "There is no finding {id}; findings are kept for 30 days. See {}",
+            context.command("suspicious --status all")
+        ),
+    );
+    Outcome::Nothing
+}
+
+fn block_of(state: &State, stored: &StoredFinding) -> anyhow::Result<Option<StoredBlock>> {
+    Ok(match stored.block_id {
+        Some(id) => state.block(id)?,
+        None => None,
+    })
+}
+
+fn is_standing(stored: &StoredBlock, context: &Context) -> bool {
+    stored.removed_at.is_none() && !stored.block.is_expired(context.now)
+}
+
+fn block_in_words(stored: &StoredBlock, context: &Context) -> String {
+    let StoredBlock { block, removed_at, removed_by } = stored;
+    let end = ended(*removed_at, removed_by.as_deref(), block.expires_at, context);
+    match end {
+        Some(end) => format!("{} of {}: {end}", block.id, bare(&block.network)),
+        None => format!("{} of {}, {}", block.id, bare(&block.network), until(block.expires_at, context)),
+    }
+}
+
+fn as_json(stored: &StoredFinding, block: Option<&StoredBlock>) -> Value {
+    let mut document = json!(stored);
+    document["block"] = json!(block);
+    document
+}
+
+fn row(stored: &StoredFinding, block: Option<&StoredBlock>, context: &Context) -> Vec<Cell> {
+    let finding = &stored.finding;
+    let blocked = match block {
+        None => Cell::styled("no", DIM),
+        Some(stored) if !is_standing(stored, context) => Cell::styled("ended", DIM),
+        Some(stored) => Cell::styled(
+            match stored.block.expires_at {
+                Some(at) => format!("{} left", time::span(at.since(context.now))),
+                None => "no end".to_owned(),
+            },
+            RED,
+        ),
+    };
+    let says = finding.details["summary"].as_str();
+    vec![
+        Cell::new(stored.id.to_string()),
+        Cell::new(time::relative(finding.detected_at, context.now)),
+        Cell::new(finding.client.to_string()),
+        Cell::styled(finding.severity.as_str(), severity_style(finding.severity)),
+        Cell::new(stored.status.as_str()),
+        Cell::new(number(finding.request_count)),
+        blocked,
+        Cell::new(match says {
+            Some(says) => format!("{}: {says}", finding.reason),
+            None => finding.reason.clone(),
+        }),
+    ]
+}
+
+pub(super) fn severity_style(severity: Severity) -> Style {
+    match severity {
+        Severity::Low => PLAIN,
+        Severity::Medium => YELLOW,
+        Severity::High => RED,
+        Severity::Critical => MAGENTA,
+    }
+}
+
+/// What the rules say, and the requests that show it.
+pub(super) fn show_evidence(details: &Value, context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
+    if let Some(summary) = details["summary"].as_str() {
+        screen.field("found", summary)?;
+    }
+    if let Some(why) = details["held_down"].as_str() {
+        screen.field("but", &format!("at most medium: {why}"))?;
+    }
+    let rules = details["rules"].as_array().map_or(&[][..], Vec::as_slice);
+    for (n, rule) in rules.iter().enumerate() {
+        let text = |name: &str| rule[name].as_str().unwrap_or("?").to_owned();
+        let label = if n == 0 { "rules" } else { "" };
+        screen.field(label, &format!("{} ({}): {}", text("rule"), text("severity"), text("says")))?;
+    }
+    let samples: Vec<&Value> = rules.iter().filter_map(|rule| rule["samples"].as_array()).flatten().collect();
+    for (n, sample) in samples.iter().enumerate() {
+        screen.field(if n == 0 { "requests" } else { "" }, &sample_in_words(sample, context))?;
+    }
+    if let Some(strongest) = details["forest"]["strongest"].as_array() {
+        for (n, odd) in strongest.iter().enumerate() {
+            let text = format!(
+                "{} is {} (usual here: {})",
+                odd["feature"].as_str().unwrap_or("?"),
+                rounded(&odd["value"]),
+                rounded(&odd["typical"])
+            );
+            screen.field(if n == 0 { "unusual" } else { "" }, &text)?;
+        }
+    }
+    Ok(())
+}
+
+fn sample_in_words(sample: &Value, context: &Context) -> String {
+    let at = sample["time"]
+        .as_i64()
+        .map_or_else(String::new, |ms| time::short(portcullis_model::UnixMs(ms), &context.zone));
+    format!(
+        "{at}  {} {}  {}",
+        sample["method"].as_str().unwrap_or("-"),
+        sample["path"].as_str().unwrap_or("-"),
+        sample["status"]
+    )
+}
+
+fn rounded(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "?".to_owned(), |value| format!("{}", (value * 100.0).round() / 100.0))
+}

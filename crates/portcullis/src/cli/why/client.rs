@@ -1,0 +1,293 @@
+//! How an address stands: let in or not and why, its latest refusals, findings and limits.
+//! Must not list requests that were let in; `logs` and `analyze` do.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use portcullis_config::Config;
+use portcullis_model::{Allow, Block, BlockSource, ClientIp, VerdictKind};
+use portcullis_policy::Mode;
+use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError, StoredFinding};
+
+use super::{Advice, findings_about, limit_events_about, network_of, show_advice};
+use crate::cli::analyze::place;
+use crate::cli::block::{bare, because, until};
+use crate::cli::context::{Context, open_state};
+use crate::cli::logs::{request, status, verdict_style};
+use crate::cli::output::{Align, BOLD, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, YELLOW, count, tell};
+use crate::cli::suspicious::severity_style;
+use crate::cli::{Outcome, time};
+
+/// Refusals that are shown.
+const REFUSALS: usize = 10;
+/// How far back limits are looked at.
+const LIMITS_SPAN: Duration = Duration::from_secs(24 * 3_600);
+
+/// What is in force for an address.
+#[derive(Default, Serialize)]
+pub(super) struct Standing {
+    dry_run: bool,
+    allows: Vec<Allow>,
+    blocks: Vec<Block>,
+}
+
+impl Standing {
+    pub(super) fn of(
+        client: ClientIp,
+        config: &Config,
+        state: Option<&State>,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        let dry_run = match config.mode {
+            Mode::Enforce => false,
+            Mode::DryRun => true,
+        };
+        let Some(state) = state else { return Ok(Self { dry_run, ..Self::default() }) };
+        Ok(Self {
+            dry_run,
+            allows: state.allows_covering(client)?,
+            blocks: state.covering(client, context.now)?,
+        })
+    }
+
+    /// `203.0.113.9 is blocked by block 12 ..., until ...`
+    pub(super) fn sentence(&self, client: ClientIp, context: &Context) -> String {
+        let dry_run = if self.dry_run { "; dry-run: it is let in all the same" } else { "" };
+        match (self.allows.first(), self.blocks.first()) {
+            (Some(allow), block) => {
+                let although = match block {
+                    Some(block) => format!(", although block {} covers it", block.id),
+                    None => String::new(),
+                };
+                format!(
+                    "{client} is always let in: allow {} of {}{}{although}",
+                    allow.id,
+                    bare(&allow.network),
+                    because(&allow.reason)
+                )
+            }
+            (None, Some(block)) => format!(
+                "{client} is blocked by block {} of {}, {}{}{dry_run}",
+                block.id,
+                bare(&block.network),
+                until(block.expires_at, context),
+                because(&block.reason)
+            ),
+            (None, None) => format!("{client} is neither blocked nor allowed; limits hold for it"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct About {
+    client: ClientIp,
+    now: String,
+    standing: Standing,
+    /// Newest first.
+    refusals: Vec<LogRow>,
+    findings: Vec<StoredFinding>,
+    limit_events: Vec<LimitEvent>,
+    advice: Vec<Advice>,
+}
+
+pub(super) fn explain(
+    client: ClientIp,
+    json: bool,
+    context: &Context,
+    screen: &mut Screen,
+) -> anyhow::Result<Outcome> {
+    let config = context.config()?;
+    let state = open_state(&config.data)?;
+    let log = match LogReader::open(&config.data) {
+        Ok(log) => Some(log),
+        Err(StoreError::NoLog(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let standing = Standing::of(client, &config, state.as_ref(), context)?;
+    let (refusals, is_logged) = match &log {
+        Some(log) => (refusals(log, client)?, is_logged(log, client)?),
+        None => (Vec::new(), false),
+    };
+    let (findings, limit_events) = match &state {
+        Some(state) => {
+            let since = context.now.minus(LIMITS_SPAN);
+            (findings_about(state, client)?, limit_events_about(state, client, since)?)
+        }
+        None => (Vec::new(), Vec::new()),
+    };
+    let is_known =
+        is_logged || !(standing.allows.is_empty() && standing.blocks.is_empty() && findings.is_empty());
+    let about = About {
+        client,
+        now: standing.sentence(client, context),
+        advice: advice(client, &standing, refusals.first(), context),
+        standing,
+        refusals,
+        findings,
+        limit_events,
+    };
+    if json {
+        screen.json(&about)?;
+    } else {
+        show(&about, context, screen)?;
+        if !is_known {
+            tell("", &format!("Nothing is known about {client} in {}.", config.data.display()));
+        }
+    }
+    Ok(if is_known { Outcome::Done } else { Outcome::Nothing })
+}
+
+/// The latest requests of the client that were, or in a dry run would have been, refused.
+fn refusals(log: &LogReader, client: ClientIp) -> anyhow::Result<Vec<LogRow>> {
+    let mut all = Vec::new();
+    for verdict in VerdictKind::ALL {
+        let counts = match verdict {
+            VerdictKind::Blocked
+            | VerdictKind::Limited
+            | VerdictKind::WouldBlock
+            | VerdictKind::WouldLimit
+            | VerdictKind::Malformed => true,
+            VerdictKind::Admitted | VerdictKind::Allowed => false,
+        };
+        if counts {
+            let filter = LogFilter {
+                network: Some(network_of(client)),
+                verdict: Some(verdict),
+                ..LogFilter::default()
+            };
+            all.extend(log.rows(&filter, REFUSALS)?);
+        }
+    }
+    all.sort_unstable_by_key(|row| std::cmp::Reverse(row.time()));
+    all.truncate(REFUSALS);
+    Ok(all)
+}
+
+fn is_logged(log: &LogReader, client: ClientIp) -> anyhow::Result<bool> {
+    let filter = LogFilter { network: Some(network_of(client)), ..LogFilter::default() };
+    Ok(!log.rows(&filter, 1)?.is_empty())
+}
+
+fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, context: &Context) -> Vec<Advice> {
+    let mut advice = Vec::new();
+    for allow in &standing.allows {
+        let network = bare(&allow.network);
+        advice.push(match allow.source {
+            BlockSource::Config => Advice::sentence(format!(
+                "To judge it like everybody else, remove the [[allow]] with network = \"{network}\" from the \
+                 configuration."
+            )),
+            BlockSource::Cli | BlockSource::Detector => Advice::command(
+                "judge it like everybody else",
+                context.command(&format!("disallow {network}")),
+            ),
+        });
+    }
+    if standing.allows.is_empty() {
+        for block in &standing.blocks {
+            let network = bare(&block.network);
+            advice.push(match block.source {
+                BlockSource::Config => Advice::sentence(format!(
+                    "To let it in, remove the [[block]] with network = \"{network}\" from the configuration."
+                )),
+                BlockSource::Cli | BlockSource::Detector => {
+                    Advice::command("lift the block", context.command(&format!("unblock {network}")))
+                }
+            });
+        }
+        if !standing.blocks.is_empty() || refusal.is_some() {
+            let allow = context.command(&format!("allow {client}"));
+            advice.push(Advice::command("never block or limit it", allow));
+        }
+    }
+    if let Some(row) = refusal {
+        let why = context.command(&format!("why {}", row.id));
+        advice.push(Advice::command("have the latest refusal explained", why));
+    }
+    advice.push(Advice::command("see all that it did", context.command(&format!("analyze {client}"))));
+    advice
+}
+
+fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
+    let style = match (about.standing.allows.is_empty(), about.standing.blocks.is_empty()) {
+        (false, _) => GREEN,
+        (true, false) => RED,
+        (true, true) => PLAIN,
+    };
+    screen.spans(&[(BOLD, &about.client.to_string())])?;
+    screen.blank()?;
+    screen.styled_field("now", style, &about.now)?;
+    if let Some(row) = about.refusals.first().filter(|row| !row.location.is_unknown()) {
+        screen.field("from", &place(&row.location))?;
+    }
+    for (n, stored) in about.findings.iter().enumerate() {
+        let finding = &stored.finding;
+        let says = finding.details["summary"].as_str().unwrap_or(&finding.reason);
+        let text = format!(
+            "{}, {} ({}, {}): {says}",
+            stored.id,
+            finding.severity,
+            stored.status.as_str(),
+            time::relative(finding.detected_at, context.now)
+        );
+        screen.styled_field(if n == 0 { "findings" } else { "" }, severity_style(finding.severity), &text)?;
+    }
+    show_limits(&about.limit_events, context, screen)?;
+    if !about.refusals.is_empty() {
+        screen.blank()?;
+        screen.table(&mut refusals_table(&about.refusals, context))?;
+    }
+    screen.blank()?;
+    show_advice("to", &about.advice, screen)
+}
+
+fn show_limits(events: &[LimitEvent], context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
+    const SHOWN: usize = 5;
+    for (n, event) in events.iter().take(SHOWN).enumerate() {
+        let how = match event.action {
+            VerdictKind::WouldLimit => "over it in a dry run",
+            VerdictKind::Limited
+            | VerdictKind::Admitted
+            | VerdictKind::Allowed
+            | VerdictKind::Blocked
+            | VerdictKind::WouldBlock
+            | VerdictKind::Malformed => "refused",
+        };
+        let text = format!(
+            "\"{}\" at {}: {} {how} in the minute of {}",
+            event.rule,
+            event.endpoint,
+            count(event.count, "request"),
+            context.time(event.minute)
+        );
+        screen.styled_field(if n == 0 { "limits" } else { "" }, YELLOW, &text)?;
+    }
+    if events.len() > SHOWN {
+        let more = count((events.len() - SHOWN) as u64, "more minute");
+        screen.styled_field("", DIM, &format!("and {more} of the last 24 hours"))?;
+    }
+    Ok(())
+}
+
+fn refusals_table(rows: &[LogRow], context: &Context) -> Table {
+    let mut table = Table::new(&[
+        ("refused", Align::Left),
+        ("id", Align::Left),
+        ("verdict", Align::Left),
+        ("code", Align::Right),
+        ("rule", Align::Left),
+        ("request", Align::Left),
+    ]);
+    for row in rows {
+        table.row(vec![
+            Cell::styled(context.short_time(row.time()), DIM),
+            Cell::new(row.id.to_string()),
+            Cell::styled(row.verdict.as_str(), verdict_style(row.verdict)),
+            Cell::new(status(row.status)),
+            Cell::new(&row.reason),
+            Cell::new(request(row)),
+        ]);
+    }
+    table
+}

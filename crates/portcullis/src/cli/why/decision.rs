@@ -1,0 +1,523 @@
+//! One decision explained: what was asked, what became of it, which rule, what evidence, until when, and
+//! how to undo it.
+//!
+//! Owns the gathering and the sentences. Must say so where the evidence is gone, and never guess.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use portcullis_config::Config;
+use portcullis_model::{BlockSource, ClientIp, Reason, RequestId, UnixMs, VerdictKind};
+use portcullis_policy::{LimitRule, normalise};
+use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredAllow, StoredBlock, StoredFinding};
+
+use super::{Advice, network_of, show_advice, words};
+use crate::cli::analyze::place;
+use crate::cli::block::{bare, because, ended, until};
+use crate::cli::check::matched;
+use crate::cli::context::{Context, actor_in_words, open_state};
+use crate::cli::logs::{milliseconds, request, verdict_style};
+use crate::cli::output::{BOLD, DIM, Screen, count, number, tell};
+use crate::cli::suspicious::show_evidence;
+use crate::cli::{Outcome, time};
+
+/// Rows of a limit's window that are read.
+const MAX_WINDOW_ROWS: usize = 20_000;
+/// Requests of a limit's window that are shown.
+const SHOWN: usize = 5;
+/// Audit entries that are searched for who added a block.
+const MAX_AUDIT: usize = 100_000;
+
+/// Everything there is to say. `--json` prints it as it is.
+#[derive(Serialize)]
+struct Explanation {
+    request: LogRow,
+    /// What became of it, in one sentence.
+    outcome: String,
+    /// Which rule, in sentences.
+    because: Vec<String>,
+    evidence: Evidence,
+    /// How long it holds, or that it is over.
+    lasts: Option<String>,
+    /// How the client stands at this moment.
+    now: String,
+    advice: Vec<Advice>,
+}
+
+/// What the decision rests on.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Evidence {
+    /// No rule was involved, or what it knew is gone.
+    None,
+    Allow(StoredAllow),
+    Block {
+        block: StoredBlock,
+        /// Of the detector.
+        finding: Option<Box<StoredFinding>>,
+    },
+    Limit(LimitWindow),
+}
+
+/// What a client did in the window of a limit that it met.
+#[derive(Serialize)]
+struct LimitWindow {
+    rule: String,
+    rate: String,
+    /// The addresses that count as one client.
+    client: String,
+    served: u64,
+    refused: u64,
+    /// There were more requests than are read.
+    is_partial: bool,
+    /// The latest of the served ones, newest first.
+    latest: Vec<LogRow>,
+    /// When the next request is admitted if none comes before.
+    room_at: Option<UnixMs>,
+}
+
+pub(super) fn explain(
+    id: RequestId,
+    json: bool,
+    context: &Context,
+    screen: &mut Screen,
+) -> anyhow::Result<Outcome> {
+    let config = context.config()?;
+    let log = LogReader::open(&config.data)?;
+    let Some(row) = log.find(id)? else {
+        tell("", &not_found(id, &log, &config, context)?);
+        return Ok(Outcome::Nothing);
+    };
+    let state = open_state(&config.data)?;
+    let explanation =
+        Explainer { config: &config, log: &log, state: state.as_ref(), context }.explain(row)?;
+    if json {
+        screen.json(&explanation)?;
+    } else {
+        show(&explanation, context, screen)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Why an ID leads nowhere, as far as its time tells.
+fn not_found(id: RequestId, log: &LogReader, config: &Config, context: &Context) -> anyhow::Result<String> {
+    let at = id.time();
+    let folder = config.data.display();
+    let Some((first, last)) = log.span()? else {
+        return Ok(format!("The log in {folder} is empty. Is it the right --data?"));
+    };
+    let about = format!("The ID {id} is from {}", context.time(at));
+    Ok(if at > context.now.plus(Duration::from_secs(60)) {
+        format!("The ID {id} cannot be right: its time is {}. Is it typed correctly?", context.time(at))
+    } else if at < first {
+        format!(
+            "{about}; the log in {folder} begins on {}. Older requests have been deleted (log.retention and \
+             log.max_size), or the ID is from another gateway.",
+            time::full(first, &context.zone)
+        )
+    } else if at > last {
+        format!(
+            "{about}; the last request in the log in {folder} is from {}. A request is logged when it ends \
+             and is written a moment later: try again in a second. Or the ID is from another gateway.",
+            time::full(last, &context.zone)
+        )
+    } else {
+        format!(
+            "{about}; the log in {folder} has requests of that time, but not this one. Is it typed correctly, \
+             and from this gateway? A request that still runs is logged when it ends."
+        )
+    })
+}
+
+struct Explainer<'a> {
+    config: &'a Config,
+    log: &'a LogReader,
+    state: Option<&'a State>,
+    context: &'a Context,
+}
+
+/// The part of an explanation that depends on the reason.
+struct Grounds {
+    because: Vec<String>,
+    evidence: Evidence,
+    lasts: Option<String>,
+    advice: Vec<Advice>,
+}
+
+impl Grounds {
+    fn words(because: impl Into<String>, advice: Vec<Advice>) -> Self {
+        Self { because: vec![because.into()], evidence: Evidence::None, lasts: None, advice }
+    }
+}
+
+impl Explainer<'_> {
+    fn explain(&self, row: LogRow) -> anyhow::Result<Explanation> {
+        let reason = row.reason.parse::<Reason>();
+        let grounds = match &reason {
+            Ok(Reason::None) => nothing_to_say(&row),
+            Ok(Reason::Allow(id)) => self.allow(*id, &row)?,
+            Ok(Reason::Block(id)) => self.block(*id, &row)?,
+            Ok(Reason::Limit(rule)) => self.limit(rule, &row)?,
+            Ok(Reason::Malformed(kind)) => {
+                let words = words::malformed(*kind);
+                Grounds::words(words.means, vec![Advice::sentence(words.look_at)])
+            }
+            Ok(Reason::Upstream(failure)) => {
+                let words = words::upstream(*failure);
+                Grounds::words(words.means, vec![Advice::sentence(words.look_at)])
+            }
+            Err(unknown) => Grounds::words(
+                format!("The log says {:?}, which this version of portcullis does not know.", unknown.0),
+                vec![Advice::sentence("Ask the version that runs the gateway.")],
+            ),
+        };
+        let outcome = outcome(&row, reason.as_ref().ok());
+        let now = self.standing(row.client)?;
+        let Grounds { because, evidence, lasts, advice } = grounds;
+        Ok(Explanation { request: row, outcome, because, evidence, lasts, now, advice })
+    }
+
+    fn allow(&self, id: i64, row: &LogRow) -> anyhow::Result<Grounds> {
+        let stored = match self.state {
+            Some(state) => state.allow(id)?,
+            None => None,
+        };
+        let Some(stored) = stored else {
+            return Ok(Grounds::words(
+                format!("Allow {id} covered it. It was removed, and its details have been deleted since."),
+                Vec::new(),
+            ));
+        };
+        let allow = &stored.allow;
+        let who = self.who(allow.source, "allow", &allow.network.to_string(), allow.created_at)?;
+        let network = bare(&allow.network);
+        let end = ended(stored.removed_at, stored.removed_by.as_deref(), None, self.context);
+        let advice = match (&end, allow.source) {
+            (Some(_), _) => Vec::new(),
+            (None, BlockSource::Config) => vec![Advice::sentence(format!(
+                "To end that, remove the [[allow]] with network = \"{network}\" from the configuration."
+            ))],
+            (None, BlockSource::Cli | BlockSource::Detector) => vec![Advice::command(
+                "judge it like everybody else",
+                self.context.command(&format!("disallow {network}")),
+            )],
+        };
+        Ok(Grounds {
+            because: vec![format!(
+                "Allow {id} of {network}{}, added {who}, covers {}. An allow wins: blocks and limits were not \
+                 asked.",
+                because(&allow.reason),
+                row.client
+            )],
+            lasts: Some(end.map_or_else(|| "until somebody removes the allow".to_owned(), over)),
+            evidence: Evidence::Allow(stored),
+            advice,
+        })
+    }
+
+    fn block(&self, id: i64, row: &LogRow) -> anyhow::Result<Grounds> {
+        let (stored, finding) = match self.state {
+            None => (None, None),
+            Some(state) => {
+                let stored = state.block(id)?;
+                let finding = stored.as_ref().and_then(|stored| stored.block.finding_id);
+                (stored, finding.map(|id| state.finding(id)).transpose()?.flatten())
+            }
+        };
+        let Some(stored) = stored else {
+            return Ok(Grounds::words(
+                format!(
+                    "Block {id} covered {}. It ended more than 90 days ago, and its details have been deleted.",
+                    row.client
+                ),
+                Vec::new(),
+            ));
+        };
+        let block = &stored.block;
+        let who = self.who(block.source, "block", &block.network.to_string(), block.created_at)?;
+        let reason = if block.reason.is_empty() {
+            "No reason was given.".to_owned()
+        } else {
+            format!("The reason: {}", sentence(&block.reason))
+        };
+        let mut because = vec![format!(
+            "Block {id} of {}, added {who} on {}.",
+            bare(&block.network),
+            self.context.time(block.created_at)
+        )];
+        // The finding's summary says the same in more words.
+        if finding.is_none() {
+            because.push(reason);
+        }
+        let end = ended(stored.removed_at, stored.removed_by.as_deref(), block.expires_at, self.context);
+        let advice = match &end {
+            Some(_) => Vec::new(),
+            None => self.undo_block(&stored, row.client, finding.as_ref()),
+        };
+        let lasts = end.map_or_else(|| until(block.expires_at, self.context), over);
+        let finding = finding.map(Box::new);
+        Ok(Grounds {
+            because,
+            evidence: Evidence::Block { block: stored, finding },
+            lasts: Some(lasts),
+            advice,
+        })
+    }
+
+    fn undo_block(
+        &self,
+        stored: &StoredBlock,
+        client: ClientIp,
+        finding: Option<&StoredFinding>,
+    ) -> Vec<Advice> {
+        let command = |arguments: String| self.context.command(&arguments);
+        let network = bare(&stored.block.network);
+        let mut advice = match stored.block.source {
+            BlockSource::Config => vec![Advice::sentence(format!(
+                "To undo it, remove the [[block]] with network = \"{network}\" from the configuration."
+            ))],
+            BlockSource::Cli | BlockSource::Detector => {
+                vec![Advice::command("lift the block", command(format!("unblock {network}")))]
+            }
+        };
+        advice.push(Advice::command(
+            format!("never block or limit {client} again"),
+            command(format!("allow {client}")),
+        ));
+        if let Some(finding) = finding {
+            advice.push(Advice::command(
+                "note that the detector was wrong",
+                command(format!("suspicious {} --dismiss", finding.id)),
+            ));
+        }
+        advice
+    }
+
+    fn limit(&self, name: &str, row: &LogRow) -> anyhow::Result<Grounds> {
+        let client = network_of(row.client);
+        let mut advice = vec![Advice::command(
+            format!("exempt {} from all limits and blocks", bare(&client)),
+            self.context.command(&format!("allow {}", bare(&client))),
+        )];
+        let Some(rule) = self.config.limits.iter().find(|rule| *rule.name == *name) else {
+            return Ok(Grounds::words(
+                format!(
+                    "The limit \"{name}\" was used up. The configuration does not have it any more, so what it \
+                     admitted is not known."
+                ),
+                advice,
+            ));
+        };
+        let window = self.window(rule, row)?;
+        advice.push(Advice::sentence(format!(
+            "To change the limit, change rate = \"{}\" of the [[limit]] named \"{name}\" in the configuration.",
+            rule.rate
+        )));
+        let whole = match client.prefix_len() == client.max_prefix_len() {
+            true => window.client.clone(),
+            false => format!("{}, whose addresses count as one client,", window.client),
+        };
+        let at_least = if window.is_partial { "at least " } else { "" };
+        let lasts = window.room_at.map(|at| {
+            if at <= self.context.now {
+                format!("over since {}", self.context.time(at))
+            } else {
+                format!("until about {}, if nothing else comes from there", self.context.time(at))
+            }
+        });
+        Ok(Grounds {
+            because: vec![
+                format!(
+                    "The limit \"{name}\" admits {} of one client in any {}: {}.",
+                    count(u64::from(rule.rate.count()), "request"),
+                    time::in_words(rule.rate.window()),
+                    matched(&rule.applies_to)
+                ),
+                format!(
+                    "In the {} before this one, {whole} had {at_least}{} served and {} refused.",
+                    time::in_words(rule.rate.window()),
+                    number(window.served),
+                    number(window.refused)
+                ),
+            ],
+            evidence: Evidence::Limit(window),
+            lasts,
+            advice,
+        })
+    }
+
+    /// What the client did in the limit's window before this request, from the log.
+    fn window(&self, rule: &LimitRule, row: &LogRow) -> anyhow::Result<LimitWindow> {
+        let client = network_of(row.client);
+        let filter = LogFilter {
+            network: Some(client),
+            since: Some(row.time().minus(rule.rate.window())),
+            until: Some(row.time().plus(Duration::from_millis(1))),
+            ..LogFilter::default()
+        };
+        let mut rows = self.log.rows(&filter, MAX_WINDOW_ROWS)?;
+        let is_partial = rows.len() >= MAX_WINDOW_ROWS;
+        rows.retain(|other| {
+            other.id != row.id
+                && rule.applies_to.matches(&other.method, &other.host, &normalise(other.path.as_bytes()))
+        });
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.time()));
+        let refused = rows.iter().filter(|row| row.verdict == VerdictKind::Limited).count() as u64;
+        // What an allow let in was not counted, and what a block refused did not get as far as the limit.
+        rows.retain(|row| match row.verdict {
+            VerdictKind::Admitted | VerdictKind::WouldBlock | VerdictKind::WouldLimit => true,
+            VerdictKind::Allowed | VerdictKind::Blocked | VerdictKind::Limited | VerdictKind::Malformed => {
+                false
+            }
+        });
+        let served = rows.len() as u64;
+        // The next one is admitted when of the last N the oldest leaves the window.
+        let oldest = usize::try_from(rule.rate.count()).ok().and_then(|n| rows.get(n.saturating_sub(1)));
+        let room_at = oldest.map(|row| row.time().plus(rule.rate.window()));
+        rows.truncate(SHOWN);
+        Ok(LimitWindow {
+            rule: rule.name.to_string(),
+            rate: rule.rate.to_string(),
+            client: bare(&client),
+            served,
+            refused,
+            is_partial,
+            latest: rows,
+            room_at,
+        })
+    }
+
+    /// `by alice at the command line`, `by the detector`, `by the configuration file`.
+    fn who(&self, source: BlockSource, action: &str, subject: &str, at: UnixMs) -> anyhow::Result<String> {
+        let actor = match (source, self.state) {
+            (BlockSource::Cli, Some(state)) => state
+                .audit(at, MAX_AUDIT)?
+                .into_iter()
+                .find(|entry| entry.at == at && entry.action == action && entry.subject == subject)
+                .map_or_else(|| "cli".to_owned(), |entry| entry.actor),
+            _ => source.as_str().to_owned(),
+        };
+        Ok(actor_in_words(&actor))
+    }
+
+    /// How the client would be treated at this moment.
+    fn standing(&self, client: ClientIp) -> anyhow::Result<String> {
+        Ok(super::client::Standing::of(client, self.config, self.state, self.context)?
+            .sentence(client, self.context))
+    }
+}
+
+/// The end of something that is over, as a field.
+fn over(end: String) -> String {
+    format!("over: {end}")
+}
+
+/// A reason as a sentence of its own.
+fn sentence(text: &str) -> String {
+    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
+}
+
+fn nothing_to_say(row: &LogRow) -> Grounds {
+    let because = match row.verdict {
+        VerdictKind::Admitted => "No block and no limit met it.",
+        VerdictKind::Allowed => "An allow covered it.",
+        VerdictKind::Blocked | VerdictKind::WouldBlock => "A block covered it; the log does not say which.",
+        VerdictKind::Limited | VerdictKind::WouldLimit => "A limit was used up; the log does not say which.",
+        VerdictKind::Malformed => "It was no valid request; the log does not say more.",
+    };
+    let advice = match row.status {
+        400.. if !row.verdict.is_refusal() => vec![Advice::sentence(format!(
+            "The {} is the site's own answer, not the gateway's: look into the site's log.",
+            row.status
+        ))],
+        _ => Vec::new(),
+    };
+    Grounds::words(because, advice)
+}
+
+/// What became of the request, by its verdict; the reason only tells a failed site from one that answered.
+fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
+    let status = match row.status {
+        0 => "without an answer".to_owned(),
+        status => format!("with {status}"),
+    };
+    let answered = match reason {
+        Some(Reason::Upstream(_)) if row.status == 0 => "the site did not answer".to_owned(),
+        Some(Reason::Upstream(_)) => format!("the answer of the site failed: {}", row.status),
+        _ => format!("the site answered {}", row.status),
+    };
+    match row.verdict {
+        VerdictKind::Admitted => format!("Let in; {answered}."),
+        VerdictKind::Allowed => format!("Let in by an allow; {answered}."),
+        VerdictKind::Blocked => format!("Refused {status}: {} was blocked.", row.client),
+        VerdictKind::Limited => format!("Refused {status}: {} had used up a limit.", row.client),
+        VerdictKind::WouldBlock => {
+            format!("Let in because of dry-run; it would have been refused as blocked. Then {answered}.")
+        }
+        VerdictKind::WouldLimit => {
+            format!("Let in because of dry-run; it would have been refused by a limit. Then {answered}.")
+        }
+        VerdictKind::Malformed => format!("Refused {status}: it was no valid request."),
+    }
+}
+
+fn show(explanation: &Explanation, context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
+    let Explanation { request: row, outcome, because, evidence, lasts, now, advice } = explanation;
+    screen.spans(&[(BOLD, &format!("{}  ", row.id)), (verdict_style(row.verdict), outcome)])?;
+    screen.blank()?;
+    screen.field("asked", &request(row))?;
+    screen.field("", &context.time(row.time()))?;
+    screen.field("by", &who_asked(row))?;
+    let latency = format!("{} ms", milliseconds(row.latency_us));
+    screen.field("took", &latency)?;
+    for (n, text) in because.iter().enumerate() {
+        screen.field(if n == 0 { "because" } else { "" }, text)?;
+    }
+    match evidence {
+        Evidence::None | Evidence::Allow(_) => {}
+        Evidence::Block { finding: None, .. } => {}
+        Evidence::Block { finding: Some(stored), .. } => {
+            let finding = &stored.finding;
+            let text = format!(
+                "{}, {} ({}), {}",
+                stored.id,
+                finding.severity,
+                stored.status.as_str(),
+                count(finding.request_count, "request")
+            );
+            screen.field("finding", &text)?;
+            show_evidence(&finding.details, context, screen)?;
+        }
+        Evidence::Limit(window) => {
+            for (n, row) in window.latest.iter().enumerate() {
+                let text = format!("{}  {}  {}", context.short_time(row.time()), request(row), row.status);
+                screen.styled_field(if n == 0 { "served" } else { "" }, DIM, &text)?;
+            }
+        }
+    }
+    if let Some(lasts) = lasts {
+        screen.field("lasts", lasts)?;
+    }
+    screen.field("now", now)?;
+    if !advice.is_empty() {
+        screen.blank()?;
+    }
+    let undoes = advice.iter().any(|advice| advice.command.is_some());
+    show_advice(if undoes { "to" } else { "hint" }, advice, screen)
+}
+
+/// The address, where it is, the user and the claimed program.
+fn who_asked(row: &LogRow) -> String {
+    let mut text = row.client.to_string();
+    if !row.location.is_unknown() {
+        text.push_str(&format!(" ({})", place(&row.location)));
+    }
+    if !row.user.is_empty() {
+        text.push_str(&format!(", user {}", row.user));
+    }
+    if !row.user_agent.is_empty() {
+        text.push_str(&format!(", {}", row.user_agent));
+    }
+    text
+}

@@ -1,0 +1,157 @@
+//! `portcullis why`: a decision in words, or how an address stands.
+//!
+//! Owns what belongs to both. Must be readable in ten seconds, and must name the command that undoes.
+
+mod client;
+mod decision;
+mod words;
+
+use std::str::FromStr;
+
+use clap::Args;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use portcullis_model::{ClientIp, RequestId, UnixMs};
+use portcullis_store::{FindingFilter, LimitEvent, State, StoredFinding};
+
+use super::context::Context;
+use super::output::{DIM, GREEN, Screen};
+use super::{Format, Outcome};
+
+const EXAMPLES: &str = "\
+Examples:
+  portcullis why 01K8Z3V5Q2M7XN4C
+      the ID on a refusal page, in the header X-Request-Id, or from \"portcullis logs --ids\"
+  portcullis why 203.0.113.9
+      whether the address is let in now, its latest refusals, findings and limits
+  portcullis why 203.0.113.9 --json
+
+Exit code 3: there is no such decision, or nothing is known about the address.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(in crate::cli) struct Why {
+    /// A decision ID of 16 letters and digits, or an address
+    #[arg(value_name = "ID|IP")]
+    subject: Subject,
+
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    Decision(RequestId),
+    Client(ClientIp),
+}
+
+impl FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if let Ok(client) = text.parse() {
+            return Ok(Self::Client(client));
+        }
+        text.parse().map(Self::Decision).map_err(|_| {
+            format!(
+                "expected a decision ID of 16 letters and digits, as the refusal page shows it, or an IPv4 or \
+                 IPv6 address; got {text:?}"
+            )
+        })
+    }
+}
+
+impl Why {
+    pub(in crate::cli) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
+        match self.subject {
+            Subject::Decision(id) => decision::explain(id, self.format.json, context, screen),
+            Subject::Client(ip) => client::explain(ip, self.format.json, context, screen),
+        }
+    }
+}
+
+/// What can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Advice {
+    /// What it leads to, as the beginning of a sentence.
+    to: String,
+    /// What to type; without one, `to` says it all.
+    command: Option<String>,
+}
+
+impl Advice {
+    fn command(to: impl Into<String>, command: String) -> Self {
+        Self { to: to.into(), command: Some(command) }
+    }
+
+    fn sentence(to: impl Into<String>) -> Self {
+        Self { to: to.into(), command: None }
+    }
+}
+
+fn show_advice(label: &str, advice: &[Advice], screen: &mut Screen) -> anyhow::Result<()> {
+    for (n, Advice { to, command }) in advice.iter().enumerate() {
+        let label = if n == 0 { label } else { "" };
+        match command {
+            Some(command) => {
+                screen.styled_field(label, DIM, &format!("{to}:"))?;
+                screen.styled_field("", GREEN, &format!("  {command}"))?;
+            }
+            None => screen.field(label, to)?,
+        }
+    }
+    Ok(())
+}
+
+/// Findings and limit events that are looked through for one client.
+const MAX_LOOKED_AT: usize = 100_000;
+
+/// The addresses that count as one client with this one: itself, or the /64 around it.
+fn network_of(client: ClientIp) -> IpNet {
+    match client.ip() {
+        v4 @ std::net::IpAddr::V4(_) => IpNet::from(v4),
+        std::net::IpAddr::V6(_) => {
+            IpNet::new(client.limit_key(), 64).unwrap_or_else(|_| IpNet::from(client.ip()))
+        }
+    }
+}
+
+/// The findings about a client, newest first. An IPv6 client is its /64, as for the detector.
+pub(in crate::cli) fn findings_about(state: &State, client: ClientIp) -> anyhow::Result<Vec<StoredFinding>> {
+    if client.ip().is_ipv4() {
+        return Ok(state.findings(&FindingFilter { client: Some(client), ..FindingFilter::default() })?);
+    }
+    let mut findings = state.findings(&FindingFilter { limit: MAX_LOOKED_AT, ..FindingFilter::default() })?;
+    findings.retain(|stored| stored.finding.client.limit_key() == client.limit_key());
+    Ok(findings)
+}
+
+/// The limits that a client met, newest first.
+pub(in crate::cli) fn limit_events_about(
+    state: &State,
+    client: ClientIp,
+    since: UnixMs,
+) -> anyhow::Result<Vec<LimitEvent>> {
+    let mut events = state.limit_events(since, MAX_LOOKED_AT)?;
+    events.retain(|event| event.client.limit_key() == client.limit_key());
+    Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_and_an_address_are_told_apart() {
+        let id = RequestId::new(UnixMs(1_795_157_485_000), 7);
+        assert_eq!(format!(" {id} ").parse(), Ok(Subject::Decision(id)));
+        assert_eq!("::ffff:192.0.2.1".parse(), Ok(Subject::Client("192.0.2.1".parse().unwrap())));
+        // Sixteen characters, and yet an address.
+        assert!(matches!("2001:db8:1:2::34".parse(), Ok(Subject::Client(_))));
+        for bad in ["", "192.0.2.0/24", "01K8Z3V5", "01K8Z3V5Q2M7XN4U"] {
+            assert!(bad.parse::<Subject>().unwrap_err().contains("decision ID"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The closed sets of reasons in words: what happened, and what to look at.
+//! Must stay exhaustive: a new kind does not compile until it is explained here.
+
+use portcullis_model::{MalformedKind, UpstreamFailure};
+
+/// A reason in words.
+pub(super) struct Words {
+    /// What happened, as a whole sentence.
+    pub(super) means: &'static str,
+    /// What a person can do, as whole sentences.
+    pub(super) look_at: &'static str,
+}
+
+pub(super) fn malformed(kind: MalformedKind) -> Words {
+    let (means, look_at) = match kind {
+        MalformedKind::BadRequest => (
+            "The bytes of the client were no valid HTTP request: the request line or a header breaks the \
+             protocol, or two headers contradict each other about where the body ends.",
+            "Browsers never send such a thing; scanners and broken programs do. If it is a program of yours, \
+             look at what it sends with \"curl -v\" or tcpdump.",
+        ),
+        MalformedKind::Method => (
+            "The method is one that the gateway does not forward, such as CONNECT or TRACE.",
+            "Proxies that are searched for on the Internet are asked like this. Nothing needs to be done.",
+        ),
+        MalformedKind::IncompleteHead => (
+            "The client did not send its whole request head in time, or went away in the middle of it.",
+            "One of them is a bad line; many at once are an attempt to use up connections. \
+             server.head_timeout says how long a client may take.",
+        ),
+        MalformedKind::HeadTooLarge => (
+            "The request line and the headers are larger, or more, than the limits.",
+            "If it was a visitor, cookies have probably piled up: clear them, or raise server.max_head or \
+             server.max_headers.",
+        ),
+        MalformedKind::UriTooLong => (
+            "The address (path and query) is longer than the limit.",
+            "If the site needs such addresses, raise server.max_uri.",
+        ),
+        MalformedKind::IncompleteBody => (
+            "The body of the request stopped arriving.",
+            "The client went away or its line is bad. server.body_timeout says how long a pause may be.",
+        ),
+        MalformedKind::BodyTooLarge => (
+            "The body of the request, an upload for example, is larger than the limit.",
+            "If the site takes uploads of this size, raise server.max_body.",
+        ),
+        MalformedKind::TlsHandshake => (
+            "The client and the gateway did not agree on an encrypted connection.",
+            "The client spoke plain HTTP to an HTTPS port, is too old, or did not accept the certificate. \
+             Look at the certificate with \"openssl s_client -connect HOST:PORT -servername HOST\".",
+        ),
+        MalformedKind::Host => (
+            "The request names no valid host, or contradicts itself about it.",
+            "Scanners that go through addresses do this. A proxy in front of the gateway must pass on the \
+             Host header.",
+        ),
+    };
+    Words { means, look_at }
+}
+
+pub(super) fn upstream(failure: UpstreamFailure) -> Words {
+    let (means, look_at) = match failure {
+        UpstreamFailure::Connect => (
+            "No connection to the site's server: it refused, could not be reached, or its name is unknown.",
+            "Is the site running, and does it listen on the address in [[upstream]] servers? A firewall \
+             between the two, or localhost in a container, has the same effect.",
+        ),
+        UpstreamFailure::ConnectTimeout => (
+            "The site's server did not accept a connection in time (connect_timeout).",
+            "It is overloaded, or a firewall swallows the packets. Try from this machine: curl -v URL.",
+        ),
+        UpstreamFailure::Tls => (
+            "No encrypted connection to the site's server could be made.",
+            "Its certificate has run out, is for another name, or is signed by an authority that this machine \
+             does not trust: see tls_name and tls_ca in [[upstream]].",
+        ),
+        UpstreamFailure::Broken => (
+            "The site's server closed the connection or broke the protocol before its answer was complete.",
+            "Look into the site's own log at this time: it has probably crashed, been restarted, or has a \
+             shorter keep-alive than idle_timeout.",
+        ),
+        UpstreamFailure::ReadTimeout => (
+            "The site's server took the request but did not answer in time (read_timeout).",
+            "Look at what the site was doing at this time. If such pages may take long, raise read_timeout in \
+             [[upstream]].",
+        ),
+        UpstreamFailure::NoneHealthy => (
+            "Every server of the pool had failed its health checks, so nobody was asked.",
+            "Try the path of [upstream.health] from this machine with curl, and look at the site's servers.",
+        ),
+        UpstreamFailure::ClientGone => (
+            "The client went away before the answer was complete.",
+            "Somebody closed a page or lost the connection. Many of them point to slow pages.",
+        ),
+        UpstreamFailure::NoRoute => (
+            "No [[route]] leads from this host and path to a site.",
+            "If the host is yours, add a [[route]] for it, or one without hosts and paths that takes the rest.",
+        ),
+        UpstreamFailure::Internal => (
+            "The gateway itself failed.",
+            "That is a fault of portcullis: its own log has a line of this time. Please report it.",
+        ),
+        UpstreamFailure::Interrupted => (
+            "The gateway was stopped, or gave the request up, before the answer was complete.",
+            "If it happens at restarts, raise server.grace_period, which says how long requests under way may \
+             take.",
+        ),
+    };
+    Words { means, look_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_explained_in_whole_sentences_of_its_own() {
+        let malformed = MalformedKind::ALL.iter().map(|kind| malformed(*kind));
+        let upstream = UpstreamFailure::ALL.iter().map(|failure| upstream(*failure));
+        let all: Vec<Words> = malformed.chain(upstream).collect();
+        for (n, words) in all.iter().enumerate() {
+            assert!(words.means.ends_with('.') && words.look_at.ends_with('.'), "{}", words.means);
+            assert!(!all[..n].iter().any(|other| other.means == words.means), "{}", words.means);
+        }
+    }
+}
