@@ -12,7 +12,7 @@ use portcullis_model::{ClientIp, Location, Reason, RequestRecord};
 
 use super::Enrich;
 use super::intern::{Numbers, Stored, Strings};
-use super::slice::{Slice, ZONE_ROWS};
+use super::slice::{Slice, ZONE_ROWS, first_number};
 
 /// Clients whose numbers are kept in memory; others are looked up in the slice.
 const MAX_CLIENTS: usize = 131_072;
@@ -49,15 +49,16 @@ struct Sql {
 
 impl Sql {
     fn new(id: i64) -> Self {
+        let first = first_number(id);
         Self {
             request: format!(
                 "INSERT INTO requests_{id} (rowid, t, random, client, shape, path, query, user_agent, \
                  referer, user, bytes_in, bytes_out, latency_us) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
             ),
-            string: format!("INSERT INTO strings_{id} VALUES (?1, ?2)"),
-            shape: format!("INSERT INTO shapes_{id} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
-            place: format!("INSERT INTO places_{id} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+            string: format!("INSERT INTO strings VALUES ({first} + ?1, ?2)"),
+            shape: format!("INSERT INTO shapes VALUES ({first} + ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+            place: format!("INSERT INTO places VALUES ({first} + ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
             client: format!("INSERT INTO clients_{id} VALUES (?1, ?2, ?3, ?4)"),
             find_client: format!("SELECT id FROM clients_{id} WHERE ip = ?1"),
         }
@@ -93,13 +94,20 @@ impl LiveSlice {
     /// Reads back what the slice already holds.
     pub(crate) fn load(connection: &Connection, slice: Slice) -> rusqlite::Result<Self> {
         let id = slice.id;
+        let numbers = [first_number(id), first_number(id + 1) - 1];
         let next = |table: &str| {
-            let sql = format!("SELECT coalesce(max(id), 0) + 1 FROM {table}_{id}");
-            connection.query_row(&sql, [], |row| row.get::<_, i64>(0))
+            let sql = format!("SELECT coalesce(max(id) - ?1, 0) + 1 FROM {table} WHERE id BETWEEN ?1 AND ?2");
+            connection.query_row(&sql, numbers, |row| row.get::<_, i64>(0))
         };
+        let next_client = connection.query_row(
+            &format!("SELECT coalesce(max(id), 0) + 1 FROM clients_{id}"),
+            [],
+            |row| row.get(0),
+        )?;
         let mut strings = Strings::new();
-        let mut known = connection.prepare(&format!("SELECT id, text FROM strings_{id} WHERE id > 0"))?;
-        let mut rows = known.query([])?;
+        let mut known =
+            connection.prepare("SELECT id - ?1, text FROM strings WHERE id > ?1 AND id <= ?2 ORDER BY id")?;
+        let mut rows = known.query(numbers)?;
         while let Some(row) = rows.next()? {
             strings.load(row.get(0)?, row.get(1)?);
         }
@@ -113,7 +121,7 @@ impl LiveSlice {
             slice,
             strings,
             shapes: Numbers::new(MAX_SHAPES, next("shapes")?),
-            clients: Numbers::new(MAX_CLIENTS, next("clients")?),
+            clients: Numbers::new(MAX_CLIENTS, next_client),
             places: Numbers::new(MAX_PLACES, next("places")?),
             zone,
             sql: Sql::new(id),

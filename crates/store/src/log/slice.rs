@@ -71,25 +71,31 @@ pub(crate) fn open_next(transaction: &Transaction<'_>, now: UnixMs) -> rusqlite:
              path, query, user_agent, referer, user,
              bytes_in INTEGER, bytes_out INTEGER, latency_us INTEGER);
          CREATE TABLE clients_{id} (id INTEGER PRIMARY KEY, ip TEXT UNIQUE, place INTEGER, first_row INTEGER);
-         CREATE TABLE strings_{id} (id INTEGER PRIMARY KEY, text TEXT);
-         CREATE TABLE shapes_{id} (
-             id INTEGER PRIMARY KEY, method TEXT, host TEXT, status INTEGER, protocol TEXT,
-             verdict TEXT, reason TEXT, is_suspicious INTEGER);
-         CREATE TABLE places_{id} (
-             id INTEGER PRIMARY KEY, country TEXT, city TEXT, region TEXT,
-             latitude REAL, longitude REAL, isp TEXT, asn INTEGER);
-         INSERT INTO strings_{id} VALUES (0, '');"
+         INSERT INTO strings VALUES ({first}, '');",
+        first = first_number(id),
     ))?;
     rebuild_view(transaction)?;
     Ok(Slice { id, base_ms: now.0, is_sealed: false, rows: 0, span: None, is_indexed: false })
+}
+
+/// The first number that a slice has in strings, shapes and places. Its rows hold what is above it, so
+/// that their numbers stay small.
+pub(crate) fn first_number(id: i64) -> i64 {
+    id << 32
 }
 
 /// Drops a slice with all its tables.
 pub(crate) fn drop_slice(transaction: &Transaction<'_>, id: i64) -> rusqlite::Result<()> {
     // The view goes first: SQLite refuses to drop a table under it in some versions.
     transaction.execute_batch("DROP VIEW IF EXISTS request_log")?;
-    for table in ["requests", "clients", "strings", "shapes", "places"] {
+    for table in ["requests", "clients"] {
         transaction.execute_batch(&format!("DROP TABLE IF EXISTS {table}_{id}"))?;
+    }
+    for table in ["strings", "shapes", "places"] {
+        transaction.execute(
+            &format!("DELETE FROM {table} WHERE id BETWEEN ?1 AND ?2"),
+            [first_number(id), first_number(id + 1) - 1],
+        )?;
     }
     transaction.execute("DELETE FROM zones WHERE slice = ?1", [id])?;
     transaction.execute("DELETE FROM slices WHERE id = ?1", params![id])?;
@@ -112,75 +118,87 @@ fn rebuild_view(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 /// The statement that makes the view `request_log`. Only SQL that SQLite 3.35 already knows.
+///
+/// SQLite computes every column of a UNION ALL under an aggregate, but outside of it only what the
+/// query asks for. So the arms hold little more than the rows as stored, and everything is looked up
+/// outside; `count(*)` on Debian 12's SQLite is six times quicker for it. The client alone is joined in
+/// the arm: a filter on `ip` is then handed down, and finds the rows by index where there is one.
 fn view_sql(slices: &[Slice]) -> String {
     let arms = if slices.is_empty() {
-        vec![format!("SELECT {} WHERE 0", INNER_COLUMNS.map(|name| format!("NULL AS {name}")).join(", "))]
+        vec![format!("SELECT {} WHERE 0", ARM_COLUMNS.map(|name| format!("NULL AS {name}")).join(", "))]
     } else {
         slices.iter().map(arm_sql).collect()
     };
-    format!(
-        "CREATE VIEW request_log AS SELECT {id} AS id, \
-         strftime('%Y-%m-%dT%H:%M:%fZ', time_ms / 1000.0, 'unixepoch') AS time, time_ms, ip, method, host, \
-         path, query, status, bytes_in, bytes_out, latency_us, user_agent, referer, protocol, user, country, \
-         city, region, latitude, longitude, isp, asn, verdict, reason, is_suspicious FROM ({arms})",
-        id = id_sql(),
-        arms = arms.join(" UNION ALL "),
-    )
-}
-
-const INNER_COLUMNS: [&str; 25] = [
-    "time_ms",
-    "random",
-    "ip",
-    "method",
-    "host",
-    "path",
-    "query",
-    "status",
-    "bytes_in",
-    "bytes_out",
-    "latency_us",
-    "user_agent",
-    "referer",
-    "protocol",
-    "user",
-    "country",
-    "city",
-    "region",
-    "latitude",
-    "longitude",
-    "isp",
-    "asn",
-    "verdict",
-    "reason",
-    "is_suspicious",
-];
-
-/// One slice of the view. Outer joins, because SQLite leaves those out that a query does not need
-/// (`count(*)` then reads the rows alone) and turns them round where a filter on `ip` makes that better.
-fn arm_sql(slice: &Slice) -> String {
-    let id = slice.id;
     let text = |column: &str| {
         format!(
             "CASE typeof(r.{column}) WHEN 'integer' \
-             THEN (SELECT text FROM strings_{id} WHERE id = r.{column}) ELSE r.{column} END AS {column}"
+             THEN (SELECT text FROM strings WHERE id = r.first + r.{column}) ELSE r.{column} END AS {column}"
         )
     };
+    let shape =
+        |column: &str| format!("(SELECT {column} FROM shapes WHERE id = r.first + r.shape) AS {column}");
+    let place =
+        |column: &str| format!("(SELECT {column} FROM places WHERE id = r.first + r.place) AS {column}");
+    let columns = [
+        format!("{} AS id", id_sql()),
+        "strftime('%Y-%m-%dT%H:%M:%fZ', time_ms / 1000.0, 'unixepoch') AS time".to_owned(),
+        "time_ms, ip".to_owned(),
+        shape("method"),
+        shape("host"),
+        text("path"),
+        text("query"),
+        shape("status"),
+        "bytes_in, bytes_out, latency_us".to_owned(),
+        text("user_agent"),
+        text("referer"),
+        shape("protocol"),
+        text("user"),
+        place("country"),
+        place("city"),
+        place("region"),
+        place("latitude"),
+        place("longitude"),
+        place("isp"),
+        place("asn"),
+        shape("verdict"),
+        shape("reason"),
+        shape("is_suspicious"),
+    ];
     format!(
-        "SELECT {base} + r.t AS time_ms, r.random AS random, c.ip AS ip, s.method AS method, s.host AS host, \
-         {path}, {query}, s.status AS status, r.bytes_in AS bytes_in, r.bytes_out AS bytes_out, \
-         r.latency_us AS latency_us, {user_agent}, {referer}, s.protocol AS protocol, {user}, \
-         p.country AS country, p.city AS city, p.region AS region, p.latitude AS latitude, \
-         p.longitude AS longitude, p.isp AS isp, p.asn AS asn, s.verdict AS verdict, s.reason AS reason, \
-         s.is_suspicious AS is_suspicious \
-         FROM requests_{id} AS r LEFT JOIN clients_{id} AS c ON c.id = r.client \
-         LEFT JOIN shapes_{id} AS s ON s.id = r.shape LEFT JOIN places_{id} AS p ON p.id = c.place",
+        "CREATE VIEW request_log AS SELECT {} FROM ({}) AS r",
+        columns.join(", "),
+        arms.join(" UNION ALL ")
+    )
+}
+
+const ARM_COLUMNS: [&str; 14] = [
+    "first",
+    "time_ms",
+    "random",
+    "ip",
+    "place",
+    "shape",
+    "path",
+    "query",
+    "user_agent",
+    "referer",
+    "user",
+    "bytes_in",
+    "bytes_out",
+    "latency_us",
+];
+
+/// One slice of the view. An outer join, because SQLite leaves it out or turns it round where that helps.
+fn arm_sql(slice: &Slice) -> String {
+    format!(
+        "SELECT {first} AS first, {base} + r.t AS time_ms, r.random AS random, c.ip AS ip, c.place AS place, \
+         r.shape AS shape, r.path AS path, r.query AS query, r.user_agent AS user_agent, \
+         r.referer AS referer, r.user AS user, r.bytes_in AS bytes_in, r.bytes_out AS bytes_out, \
+         r.latency_us AS latency_us \
+         FROM requests_{id} AS r LEFT JOIN clients_{id} AS c ON c.id = r.client",
+        id = slice.id,
+        first = first_number(slice.id),
         base = slice.base_ms,
-        path = text("path"),
-        query = text("query"),
-        user_agent = text("user_agent"),
-        referer = text("referer"),
-        user = text("user"),
     )
 }
 

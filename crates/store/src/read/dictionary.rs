@@ -12,7 +12,7 @@ use portcullis_model::{ClientIp, Location, RequestId, UnixMs};
 use super::row::{Columns, Decoded, Shape, TEXTS};
 use crate::error::{StoreError, sqlite_error};
 use crate::log::MAX_STRINGS;
-use crate::log::slice::Slice;
+use crate::log::slice::{Slice, first_number};
 
 /// One more than there are strings: two strings of one row must never share a slot.
 const STRING_SLOTS: usize = MAX_STRINGS + 1;
@@ -108,19 +108,20 @@ impl Dictionary {
             return;
         }
         self.slice = id;
+        let first = first_number(id);
         self.strings.clear();
         self.clients.clear();
         self.shapes.clear();
         self.places.clear();
         self.sql = Sql {
-            string: format!("SELECT text FROM strings_{id} WHERE id = ?1"),
+            string: format!("SELECT text FROM strings WHERE id = {first} + ?1"),
             client: format!("SELECT ip, place FROM clients_{id} WHERE id = ?1"),
             shape: format!(
                 "SELECT method, host, status, protocol, verdict, reason, is_suspicious \
-                 FROM shapes_{id} WHERE id = ?1"
+                 FROM shapes WHERE id = {first} + ?1"
             ),
             place: format!(
-                "SELECT country, city, region, latitude, longitude, isp, asn FROM places_{id} WHERE id = ?1"
+                "SELECT country, city, region, latitude, longitude, isp, asn FROM places WHERE id = {first} + ?1"
             ),
         };
     }

@@ -12,7 +12,7 @@ use portcullis_model::{UnixMs, VerdictKind};
 
 use super::Window;
 use super::row::{Decoded, Shape};
-use crate::log::slice::Slice;
+use crate::log::slice::{Slice, first_number};
 
 /// Shapes that are named in a statement; with more, rows are judged one by one.
 const MAX_NAMED_SHAPES: usize = 256;
@@ -118,11 +118,11 @@ impl LogFilter {
     }
 
     fn shapes_in(&self, connection: &Connection, slice: &Slice) -> rusqlite::Result<Vec<i64>> {
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT method, host, status, protocol, verdict, reason, is_suspicious, id FROM shapes_{}",
-            slice.id
-        ))?;
-        let mut rows = statement.query([])?;
+        let mut statement = connection.prepare_cached(
+            "SELECT method, host, status, protocol, verdict, reason, is_suspicious, id - ?1 FROM shapes \
+             WHERE id BETWEEN ?1 AND ?2",
+        )?;
+        let mut rows = statement.query([first_number(slice.id), first_number(slice.id + 1) - 1])?;
         let mut matching = Vec::new();
         while let Some(row) = rows.next()? {
             if self.accepts_shape(&Shape::of(row)?) {

@@ -294,7 +294,7 @@ fn a_restart_goes_on_in_the_same_slice() {
     reader.visit(UnixMs(10_000), UnixMs(20_000), &mut |_| inside += 1).unwrap();
     assert_eq!(inside, 5_000);
     let strings: i64 = plain(dir.path())
-        .query_row("SELECT count(*) FROM strings_1 WHERE text = '/p'", [], |row| row.get(0))
+        .query_row("SELECT count(*) FROM strings WHERE text = '/p'", [], |row| row.get(0))
         .unwrap();
     assert_eq!(strings, 1);
 }
@@ -305,7 +305,7 @@ fn random_paths_do_not_fill_the_dictionary() {
     let log = start(dir.path());
     write(&log, (0..3_000).map(|n| request_to(n, now(), "192.0.2.1", &format!("/{n}"), 404)));
     let strings: i64 =
-        plain(dir.path()).query_row("SELECT count(*) FROM strings_1", [], |row| row.get(0)).unwrap();
+        plain(dir.path()).query_row("SELECT count(*) FROM strings", [], |row| row.get(0)).unwrap();
     // The empty string and the user agent.
     assert_eq!(strings, 2);
 }

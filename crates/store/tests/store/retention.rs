@@ -54,7 +54,7 @@ fn the_log_stays_within_its_bytes_and_keeps_the_newest_rows() {
     let max_bytes = 8 << 20;
     let settings = LogSettings { max_bytes, ..LogSettings::default() };
     let log = Log::start(dir.path(), settings, Box::new(NoEnrichment)).unwrap();
-    let total = 250_000;
+    let total = 260_000;
     let mut largest = 0;
     for part in (0..total).step_by(20_000) {
         fill(&log, part..part + 20_000, now());

@@ -57,7 +57,7 @@ fn a_block_survives_a_restart_with_all_its_fields() {
     let state = State::open_read_only(dir.path()).unwrap();
     let stored = state.block(added.id).unwrap().unwrap();
     assert_eq!((stored.block, stored.removed_at), (added.clone(), None));
-    assert_eq!(state.active_blocks(UnixMs(899)).unwrap(), [added.clone()]);
+    assert_eq!(state.active_blocks(UnixMs(899)).unwrap(), std::slice::from_ref(&added));
     let audit = state.audit(UnixMs(0), 9).unwrap();
     assert_eq!((audit[0].actor.as_str(), audit[0].action.as_str()), ("ana", "block"));
     assert_eq!(audit[0].subject, "2001:db8::/32");
@@ -83,15 +83,21 @@ fn a_removed_block_stays_readable_and_a_replaced_one_says_so() {
     let (_dir, mut state) = state();
     let first = state.add_block(block("192.0.2.0/24", 100, None), "ana").unwrap();
     let second = state.add_block(block("192.0.2.0/24", 200, None), "ben").unwrap();
-    assert_eq!(state.active_blocks(UnixMs(201)).unwrap(), [second.clone()]);
+    assert_eq!(state.active_blocks(UnixMs(201)).unwrap(), std::slice::from_ref(&second));
     let old = state.block(first.id).unwrap().unwrap();
     assert_eq!((old.removed_at, old.removed_by.as_deref()), (Some(UnixMs(200)), Some("replaced")));
 
-    assert_eq!(state.remove_block(&net("192.0.2.0/24"), "eve", UnixMs(300)).unwrap(), [second.clone()]);
+    assert_eq!(
+        state.remove_block(&net("192.0.2.0/24"), "eve", UnixMs(300)).unwrap(),
+        std::slice::from_ref(&second)
+    );
     assert_eq!(state.remove_block(&net("192.0.2.0/24"), "eve", UnixMs(301)).unwrap(), []);
     let old = state.block(second.id).unwrap().unwrap();
     assert_eq!((old.removed_at, old.removed_by.as_deref()), (Some(UnixMs(300)), Some("eve")));
     assert_eq!(state.active_blocks(UnixMs(302)).unwrap(), []);
+    let recent: Vec<i64> =
+        state.recent_blocks(9).unwrap().into_iter().map(|stored| stored.block.id).collect();
+    assert_eq!(recent, [second.id, first.id]);
 }
 
 #[test]
@@ -118,9 +124,12 @@ fn allows_are_added_replaced_removed_and_remembered() {
     let (_dir, mut state) = state();
     let first = state.add_allow(net("192.0.2.0/24"), "office", BlockSource::Cli, "ana", UnixMs(1)).unwrap();
     let second = state.add_allow(net("192.0.2.0/24"), "lab", BlockSource::Cli, "ana", UnixMs(2)).unwrap();
-    assert_eq!(state.allows().unwrap(), [second.clone()]);
+    assert_eq!(state.allows().unwrap(), std::slice::from_ref(&second));
     assert_eq!(state.allow(first.id).unwrap().unwrap().removed_by.as_deref(), Some("replaced"));
-    assert_eq!(state.remove_allow(&net("192.0.2.0/24"), "eve", UnixMs(3)).unwrap(), [second.clone()]);
+    assert_eq!(
+        state.remove_allow(&net("192.0.2.0/24"), "eve", UnixMs(3)).unwrap(),
+        std::slice::from_ref(&second)
+    );
     assert_eq!(state.remove_allow(&net("192.0.2.0/24"), "eve", UnixMs(3)).unwrap(), []);
     assert_eq!(state.allow(second.id).unwrap().unwrap().removed_at, Some(UnixMs(3)));
     assert_eq!(state.allow(99).unwrap(), None);
