@@ -28,6 +28,9 @@ use writer::{Control, Writer};
 
 /// Orders that may wait for the writer; those who give more of them wait.
 const MAX_ORDERS: usize = 64;
+/// Text that may wait for the writer, in bytes: long paths and headers must not turn a queue that is
+/// bounded by its length into hundreds of megabytes while the database fails.
+const MAX_QUEUED_BYTES: u64 = 64 << 20;
 /// How long a flush may take: longer than any back-off of the writer.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -159,11 +162,30 @@ impl Recorder {
     /// Hands a request over to the writer. Never waits: with a full queue the request is dropped and
     /// counted, and the answer is `false`.
     pub fn offer(&self, record: RequestRecord) -> bool {
-        let is_taken = self.records.try_send(record).is_ok();
-        let counter = if is_taken { &self.stats.accepted } else { &self.stats.refused };
-        counter.fetch_add(1, Relaxed);
-        is_taken
+        let bytes = text_bytes(&record);
+        let waiting = self.stats.queued_bytes.fetch_add(bytes, Relaxed);
+        if waiting + bytes <= MAX_QUEUED_BYTES && self.records.try_send(record).is_ok() {
+            self.stats.accepted.fetch_add(1, Relaxed);
+            return true;
+        }
+        self.stats.queued_bytes.fetch_sub(bytes, Relaxed);
+        self.stats.refused.fetch_add(1, Relaxed);
+        false
     }
+}
+
+fn text_bytes(record: &RequestRecord) -> u64 {
+    let text = &record.text;
+    let fields = [
+        text.method(),
+        text.host(),
+        text.path(),
+        text.query(),
+        text.user_agent(),
+        text.referer(),
+        text.user(),
+    ];
+    fields.map(|field| field.len() as u64).iter().sum()
 }
 
 /// Waits for commits.

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 #[derive(Debug, Default)]
 pub struct LogStats {
     pub(crate) accepted: AtomicU64,
+    /// Text of the requests that wait, in bytes.
+    pub(crate) queued_bytes: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) abandoned: AtomicU64,
     pub(crate) written: AtomicU64,

@@ -17,7 +17,7 @@ use portcullis_model::{RequestRecord, UnixMs};
 use super::batch::LiveSlice;
 use super::limit_events::{LimitEvents, WRITE_INTERVAL};
 use super::stats::LogStats;
-use super::{Enrich, LogSettings, retention, slice};
+use super::{Enrich, LogSettings, retention, slice, text_bytes};
 use crate::error::{StoreError, sqlite_error};
 use crate::folder::{self, LOG_FILE, WriterPragmas};
 
@@ -253,7 +253,7 @@ impl Writer {
 
     fn abandon(&mut self) {
         self.stats.abandoned.fetch_add(self.batch.len() as u64, Relaxed);
-        self.batch.clear();
+        self.clear_batch();
         self.in_doubt = None;
     }
 
@@ -353,7 +353,12 @@ impl Writer {
         let now = u64::try_from(now().0).unwrap_or(0);
         self.stats.last_commit_ms.store(now, Relaxed);
         self.limit_events.gather(&self.batch, &self.stats);
-        self.batch.clear();
+        self.clear_batch();
+    }
+
+    fn clear_batch(&mut self) {
+        let bytes = self.batch.drain(..).map(|record| text_bytes(&record)).sum();
+        self.stats.queued_bytes.fetch_sub(bytes, Relaxed);
     }
 
     fn bound_wal(&mut self) -> Result<(), StoreError> {

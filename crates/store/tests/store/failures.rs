@@ -85,6 +85,46 @@ fn a_batch_that_fails_half_way_is_written_whole_afterwards() {
 }
 
 #[test]
+fn a_forgotten_reader_stops_the_write_ahead_log_from_growing_without_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = LogSettings { max_bytes: 256 << 20, ..LogSettings::default() };
+    let log = Log::start(dir.path(), settings, Box::new(NoEnrichment)).unwrap();
+    write(&log, [request(0, now())]);
+    let forgotten = plain(dir.path());
+    forgotten.execute_batch("BEGIN; SELECT count(*) FROM slices").unwrap();
+    let long = "x".repeat(2_000);
+    let recorder = log.recorder();
+    let (mut offered, mut taken) = (1_u64, 1_u64);
+    let patience = std::time::Instant::now() + Duration::from_secs(120);
+    while !log.stats().is_failing() {
+        assert!(std::time::Instant::now() < patience, "the write-ahead log grows on");
+        for n in 0..500 {
+            offered += 1;
+            taken += u64::from(recorder.offer(request_to(
+                n,
+                now(),
+                "192.0.2.1",
+                &format!("/{offered}{long}"),
+                200,
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let wal = std::fs::metadata(dir.path().join("log.db-wal")).unwrap().len();
+    assert!(wal < 192 << 20, "{wal} bytes");
+    // The queue is bounded by bytes too.
+    for n in 0..60_000 {
+        offered += 1;
+        taken += u64::from(recorder.offer(request_to(n, now(), "192.0.2.1", &format!("/{n}{long}"), 200)));
+    }
+    assert!(log.stats().dropped() > 20_000);
+    drop(forgotten);
+    log.flusher().flush().unwrap();
+    assert_eq!((log.stats().written(), log.stats().dropped()), (taken, offered - taken));
+    assert_eq!(LogReader::open(dir.path()).unwrap().count().unwrap(), taken);
+}
+
+#[test]
 fn a_damaged_log_is_moved_aside_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("log.db"), b"this is certainly no database, nor was it ever one").unwrap();
