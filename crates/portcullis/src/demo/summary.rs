@@ -232,8 +232,10 @@ fn further(rows: &[ClientRow], board: &Board, guide: &Guide) -> String {
     commands.push(("suspicious".into(), "what the detector found"));
     commands.push(("blocks".into(), "who is blocked"));
     commands.push(("logs".into(), "every request"));
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     for (command, what) in commands {
-        out.push_str(&format!("  {:<52}# {what}\n", format!("{program} {command} --data {data}")));
+        let padding = " ".repeat(width - command.len());
+        out.push_str(&format!("  {program} {command} --data {data}{padding}  # {what}\n"));
     }
     out.push_str(&format!("While it runs, the shop is at {site} and the metrics at {metrics}.\n"));
     out
