@@ -18,8 +18,8 @@ Examples:
   portcullis allow 198.51.100.7 --reason office
   portcullis allow 10.0.0.0/8 --reason \"our own network\"
 
-An allow wins over every block, limit and finding, also over later ones. What it lets in is still in the
-log, with the verdict \"allowed\".";
+An allow wins over every block, limit and finding, also over later ones. What it
+lets in is still in the log, with the verdict \"allowed\".";
 
 #[derive(Debug, Args)]
 #[command(after_help = ALLOW_EXAMPLES)]
@@ -28,7 +28,7 @@ pub(super) struct Allow {
     #[arg(value_name = "IP|CIDR", value_parser = network_of)]
     network: IpNet,
 
-    /// Why, for \"allows\" and \"why\"
+    /// Why, for "allows" and "why"
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
     reason: String,
 
@@ -67,12 +67,13 @@ const DISALLOW_EXAMPLES: &str = "\
 Examples:
   portcullis disallow 198.51.100.7
 
-Takes exactly what was allowed. Blocks and limits hold for the address again; nothing is blocked by this.";
+Takes exactly what was allowed. Blocks and limits hold for the address again;
+nothing is blocked by this.";
 
 #[derive(Debug, Args)]
 #[command(after_help = DISALLOW_EXAMPLES)]
 pub(super) struct Disallow {
-    /// The address or prefix, as \"allows\" shows it
+    /// The address or prefix, as "allows" shows it
     #[arg(value_name = "IP|CIDR", value_parser = network_of)]
     network: IpNet,
 

@@ -25,8 +25,9 @@ Examples:
   portcullis analyze 203.0.113.9 --hours 168 --json
   portcullis analyze 2001:db8::7
 
-Sensitive paths are those of the configuration (detection.sensitive_paths). The error rate is the site's
-own 4xx answers; what the gateway refused does not count.";
+Sensitive paths are those of the configuration (detection.sensitive_paths). The
+error rate is the site's own 4xx answers; what the gateway refused does not
+count.";
 
 const BAR: usize = 40;
 /// Hours that are shown one by one; with more, the hours without requests are left out.
@@ -113,14 +114,26 @@ fn show(
     show_standing(standing, context, screen)?;
     if report.requests == 0 {
         screen.field("requests", "none in this time")?;
-        return Ok(());
+        screen.blank()?;
+        return show_more(report, hours, context, screen);
     }
     show_totals(report, context, screen)?;
     show_hours(report, context, screen)?;
     show_list("paths", &report.top_paths, "(none)", screen)?;
     show_list("agents", &report.user_agents, "(none sent)", screen)?;
     screen.blank()?;
-    let hint = context.command(&format!("logs --ip {} --since {hours}h", report.client));
+    show_more(report, hours, context, screen)
+}
+
+fn show_more(
+    report: &ClientReport,
+    hours: u32,
+    context: &Context,
+    screen: &mut Screen,
+) -> anyhow::Result<()> {
+    // Whoever has one address of a /64 commonly has them all.
+    let network = bare(&why::network_of(report.client));
+    let hint = context.command(&format!("logs --ip {network} --since {hours}h"));
     screen.styled_field("more", DIM, &hint)?;
     Ok(())
 }
@@ -152,21 +165,7 @@ fn show_standing(standing: &Standing, context: &Context, screen: &mut Screen) ->
         );
         screen.styled_field(if n == 0 { "findings" } else { "" }, severity_style(finding.severity), &text)?;
     }
-    let mut by_rule: BTreeMap<&str, (u64, UnixMs)> = BTreeMap::new();
-    for event in &standing.limit_events {
-        let entry = by_rule.entry(&event.rule).or_insert((0, event.minute));
-        entry.0 += event.count;
-        entry.1 = entry.1.max(event.minute);
-    }
-    for (n, (rule, (hits, last))) in by_rule.into_iter().enumerate() {
-        let text = format!(
-            "{rule}: {} over it, the last one {}",
-            count(hits, "request"),
-            time::relative(last, context.now)
-        );
-        screen.styled_field(if n == 0 { "limits" } else { "" }, YELLOW, &text)?;
-    }
-    Ok(())
+    why::show_limits(&standing.limit_events, context, screen)
 }
 
 fn show_totals(report: &ClientReport, context: &Context, screen: &mut Screen) -> anyhow::Result<()> {

@@ -27,8 +27,9 @@ Examples:
   portcullis block 2001:db8:5::/48 --expires 2026-12-31
       until that day begins, in your time zone
 
-Works whether the gateway runs or not; a running one refuses from the next request on. An allow that
-covers the address wins. \"portcullis unblock\" lifts the block.";
+Works whether the gateway runs or not; a running one refuses from the next
+request on. An allow that covers the address wins. \"portcullis unblock\" lifts
+the block.";
 
 #[derive(Debug, Args)]
 #[command(after_help = BLOCK_EXAMPLES)]
@@ -37,7 +38,7 @@ pub(super) struct Block {
     #[arg(value_name = "IP|CIDR", value_parser = network_of)]
     network: IpNet,
 
-    /// Why, for \"blocks\" and \"why\"
+    /// Why, for "blocks" and "why"
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
     reason: String,
 
@@ -119,7 +120,7 @@ fn objections(network: &IpNet, config: &Config) -> Vec<String> {
         objections.push(format!("a prefix shorter than /{widest} takes in a large part of the Internet"));
     }
     if loopback().iter().any(|loopback| overlap(network, loopback)) {
-        objections.push("it contains this machine's loopback addresses".to_owned());
+        objections.push("it is, or contains, a loopback address of this machine".to_owned());
     } else if let Some(own) = own_addresses().into_iter().find(|own| network.contains(own)) {
         objections.push(format!("{own} is an address of this machine"));
     }
@@ -220,13 +221,14 @@ Examples:
   portcullis unblock 203.0.113.9
   portcullis unblock 203.0.113.0/24
 
-Takes exactly what was blocked. If the address is inside of a wider block, that one is named.
-To let one address of a blocked prefix in: portcullis allow 203.0.113.9";
+Takes exactly what was blocked. If the address is inside of a wider block, that
+one is named. To let one address of a blocked prefix in: portcullis allow
+203.0.113.9";
 
 #[derive(Debug, Args)]
 #[command(after_help = UNBLOCK_EXAMPLES)]
 pub(super) struct Unblock {
-    /// The address or prefix, as \"blocks\" shows it
+    /// The address or prefix, as "blocks" shows it
     #[arg(value_name = "IP|CIDR", value_parser = network_of)]
     network: IpNet,
 
@@ -345,16 +347,21 @@ pub(super) struct Blocks {
 
 /// A block with what became of it.
 #[derive(Serialize)]
-struct Listed {
+pub(super) struct Listed {
     #[serde(flatten)]
-    block: StandingBlock,
-    in_force: bool,
+    pub(super) block: StandingBlock,
+    pub(super) in_force: bool,
     removed_at: Option<UnixMs>,
     removed_by: Option<String>,
 }
 
 impl Listed {
-    fn new(stored: StoredBlock, now: UnixMs) -> Self {
+    /// How it ended, if it did.
+    pub(super) fn end(&self, context: &Context) -> Option<String> {
+        ended(self.removed_at, self.removed_by.as_deref(), self.block.expires_at, context)
+    }
+
+    pub(super) fn new(stored: StoredBlock, now: UnixMs) -> Self {
         let StoredBlock { block, removed_at, removed_by } = stored;
         let in_force = removed_at.is_none() && !block.is_expired(now);
         Self { block, in_force, removed_at, removed_by }

@@ -17,16 +17,17 @@ const EXAMPLES: &str = "\
 Examples:
   portcullis check
       ./portcullis.toml
-  portcullis check --config /etc/portcullis/portcullis.toml && systemctl reload portcullis
+  portcullis check --config /etc/portcullis.toml && systemctl reload portcullis
   portcullis check --upstream http://127.0.0.1:8000
       what \"run\" with the same options would do
 
-Prints mistakes as FILE:LINE:COLUMN: MESSAGE to standard error, all of them, and ends with exit code 2.";
+Prints mistakes as FILE:LINE:COLUMN: MESSAGE to standard error, all of them, and
+ends with exit code 2.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Check {
-    /// As for \"run\"
+    /// As for "run"
     #[arg(long, value_name = "URL", value_hint = clap::ValueHint::Url)]
     upstream: Option<String>,
 

@@ -11,9 +11,11 @@ Examples:
   portcullis demo
       until Ctrl-C
   portcullis demo --seconds 60
-      ends by itself; exit code 0 only if attackers were blocked and no visitor was refused
+      ends by itself; exit code 0 only if attackers were blocked and no visitor
+      was refused
   portcullis demo --data /tmp/demo
-      keeps the databases, for \"portcullis logs\", \"why\" and \"suspicious\" afterwards";
+      keeps the databases, for \"portcullis logs\", \"why\" and \"suspicious\"
+      afterwards";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

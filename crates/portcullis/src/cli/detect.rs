@@ -9,7 +9,7 @@ use portcullis_detect::ForestHealth;
 use super::block::bare;
 use super::context::Context;
 use super::output::{Align, Cell, DIM, RED, Screen, Table, count, number};
-use super::suspicious::severity_style;
+use super::suspicious::{says, severity_style};
 use super::{Format, Outcome, time};
 use crate::detection::{self, Outcome as Run};
 
@@ -18,8 +18,9 @@ Examples:
   portcullis detect
   portcullis detect --json | jq '.findings[] | select(.severity == \"critical\")'
 
-Looks at the last hour (detection.window), writes findings, and blocks as configured, as the gateway does
-every hour by itself. A running gateway enforces new blocks at once.";
+Looks at the last hour (detection.window), writes findings, and blocks as
+configured, as the gateway does every hour by itself. A running gateway enforces
+new blocks at once.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -78,14 +79,13 @@ fn table(run: &Run) -> Table {
     for (id, finding) in &run.saved {
         let is_blocked = run.blocked.iter().any(|block| block.finding_id == Some(*id));
         let done = done(run, *id, finding.client).unwrap_or_else(|| "noted".to_owned());
-        let says = finding.details["summary"].as_str().unwrap_or_default();
         table.row(vec![
             Cell::new(id.to_string()),
             Cell::new(finding.client.to_string()),
             Cell::styled(finding.severity.as_str(), severity_style(finding.severity)),
             Cell::new(number(finding.request_count)),
             Cell::styled(done, if is_blocked { RED } else { DIM }),
-            Cell::new(format!("{}: {says}", finding.reason)),
+            Cell::new(format!("{}: {}", finding.reason, says(finding))),
         ]);
     }
     table

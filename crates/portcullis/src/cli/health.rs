@@ -16,7 +16,8 @@ Examples:
   portcullis health && echo ready
   HEALTHCHECK CMD [\"portcullis\", \"health\"]
 
-Asks /readyz on the address that metrics.listen names. Exit code 0: ready; 1: not ready, with the reason.";
+Asks /readyz on the address that metrics.listen names. Exit code 0: ready; 1:
+not ready, with the reason.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

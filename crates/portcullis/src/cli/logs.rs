@@ -25,13 +25,15 @@ Examples:
   portcullis logs --ip 203.0.113.0/24 --since 1h
   portcullis logs --path '/wp-*' --status 4xx
   portcullis logs --verdict blocked --country NL --since 2026-11-01 --limit 1000
-  portcullis logs --since today --limit 100000 --json | jq -r .user_agent | sort | uniq -c
+  portcullis logs --since 1h --limit 100000 --json | jq -r .user_agent | sort -u
 
-Prints the newest requests that match, the newest last. \"portcullis why\" explains a single one by the ID
-that --ids or --json shows. Times are in your time zone; --json has UTC.
-Verdicts: admitted, allowed, blocked, limited, would_block, would_limit, malformed.
+Prints the newest requests that match, the newest last. Times are in your time
+zone; --json has UTC. \"portcullis why ID\" explains a single one; --ids and
+--json show the IDs. Verdicts: admitted, allowed, blocked, limited, would_block,
+would_limit, malformed.
 
-The same data for any SQLite client: sqlite3 -readonly DATA/log.db 'select * from request_log limit 9'";
+The same data for any SQLite client:
+  sqlite3 -readonly DATA/log.db 'select * from request_log limit 9'";
 
 /// Between two looks at the log.
 const POLL: Duration = Duration::from_millis(200);

@@ -260,6 +260,9 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("portcullis "), "{} has no example", command.get_name());
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{} would be wrapped: {line}", command.get_name());
+            }
         }
     }
 

@@ -14,11 +14,13 @@ Examples:
   portcullis run --upstream http://127.0.0.1:8000
       in front of a site on port 8000, on safe defaults, on port 8080
   portcullis run --upstream http://127.0.0.1:8000 --listen 0.0.0.0:80 --dry-run
-      refuses nobody yet; \"portcullis logs --verdict would_block\" shows whom it would
+      refuses nobody yet; \"portcullis logs --verdict would_block\" shows whom it
+      would
   portcullis run --config /etc/portcullis/portcullis.toml
       as configured; \"portcullis init\" writes such a file
 
-Signals: SIGTERM and SIGINT let requests under way finish and end; SIGHUP reads the configuration again.";
+Signals: SIGTERM and SIGINT let requests under way finish and end; SIGHUP reads
+the configuration again.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -5,10 +5,10 @@ use clap::builder::styling::Style;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use portcullis_model::{FindingStatus, Severity};
-use portcullis_store::{FindingFilter, State, StoredBlock, StoredFinding};
+use portcullis_model::{Finding, FindingStatus, Severity};
+use portcullis_store::{FindingFilter, State, StoredFinding};
 
-use super::block::{bare, ended, until};
+use super::block::{Listed, bare, until};
 use super::context::{Context, actor, open_state};
 use super::output::{Align, BOLD, Cell, DIM, MAGENTA, PLAIN, RED, Screen, Table, YELLOW, number, tell};
 use super::{Format, Outcome, time};
@@ -20,8 +20,12 @@ Examples:
   portcullis suspicious 12
       one finding in full: what the rules say, with sample requests
   portcullis suspicious 12 --dismiss
-      it was a mistake; the same is not reported again for a day, and the block stays until \"unblock\"
+      it was a mistake; the same is not reported again for a day, and the block
+      stays until \"unblock\"
   portcullis suspicious 12 --confirm";
+
+/// Sample requests of a finding in full; the detector keeps no more.
+const MAX_SAMPLES: usize = 10;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -108,7 +112,7 @@ impl Suspicious {
         let mut rows = Vec::new();
         if let Some(state) = &state {
             for stored in state.findings(&filter)? {
-                let block = block_of(state, &stored)?;
+                let block = block_of(state, &stored, context)?;
                 rows.push((stored, block));
             }
         }
@@ -148,7 +152,7 @@ impl Suspicious {
         context: &Context,
         screen: &mut Screen,
     ) -> anyhow::Result<Outcome> {
-        let block = block_of(state, stored)?;
+        let block = block_of(state, stored, context)?;
         if self.format.json {
             screen.json(&as_json(stored, block.as_ref()))?;
             return Ok(Outcome::Done);
@@ -170,7 +174,10 @@ impl Suspicious {
                 time::full(finding.last_seen, &context.zone)
             ),
         )?;
-        show_evidence(&finding.details, context, screen)?;
+        screen.field("found", &says(finding))?;
+        show_rules(&finding.details, "rules", screen)?;
+        show_samples(&finding.details, MAX_SAMPLES, context, screen)?;
+        show_forest(&finding.details, screen)?;
         let block_text = match &block {
             None => "not blocked for this".to_owned(),
             Some(stored) => block_in_words(stored, context),
@@ -196,13 +203,13 @@ impl Suspicious {
         context: &Context,
         screen: &mut Screen,
     ) -> anyhow::Result<Outcome> {
-        let block = block_of(state, &stored)?;
+        let block = block_of(state, &stored, context)?;
         if self.format.json {
             screen.json(&as_json(&stored, block.as_ref()))?;
             return Ok(Outcome::Done);
         }
         screen.line(&format!("Finding {} is {}.", stored.id, stored.status.as_str()))?;
-        let standing = block.filter(|block| is_standing(block, context));
+        let standing = block.filter(|block| block.in_force);
         if let (FindingStatus::Dismissed, Some(block)) = (stored.status, standing) {
             let network = bare(&block.block.network);
             screen.line(&format!(
@@ -226,46 +233,40 @@ fn unknown(id: i64, context: &Context) -> Outcome {
     Outcome::Nothing
 }
 
-fn block_of(state: &State, stored: &StoredFinding) -> anyhow::Result<Option<StoredBlock>> {
+fn block_of(state: &State, stored: &StoredFinding, context: &Context) -> anyhow::Result<Option<Listed>> {
     Ok(match stored.block_id {
-        Some(id) => state.block(id)?,
+        Some(id) => state.block(id)?.map(|block| Listed::new(block, context.now)),
         None => None,
     })
 }
 
-fn is_standing(stored: &StoredBlock, context: &Context) -> bool {
-    stored.removed_at.is_none() && !stored.block.is_expired(context.now)
-}
-
-fn block_in_words(stored: &StoredBlock, context: &Context) -> String {
-    let StoredBlock { block, removed_at, removed_by } = stored;
-    let end = ended(*removed_at, removed_by.as_deref(), block.expires_at, context);
-    match end {
+fn block_in_words(listed: &Listed, context: &Context) -> String {
+    let block = &listed.block;
+    match listed.end(context) {
         Some(end) => format!("{} of {}: {end}", block.id, bare(&block.network)),
         None => format!("{} of {}, {}", block.id, bare(&block.network), until(block.expires_at, context)),
     }
 }
 
-fn as_json(stored: &StoredFinding, block: Option<&StoredBlock>) -> Value {
+fn as_json(stored: &StoredFinding, block: Option<&Listed>) -> Value {
     let mut document = json!(stored);
     document["block"] = json!(block);
     document
 }
 
-fn row(stored: &StoredFinding, block: Option<&StoredBlock>, context: &Context) -> Vec<Cell> {
+fn row(stored: &StoredFinding, block: Option<&Listed>, context: &Context) -> Vec<Cell> {
     let finding = &stored.finding;
     let blocked = match block {
         None => Cell::styled("no", DIM),
-        Some(stored) if !is_standing(stored, context) => Cell::styled("ended", DIM),
-        Some(stored) => Cell::styled(
-            match stored.block.expires_at {
+        Some(listed) if !listed.in_force => Cell::styled("ended", DIM),
+        Some(listed) => Cell::styled(
+            match listed.block.expires_at {
                 Some(at) => format!("{} left", time::span(at.since(context.now))),
                 None => "no end".to_owned(),
             },
             RED,
         ),
     };
-    let says = finding.details["summary"].as_str();
     vec![
         Cell::new(stored.id.to_string()),
         Cell::new(time::relative(finding.detected_at, context.now)),
@@ -274,10 +275,7 @@ fn row(stored: &StoredFinding, block: Option<&StoredBlock>, context: &Context) -
         Cell::new(stored.status.as_str()),
         Cell::new(number(finding.request_count)),
         blocked,
-        Cell::new(match says {
-            Some(says) => format!("{}: {says}", finding.reason),
-            None => finding.reason.clone(),
-        }),
+        Cell::new(format!("{}: {}", finding.reason, says(finding))),
     ]
 }
 
@@ -290,24 +288,48 @@ pub(super) fn severity_style(severity: Severity) -> Style {
     }
 }
 
-/// What the rules say, and the requests that show it.
-pub(super) fn show_evidence(details: &Value, context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
-    if let Some(summary) = details["summary"].as_str() {
-        screen.field("found", summary)?;
+/// What the detector says of the client, without naming it again.
+pub(super) fn says(finding: &Finding) -> String {
+    let summary = finding.details["summary"].as_str().unwrap_or_default();
+    summary.strip_prefix(&format!("{} ", finding.client)).unwrap_or(summary).to_owned()
+}
+
+/// What each rule says, the strongest first.
+pub(super) fn show_rules(details: &Value, label: &str, screen: &mut Screen) -> anyhow::Result<()> {
+    let rules = details["rules"].as_array().map_or(&[][..], Vec::as_slice);
+    for (n, rule) in rules.iter().enumerate() {
+        let text = |name: &str| rule[name].as_str().unwrap_or("?").to_owned();
+        let label = if n == 0 { label } else { "" };
+        screen.field(label, &format!("{} ({}): {}", text("rule"), text("severity"), text("says")))?;
     }
     if let Some(why) = details["held_down"].as_str() {
         screen.field("but", &format!("at most medium: {why}"))?;
     }
+    Ok(())
+}
+
+/// Requests that show it. Rules share some of them.
+pub(super) fn show_samples(
+    details: &Value,
+    limit: usize,
+    context: &Context,
+    screen: &mut Screen,
+) -> anyhow::Result<()> {
     let rules = details["rules"].as_array().map_or(&[][..], Vec::as_slice);
-    for (n, rule) in rules.iter().enumerate() {
-        let text = |name: &str| rule[name].as_str().unwrap_or("?").to_owned();
-        let label = if n == 0 { "rules" } else { "" };
-        screen.field(label, &format!("{} ({}): {}", text("rule"), text("severity"), text("says")))?;
+    let mut samples: Vec<&Value> = Vec::new();
+    for sample in rules.iter().filter_map(|rule| rule["samples"].as_array()).flatten() {
+        if samples.len() < limit && !samples.contains(&sample) {
+            samples.push(sample);
+        }
     }
-    let samples: Vec<&Value> = rules.iter().filter_map(|rule| rule["samples"].as_array()).flatten().collect();
     for (n, sample) in samples.iter().enumerate() {
-        screen.field(if n == 0 { "requests" } else { "" }, &sample_in_words(sample, context))?;
+        screen.field(if n == 0 { "for example" } else { "" }, &sample_in_words(sample, context))?;
     }
+    Ok(())
+}
+
+/// What the isolation forest found unusual.
+fn show_forest(details: &Value, screen: &mut Screen) -> anyhow::Result<()> {
     if let Some(strongest) = details["forest"]["strongest"].as_array() {
         for (n, odd) in strongest.iter().enumerate() {
             let text = format!(

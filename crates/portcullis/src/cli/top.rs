@@ -17,7 +17,8 @@ Examples:
   portcullis top --by ip --since 1h --limit 30
   portcullis top --by asn --since 7d --json
 
-refused: answered by the gateway itself (blocked, limited, malformed); errors: other answers from 400 on.";
+refused: answered by the gateway itself (blocked, limited, malformed); errors:
+other answers from 400 on.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -10,13 +10,13 @@ use portcullis_model::{Allow, Block, BlockSource, ClientIp, VerdictKind};
 use portcullis_policy::Mode;
 use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError, StoredFinding};
 
-use super::{Advice, findings_about, limit_events_about, network_of, show_advice};
+use super::{Advice, findings_about, limit_events_about, network_of, show_advice, show_limits};
 use crate::cli::analyze::place;
 use crate::cli::block::{bare, because, until};
 use crate::cli::context::{Context, open_state};
 use crate::cli::logs::{request, status, verdict_style};
-use crate::cli::output::{Align, BOLD, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, YELLOW, count, tell};
-use crate::cli::suspicious::severity_style;
+use crate::cli::output::{Align, BOLD, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, tell};
+use crate::cli::suspicious::{says, severity_style};
 use crate::cli::{Outcome, time};
 
 /// Refusals that are shown.
@@ -51,8 +51,9 @@ impl Standing {
         })
     }
 
-    /// `203.0.113.9 is blocked by block 12 ..., until ...`
-    pub(super) fn sentence(&self, client: ClientIp, context: &Context) -> String {
+    /// `203.0.113.9 is blocked by block 12 ..., until ...`. Of a block that was `told` of already, only
+    /// that it is still in force.
+    pub(super) fn sentence(&self, client: ClientIp, told: Option<i64>, context: &Context) -> String {
         let dry_run = if self.dry_run { "; dry-run: it is let in all the same" } else { "" };
         match (self.allows.first(), self.blocks.first()) {
             (Some(allow), block) => {
@@ -66,6 +67,9 @@ impl Standing {
                     bare(&allow.network),
                     because(&allow.reason)
                 )
+            }
+            (None, Some(block)) if told == Some(block.id) => {
+                format!("the block is in force: {client} is refused{dry_run}")
             }
             (None, Some(block)) => format!(
                 "{client} is blocked by block {} of {}, {}{}{dry_run}",
@@ -120,7 +124,7 @@ pub(super) fn explain(
         is_logged || !(standing.allows.is_empty() && standing.blocks.is_empty() && findings.is_empty());
     let about = About {
         client,
-        now: standing.sentence(client, context),
+        now: standing.sentence(client, None, context),
         advice: advice(client, &standing, refusals.first(), context),
         standing,
         refusals,
@@ -197,7 +201,7 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
             });
         }
         if !standing.blocks.is_empty() || refusal.is_some() {
-            let allow = context.command(&format!("allow {client}"));
+            let allow = context.command(&format!("allow {}", bare(&network_of(client))));
             advice.push(Advice::command("never block or limit it", allow));
         }
     }
@@ -223,13 +227,13 @@ fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result
     }
     for (n, stored) in about.findings.iter().enumerate() {
         let finding = &stored.finding;
-        let says = finding.details["summary"].as_str().unwrap_or(&finding.reason);
         let text = format!(
-            "{}, {} ({}, {}): {says}",
+            "{}, {} ({}, {}): {}",
             stored.id,
             finding.severity,
             stored.status.as_str(),
-            time::relative(finding.detected_at, context.now)
+            time::relative(finding.detected_at, context.now),
+            says(finding)
         );
         screen.styled_field(if n == 0 { "findings" } else { "" }, severity_style(finding.severity), &text)?;
     }
@@ -240,34 +244,6 @@ fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result
     }
     screen.blank()?;
     show_advice("to", &about.advice, screen)
-}
-
-fn show_limits(events: &[LimitEvent], context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
-    const SHOWN: usize = 5;
-    for (n, event) in events.iter().take(SHOWN).enumerate() {
-        let how = match event.action {
-            VerdictKind::WouldLimit => "over it in a dry run",
-            VerdictKind::Limited
-            | VerdictKind::Admitted
-            | VerdictKind::Allowed
-            | VerdictKind::Blocked
-            | VerdictKind::WouldBlock
-            | VerdictKind::Malformed => "refused",
-        };
-        let text = format!(
-            "\"{}\" at {}: {} {how} in the minute of {}",
-            event.rule,
-            event.endpoint,
-            count(event.count, "request"),
-            context.time(event.minute)
-        );
-        screen.styled_field(if n == 0 { "limits" } else { "" }, YELLOW, &text)?;
-    }
-    if events.len() > SHOWN {
-        let more = count((events.len() - SHOWN) as u64, "more minute");
-        screen.styled_field("", DIM, &format!("and {more} of the last 24 hours"))?;
-    }
-    Ok(())
 }
 
 fn refusals_table(rows: &[LogRow], context: &Context) -> Table {

@@ -8,18 +8,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 use portcullis_config::Config;
-use portcullis_model::{BlockSource, ClientIp, Reason, RequestId, UnixMs, VerdictKind};
+use portcullis_model::{Allow, Block, BlockSource, ClientIp, Reason, RequestId, UnixMs, VerdictKind};
 use portcullis_policy::{LimitRule, normalise};
-use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredAllow, StoredBlock, StoredFinding};
+use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredFinding};
 
+use super::client::Standing;
 use super::{Advice, network_of, show_advice, words};
 use crate::cli::analyze::place;
-use crate::cli::block::{bare, because, ended, until};
+use crate::cli::block::{Listed, bare, because, ended, until};
 use crate::cli::check::matched;
 use crate::cli::context::{Context, actor_in_words, open_state};
 use crate::cli::logs::{milliseconds, request, verdict_style};
 use crate::cli::output::{BOLD, DIM, Screen, count, number, tell};
-use crate::cli::suspicious::show_evidence;
+use crate::cli::suspicious::{says, show_rules, show_samples};
 use crate::cli::{Outcome, time};
 
 /// Rows of a limit's window that are read.
@@ -51,9 +52,15 @@ struct Explanation {
 enum Evidence {
     /// No rule was involved, or what it knew is gone.
     None,
-    Allow(StoredAllow),
+    Allow {
+        #[serde(flatten)]
+        allow: Allow,
+        removed_at: Option<UnixMs>,
+        removed_by: Option<String>,
+    },
     Block {
-        block: StoredBlock,
+        #[serde(flatten)]
+        block: Listed,
         /// Of the detector.
         finding: Option<Box<StoredFinding>>,
     },
@@ -173,7 +180,12 @@ impl Explainer<'_> {
             ),
         };
         let outcome = outcome(&row, reason.as_ref().ok());
-        let now = self.standing(row.client)?;
+        let told = match &grounds.evidence {
+            Evidence::Block { block, .. } => Some(block.block.id),
+            Evidence::None | Evidence::Allow { .. } | Evidence::Limit(_) => None,
+        };
+        let standing = Standing::of(row.client, self.config, self.state, self.context)?;
+        let now = standing.sentence(row.client, told, self.context);
         let Grounds { because, evidence, lasts, advice } = grounds;
         Ok(Explanation { request: row, outcome, because, evidence, lasts, now, advice })
     }
@@ -211,7 +223,11 @@ impl Explainer<'_> {
                 row.client
             )],
             lasts: Some(end.map_or_else(|| "until somebody removes the allow".to_owned(), over)),
-            evidence: Evidence::Allow(stored),
+            evidence: Evidence::Allow {
+                allow: stored.allow,
+                removed_at: stored.removed_at,
+                removed_by: stored.removed_by,
+            },
             advice,
         })
     }
@@ -234,46 +250,46 @@ impl Explainer<'_> {
                 Vec::new(),
             ));
         };
-        let block = &stored.block;
+        let listed = Listed::new(stored, self.context.now);
+        let block = &listed.block;
         let who = self.who(block.source, "block", &block.network.to_string(), block.created_at)?;
-        let reason = if block.reason.is_empty() {
-            "No reason was given.".to_owned()
-        } else {
-            format!("The reason: {}", sentence(&block.reason))
+        let reason = match &finding {
+            Some(stored) => format!(
+                "Finding {} ({}): {}",
+                stored.id,
+                stored.finding.severity,
+                sentence(&says(&stored.finding))
+            ),
+            None if block.reason.is_empty() => "No reason was given.".to_owned(),
+            None => format!("The reason: {}", sentence(&block.reason)),
         };
-        let mut because = vec![format!(
-            "Block {id} of {}, added {who} on {}.",
-            bare(&block.network),
-            self.context.time(block.created_at)
-        )];
-        // The finding's summary says the same in more words.
-        if finding.is_none() {
-            because.push(reason);
-        }
-        let end = ended(stored.removed_at, stored.removed_by.as_deref(), block.expires_at, self.context);
+        let because = vec![
+            format!(
+                "Block {id} of {}, added {who} on {}.",
+                bare(&block.network),
+                self.context.time(block.created_at)
+            ),
+            reason,
+        ];
+        let end = listed.end(self.context);
         let advice = match &end {
             Some(_) => Vec::new(),
-            None => self.undo_block(&stored, row.client, finding.as_ref()),
+            None => self.undo_block(block, row.client, finding.as_ref()),
         };
         let lasts = end.map_or_else(|| until(block.expires_at, self.context), over);
         let finding = finding.map(Box::new);
         Ok(Grounds {
             because,
-            evidence: Evidence::Block { block: stored, finding },
+            evidence: Evidence::Block { block: listed, finding },
             lasts: Some(lasts),
             advice,
         })
     }
 
-    fn undo_block(
-        &self,
-        stored: &StoredBlock,
-        client: ClientIp,
-        finding: Option<&StoredFinding>,
-    ) -> Vec<Advice> {
+    fn undo_block(&self, block: &Block, client: ClientIp, finding: Option<&StoredFinding>) -> Vec<Advice> {
         let command = |arguments: String| self.context.command(&arguments);
-        let network = bare(&stored.block.network);
-        let mut advice = match stored.block.source {
+        let network = bare(&block.network);
+        let mut advice = match block.source {
             BlockSource::Config => vec![Advice::sentence(format!(
                 "To undo it, remove the [[block]] with network = \"{network}\" from the configuration."
             ))],
@@ -281,6 +297,7 @@ impl Explainer<'_> {
                 vec![Advice::command("lift the block", command(format!("unblock {network}")))]
             }
         };
+        let client = bare(&network_of(client));
         advice.push(Advice::command(
             format!("never block or limit {client} again"),
             command(format!("allow {client}")),
@@ -319,6 +336,8 @@ impl Explainer<'_> {
             false => format!("{}, whose addresses count as one client,", window.client),
         };
         let at_least = if window.is_partial { "at least " } else { "" };
+        // Otherwise the gateway would have served it; one more or less is a matter of milliseconds.
+        let is_other_rate = window.served + 1 < u64::from(rule.rate.count()) && !window.is_partial;
         let lasts = window.room_at.map(|at| {
             if at <= self.context.now {
                 format!("over since {}", self.context.time(at))
@@ -326,25 +345,28 @@ impl Explainer<'_> {
                 format!("until about {}, if nothing else comes from there", self.context.time(at))
             }
         });
-        Ok(Grounds {
-            because: vec![
-                format!(
-                    "The limit \"{name}\" admits {} of one client in any {}: {}.",
-                    count(u64::from(rule.rate.count()), "request"),
-                    time::in_words(rule.rate.window()),
-                    matched(&rule.applies_to)
-                ),
-                format!(
-                    "In the {} before this one, {whole} had {at_least}{} served and {} refused.",
-                    time::in_words(rule.rate.window()),
-                    number(window.served),
-                    number(window.refused)
-                ),
-            ],
-            evidence: Evidence::Limit(window),
-            lasts,
-            advice,
-        })
+        let mut because = vec![
+            format!(
+                "The limit \"{name}\" admits {} of one client in any {}: {}.",
+                count(u64::from(rule.rate.count()), "request"),
+                time::in_words(rule.rate.window()),
+                matched(&rule.applies_to)
+            ),
+            format!(
+                "In the {} before this one, {whole} had {at_least}{} served and {} refused.",
+                time::in_words(rule.rate.window()),
+                number(window.served),
+                number(window.refused)
+            ),
+        ];
+        if is_other_rate {
+            because.push(
+                "That does not fit: the gateway had another rate then, or runs with another configuration. \
+                 Name its file with --config."
+                    .to_owned(),
+            );
+        }
+        Ok(Grounds { because, evidence: Evidence::Limit(window), lasts, advice })
     }
 
     /// What the client did in the limit's window before this request, from the log.
@@ -400,12 +422,6 @@ impl Explainer<'_> {
         };
         Ok(actor_in_words(&actor))
     }
-
-    /// How the client would be treated at this moment.
-    fn standing(&self, client: ClientIp) -> anyhow::Result<String> {
-        Ok(super::client::Standing::of(client, self.config, self.state, self.context)?
-            .sentence(client, self.context))
-    }
 }
 
 /// The end of something that is over, as a field.
@@ -447,16 +463,20 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
         Some(Reason::Upstream(_)) => format!("the answer of the site failed: {}", row.status),
         _ => format!("the site answered {}", row.status),
     };
+    let limit = match reason {
+        Some(Reason::Limit(rule)) => format!("the limit \"{rule}\""),
+        _ => "a limit".to_owned(),
+    };
     match row.verdict {
         VerdictKind::Admitted => format!("Let in; {answered}."),
         VerdictKind::Allowed => format!("Let in by an allow; {answered}."),
         VerdictKind::Blocked => format!("Refused {status}: {} was blocked.", row.client),
-        VerdictKind::Limited => format!("Refused {status}: {} had used up a limit.", row.client),
+        VerdictKind::Limited => format!("Refused {status}: {} had used up {limit}.", row.client),
         VerdictKind::WouldBlock => {
             format!("Let in because of dry-run; it would have been refused as blocked. Then {answered}.")
         }
         VerdictKind::WouldLimit => {
-            format!("Let in because of dry-run; it would have been refused by a limit. Then {answered}.")
+            format!("Let in because of dry-run; it would have been refused by {limit}. Then {answered}.")
         }
         VerdictKind::Malformed => format!("Refused {status}: it was no valid request."),
     }
@@ -469,25 +489,18 @@ fn show(explanation: &Explanation, context: &Context, screen: &mut Screen) -> an
     screen.field("asked", &request(row))?;
     screen.field("", &context.time(row.time()))?;
     screen.field("by", &who_asked(row))?;
-    let latency = format!("{} ms", milliseconds(row.latency_us));
-    screen.field("took", &latency)?;
+    if !row.verdict.is_refusal() {
+        screen.field("took", &format!("{} ms", milliseconds(row.latency_us)))?;
+    }
     for (n, text) in because.iter().enumerate() {
         screen.field(if n == 0 { "because" } else { "" }, text)?;
     }
     match evidence {
-        Evidence::None | Evidence::Allow(_) => {}
+        Evidence::None | Evidence::Allow { .. } => {}
         Evidence::Block { finding: None, .. } => {}
         Evidence::Block { finding: Some(stored), .. } => {
-            let finding = &stored.finding;
-            let text = format!(
-                "{}, {} ({}), {}",
-                stored.id,
-                finding.severity,
-                stored.status.as_str(),
-                count(finding.request_count, "request")
-            );
-            screen.field("finding", &text)?;
-            show_evidence(&finding.details, context, screen)?;
+            show_rules(&stored.finding.details, "rules", screen)?;
+            show_samples(&stored.finding.details, SHOWN, context, screen)?;
         }
         Evidence::Limit(window) => {
             for (n, row) in window.latest.iter().enumerate() {

@@ -6,25 +6,28 @@ mod client;
 mod decision;
 mod words;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use clap::Args;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use portcullis_model::{ClientIp, RequestId, UnixMs};
+use portcullis_model::{ClientIp, RequestId, UnixMs, VerdictKind};
 use portcullis_store::{FindingFilter, LimitEvent, State, StoredFinding};
 
 use super::context::Context;
-use super::output::{DIM, GREEN, Screen};
+use super::output::{DIM, GREEN, Screen, YELLOW, count};
 use super::{Format, Outcome};
 
 const EXAMPLES: &str = "\
 Examples:
   portcullis why 01K8Z3V5Q2M7XN4C
-      the ID on a refusal page, in the header X-Request-Id, or from \"portcullis logs --ids\"
+      the ID on a refusal page, in the header X-Request-Id, or from \"portcullis
+      logs --ids\"
   portcullis why 203.0.113.9
-      whether the address is let in now, its latest refusals, findings and limits
+      whether the address is let in now, its latest refusals, findings and
+      limits
   portcullis why 203.0.113.9 --json
 
 Exit code 3: there is no such decision, or nothing is known about the address.";
@@ -109,7 +112,7 @@ fn show_advice(label: &str, advice: &[Advice], screen: &mut Screen) -> anyhow::R
 const MAX_LOOKED_AT: usize = 100_000;
 
 /// The addresses that count as one client with this one: itself, or the /64 around it.
-fn network_of(client: ClientIp) -> IpNet {
+pub(in crate::cli) fn network_of(client: ClientIp) -> IpNet {
     match client.ip() {
         v4 @ std::net::IpAddr::V4(_) => IpNet::from(v4),
         std::net::IpAddr::V6(_) => {
@@ -137,6 +140,51 @@ pub(in crate::cli) fn limit_events_about(
     let mut events = state.limit_events(since, MAX_LOOKED_AT)?;
     events.retain(|event| event.client.limit_key() == client.limit_key());
     Ok(events)
+}
+
+/// The limits that a client met, one line for each rule.
+pub(in crate::cli) fn show_limits(
+    events: &[LimitEvent],
+    context: &Context,
+    screen: &mut Screen,
+) -> anyhow::Result<()> {
+    let mut rules: BTreeMap<(&str, bool), Met<'_>> = BTreeMap::new();
+    for event in events {
+        let is_dry_run = event.action == VerdictKind::WouldLimit;
+        let met = rules.entry((&event.rule, is_dry_run)).or_default();
+        met.requests += event.count;
+        met.last = met.last.max(event.minute);
+        met.endpoints.insert(&event.endpoint);
+    }
+    for (n, ((rule, is_dry_run), met)) in rules.into_iter().enumerate() {
+        let mut endpoints = met.endpoints.iter();
+        let first = endpoints.next().copied().unwrap_or("*");
+        let others = match endpoints.count() {
+            0 => String::new(),
+            others => format!(" and {}", count(others as u64, "other path")),
+        };
+        let text = format!(
+            "\"{rule}\": {} over it{} at {first}{others}, the last in the minute of {}",
+            count(met.requests, "request"),
+            if is_dry_run { " in a dry run" } else { "" },
+            context.time(met.last)
+        );
+        screen.styled_field(if n == 0 { "limits" } else { "" }, YELLOW, &text)?;
+    }
+    Ok(())
+}
+
+/// How a client met one limit.
+struct Met<'a> {
+    requests: u64,
+    last: UnixMs,
+    endpoints: BTreeSet<&'a str>,
+}
+
+impl Default for Met<'_> {
+    fn default() -> Self {
+        Self { requests: 0, last: UnixMs(i64::MIN), endpoints: BTreeSet::new() }
+    }
 }
 
 #[cfg(test)]
