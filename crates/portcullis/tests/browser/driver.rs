@@ -1,0 +1,220 @@
+//! A real, headless Chromium, driven by WebDriver.
+//!
+//! Owns the browser's life, its settings and what it says on its console. WebDriver rather than the
+//! DevTools protocol: it is a standard, and Debian ships the driver of exactly its Chromium.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper::Method;
+use hyper_util::client::legacy::connect::HttpConnector;
+use portcullis_testkit::eventually;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use url::{ParseError, Url};
+
+const DRIVERS: [&str; 3] = ["chromedriver", "/usr/bin/chromedriver", "/usr/lib/chromium/chromedriver"];
+const BROWSERS: [&str; 5] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "/usr/bin/chromium",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+];
+/// Generous: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A window, and everything that ends with it.
+pub(crate) struct Browser {
+    client: Client,
+    driver: Child,
+    profile: TempDir,
+}
+
+/// Where the two programs are.
+pub(crate) struct Programs {
+    driver: String,
+    browser: String,
+}
+
+/// `None`, after saying so, on a machine without a browser.
+///
+/// # Panics
+/// Where the tests must not be left out: with `CI=true` or `BROWSER=1`.
+pub(crate) fn find() -> Option<Programs> {
+    let starts = |program: &&&str| Command::new(program).arg("--version").output().is_ok();
+    let driver = DRIVERS.iter().find(starts);
+    let browser = BROWSERS.iter().find(starts);
+    if let (Some(driver), Some(browser)) = (driver, browser) {
+        let browser = if browser.contains('/') { (*browser).to_owned() } else { on_path(browser) };
+        return Some(Programs { driver: (*driver).to_owned(), browser });
+    }
+    let missing = "Chromium and chromedriver are needed for this test; on Debian: make install-tools";
+    let is_set = |name: &str, value: &str| std::env::var(name).is_ok_and(|is| is == value);
+    assert!(!is_set("CI", "true") && !is_set("BROWSER", "1"), "{missing}");
+    // Not eprintln!, which the test runner keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED a browser test: {missing}");
+    None
+}
+
+/// chromedriver wants the browser's whole path.
+fn on_path(program: &str) -> String {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.unwrap_or_else(|| PathBuf::from(program)).display().to_string()
+}
+
+impl Browser {
+    /// A fresh browser: no cookies, no cache, no earlier visits.
+    pub(crate) async fn start(programs: &Programs) -> Self {
+        let profile = TempDir::new().unwrap();
+        let mut driver = Command::new(&programs.driver)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines.by_ref().find_map(|line| {
+            let line = line.unwrap();
+            let (_, port) = line.split_once("started successfully on port ")?;
+            Some(port.trim_end_matches('.').to_owned())
+        });
+        let port = port.expect("chromedriver did not say on which port it listens");
+        // Whatever else it prints must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities(&programs.browser, profile.path()))
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .unwrap_or_else(|error| panic!("Chromium does not start: {error}"));
+        Self { client, driver, profile }
+    }
+
+    pub(crate) async fn go(&self, url: &str) {
+        self.client.goto(url).await.unwrap();
+    }
+
+    pub(crate) async fn click(&self, selector: &str) {
+        self.client.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await.unwrap().click().await.unwrap();
+    }
+
+    /// Types into a field, or chooses a file where the field is for files.
+    pub(crate) async fn fill(&self, selector: &str, text: &str) {
+        let field = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
+    /// The text of an element, once it is there.
+    pub(crate) async fn text(&self, selector: &str) -> String {
+        let element = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await.unwrap();
+        element.text().await.unwrap()
+    }
+
+    /// Waits until an element says exactly this.
+    pub(crate) async fn wait_for_text(&self, selector: &str, expected: &str) {
+        let said = async {
+            // The page may be changing under the look.
+            while self.script(&format!("return document.querySelector({selector:?})?.innerText")).await != expected {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, said).await.is_err() {
+            panic!("{selector} says {:?}, not {expected:?}", self.text(selector).await);
+        }
+    }
+
+    /// The result of a piece of JavaScript.
+    pub(crate) async fn script(&self, script: &str) -> Value {
+        self.client.execute(script, Vec::new()).await.unwrap()
+    }
+
+    pub(crate) async fn path(&self) -> String {
+        self.client.current_url().await.unwrap().path().to_owned()
+    }
+
+    /// What the console has said since the last call that a developer would have to look at.
+    pub(crate) async fn console_errors(&self) -> Vec<String> {
+        let entries = self.client.issue_cmd(ConsoleLog).await.unwrap();
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        let is_error = |entry: &&Value| entry["level"] == "SEVERE" || entry["level"] == "WARNING";
+        entries.iter().filter(is_error).map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// Waits until a file has been downloaded whole.
+    pub(crate) fn downloaded(&self, name: &str, length: usize) -> Vec<u8> {
+        let path = downloads(self.profile.path()).join(name);
+        eventually("the download is complete", || fs::read(&path).ok().filter(|bytes| bytes.len() == length))
+    }
+
+    /// Keeps what is on the screen, in `target/screenshots/NAME.png` of the workspace.
+    pub(crate) async fn screenshot(&self, name: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{name}.png")), self.client.screenshot().await.unwrap()).unwrap();
+    }
+
+    /// Ends the browser before its driver, which would leave it running.
+    pub(crate) async fn close(self) {
+        self.client.clone().close().await.unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+fn downloads(profile: &Path) -> PathBuf {
+    profile.join("downloads")
+}
+
+fn capabilities(browser: &str, profile: &Path) -> Capabilities {
+    let user_data = format!("--user-data-dir={}", profile.join("user-data").display());
+    let args = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1000,700",
+        &user_data,
+    ];
+    let wanted = json!({
+        "browserName": "chrome",
+        "goog:loggingPrefs": { "browser": "ALL" },
+        "goog:chromeOptions": {
+            "binary": browser,
+            "args": args,
+            "prefs": { "download.default_directory": downloads(profile), "download.prompt_for_download": false },
+        },
+    });
+    let Value::Object(wanted) = wanted else { unreachable!("the text above is an object") };
+    wanted
+}
+
+/// chromedriver's own command for what the console has said; the standard has none.
+#[derive(Debug)]
+struct ConsoleLog;
+
+impl WebDriverCompatibleCommand for ConsoleLog {
+    fn endpoint(&self, base_url: &Url, session_id: Option<&str>) -> Result<Url, ParseError> {
+        base_url.join(&format!("session/{}/se/log", session_id.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({ "type": "browser" }).to_string()))
+    }
+}
