@@ -4,7 +4,8 @@
 //! DevTools protocol: it is a standard, and Debian ships the driver of exactly its Chromium.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -32,7 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A window, and everything that ends with it.
 pub(crate) struct Browser {
     client: Client,
+    session: String,
     driver: Child,
+    port: u16,
     profile: TempDir,
 }
 
@@ -58,14 +61,15 @@ pub(crate) fn find() -> Option<Programs> {
     let is_set = |name: &str, value: &str| std::env::var(name).is_ok_and(|is| is == value);
     assert!(!is_set("CI", "true") && !is_set("BROWSER", "1"), "{missing}");
     // Not eprintln!, which the test runner keeps to itself when a test passes.
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED a browser test: {missing}");
+    let _ = writeln!(io::stderr(), "\nSKIPPED a browser test: {missing}");
     None
 }
 
 /// chromedriver wants the browser's whole path.
 fn on_path(program: &str) -> String {
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file());
+    let found =
+        std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file());
     found.unwrap_or_else(|| PathBuf::from(program)).display().to_string()
 }
 
@@ -84,9 +88,9 @@ impl Browser {
         let port = lines.by_ref().find_map(|line| {
             let line = line.unwrap();
             let (_, port) = line.split_once("started successfully on port ")?;
-            Some(port.trim_end_matches('.').to_owned())
+            port.trim_end_matches('.').parse().ok()
         });
-        let port = port.expect("chromedriver did not say on which port it listens");
+        let port: u16 = port.expect("chromedriver did not say on which port it listens");
         // Whatever else it prints must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let client = ClientBuilder::new(HttpConnector::new())
@@ -94,7 +98,8 @@ impl Browser {
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .unwrap_or_else(|error| panic!("Chromium does not start: {error}"));
-        Self { client, driver, profile }
+        let session = client.session_id().await.unwrap().expect("a new browser has a session");
+        Self { client, session, driver, port, profile }
     }
 
     pub(crate) async fn go(&self, url: &str) {
@@ -102,7 +107,15 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, selector: &str) {
-        self.client.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await.unwrap().click().await.unwrap();
+        self.client
+            .wait()
+            .at_most(PATIENCE)
+            .for_element(Locator::Css(selector))
+            .await
+            .unwrap()
+            .click()
+            .await
+            .unwrap();
     }
 
     /// Types into a field, or chooses a file where the field is for files.
@@ -121,7 +134,9 @@ impl Browser {
     pub(crate) async fn wait_for_text(&self, selector: &str, expected: &str) {
         let said = async {
             // The page may be changing under the look.
-            while self.script(&format!("return document.querySelector({selector:?})?.innerText")).await != expected {
+            while self.script(&format!("return document.querySelector({selector:?})?.innerText")).await
+                != expected
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -159,15 +174,25 @@ impl Browser {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!("{name}.png")), self.client.screenshot().await.unwrap()).unwrap();
     }
-
-    /// Ends the browser before its driver, which would leave it running.
-    pub(crate) async fn close(self) {
-        self.client.clone().close().await.unwrap();
-    }
 }
 
 impl Drop for Browser {
+    /// The session ends before the driver does, or Chromium would stay; after a failed test as well.
     fn drop(&mut self) {
+        let end_session = || -> io::Result<()> {
+            let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            let host = format!("Host: 127.0.0.1:{}", self.port);
+            write!(
+                socket,
+                "DELETE /session/{} HTTP/1.1\r\n{host}\r\nConnection: close\r\n\r\n",
+                self.session
+            )?;
+            socket.read(&mut [0; 512]).map(drop)
+        };
+        if let Err(error) = end_session() {
+            let _ = writeln!(io::stderr(), "Chromium may be left running: {error}");
+        }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }

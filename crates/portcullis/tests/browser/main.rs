@@ -44,7 +44,6 @@ fn visit(scene: impl AsyncFnOnce(&Stage)) {
     runtime.block_on(async {
         let stage = Stage { gateway, upstream, browser: Browser::start(&programs).await };
         scene(&stage).await;
-        stage.browser.close().await;
     });
 }
 

@@ -58,7 +58,8 @@ async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
             let mut answer = Response::new(Full::from(report()));
             let headers = answer.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-            headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"report.bin\""));
+            headers
+                .insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"report.bin\""));
             answer
         }
         _ => with_status(file("text/plain", "no such page"), StatusCode::NOT_FOUND),
