@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -184,7 +184,7 @@ fn finding(client: &str) -> Finding {
 /// A finding, the block that it led to, and a request that the block refused.
 fn detected(place: &Place, client: &str) -> RequestId {
     let mut state = place.state();
-    let finding_id = state.save_finding(&finding(client)).unwrap().unwrap();
+    let finding_id = state.save_finding(&finding(client)).unwrap();
     let block = state
         .add_block(
             NewBlock {
@@ -342,6 +342,23 @@ fn a_damaged_database_is_one_clear_sentence() {
     let ran = place.run("logs");
     assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     ran.expect(FAILED, &["log.db is damaged"]);
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_one_clear_sentence() {
+    let place = Place::new();
+    place.log([request("203.0.113.9", "/", 10)]);
+    drop(place.state());
+    for (file, command) in [("log.db", "logs"), ("state.db", "blocks"), ("state.db", "block 203.0.113.9")] {
+        // SQLite keeps the schema version big-endian at byte 60 of the file.
+        let path = place.data().join(file);
+        let mut database = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        database.seek(SeekFrom::Start(60)).unwrap();
+        database.write_all(&9_999_u32.to_be_bytes()).unwrap();
+        let ran = place.run(command);
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+        ran.expect(FAILED, &[file, "schema version 9999", "run the newer portcullis"]);
+    }
 }
 
 fn a_day_of_traffic(place: &Place) {
@@ -824,13 +841,14 @@ fn the_data_folder_comes_from_the_option_then_from_the_configuration() {
 }
 
 #[test]
-fn health_is_a_failure_when_nothing_answers() {
+fn health_is_a_failure_when_nobody_answers() {
     let place = Place::new();
-    // The port is free: it was given out a moment ago and is closed again.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
     let site = "[[upstream]]\nname = \"a\"\nservers = [\"http://127.0.0.1:8000\"]\n";
-    place.write("portcullis.toml", &format!("{site}[metrics]\nlisten = \"{free}\"\n"));
-    place.run("health").expect(FAILED, &["nothing answers", &free.to_string()]);
+    place.write("portcullis.toml", &format!("{site}[metrics]\nlisten = \"{address}\"\n"));
+    place.run("health --timeout 200ms").expect(FAILED, &["gave no answer", &address.to_string()]);
     place.write("portcullis.toml", &format!("{site}[metrics]\nlisten = \"off\"\n"));
     place.run("health").expect(MISUSED, &["metrics.listen"]);
 }

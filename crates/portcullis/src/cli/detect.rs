@@ -75,7 +75,8 @@ fn table(run: &Run) -> Table {
         ("requests", Align::Right),
         ("done", Align::Left),
         ("reason", Align::Left),
-    ]);
+    ])
+    .wrapped();
     for (id, finding) in &run.saved {
         let is_blocked = run.blocked.iter().any(|block| block.finding_id == Some(*id));
         let done = done(run, *id, finding.client).unwrap_or_else(|| "noted".to_owned());

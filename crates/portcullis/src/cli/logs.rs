@@ -37,6 +37,8 @@ The same data for any SQLite client:
 
 /// Between two looks at the log.
 const POLL: Duration = Duration::from_millis(200);
+/// On a narrower terminal the request itself gets the place of the year and the user agent.
+const COMPACT_BELOW: usize = 130;
 /// Rows that one look takes at most.
 const BATCH: usize = 5_000;
 
@@ -98,7 +100,7 @@ impl Logs {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let data = context.config()?.data;
         let filter = self.filter(context)?;
-        let mut printer = Printer::new(self.format.json, self.ids);
+        let mut printer = Printer::new(self.format.json, self.ids, screen.is_narrower_than(COMPACT_BELOW));
         if self.follow {
             let limit = self.limit.unwrap_or(10);
             return Follow { data: &data, filter: &filter, limit }.run(context, &mut printer, screen);
@@ -226,11 +228,12 @@ fn file_of(data: &Path) -> Option<(u64, u64)> {
 struct Printer {
     json: bool,
     ids: bool,
+    is_compact: bool,
     table: Table,
 }
 
 impl Printer {
-    fn new(json: bool, ids: bool) -> Self {
+    fn new(json: bool, ids: bool, is_compact: bool) -> Self {
         let mut columns = vec![
             ("time", Align::Left),
             ("ip", Align::Left),
@@ -238,13 +241,15 @@ impl Printer {
             ("verdict", Align::Left),
             ("code", Align::Right),
             ("ms", Align::Right),
-            ("agent", Align::Left),
             ("request", Align::Left),
         ];
+        if !is_compact {
+            columns.insert(columns.len() - 1, ("agent", Align::Left));
+        }
         if ids {
             columns.insert(0, ("id", Align::Left));
         }
-        Self { json, ids, table: Table::new(&columns) }
+        Self { json, ids, is_compact, table: Table::new(&columns) }
     }
 
     fn print(&mut self, rows: &[LogRow], context: &Context, screen: &mut Screen) -> std::io::Result<()> {
@@ -255,7 +260,7 @@ impl Printer {
             return Ok(());
         }
         for row in rows {
-            let mut cells = cells(row, context);
+            let mut cells = cells(row, self.is_compact, context);
             if self.ids {
                 cells.insert(0, Cell::new(row.id.to_string()));
             }
@@ -265,17 +270,23 @@ impl Printer {
     }
 }
 
-fn cells(row: &LogRow, context: &Context) -> Vec<Cell> {
-    vec![
-        Cell::styled(context.short_time(row.time()), DIM),
+fn cells(row: &LogRow, is_compact: bool, context: &Context) -> Vec<Cell> {
+    let time = context.short_time(row.time());
+    // Without the year.
+    let time = if is_compact { time.get(5..).unwrap_or(&time) } else { &time };
+    let mut cells = vec![
+        Cell::styled(time, DIM),
         Cell::new(row.client.to_string()),
         Cell::new(row.location.country.as_deref().unwrap_or("-")),
         Cell::styled(row.verdict.as_str(), verdict_style(row.verdict)),
         Cell::styled(status(row.status), status_style(row.status)),
         Cell::new(milliseconds(row.latency_us)),
-        Cell::styled(agent(&row.user_agent), DIM),
-        Cell::new(request(row)),
-    ]
+    ];
+    if !is_compact {
+        cells.push(Cell::styled(agent(&row.user_agent), DIM));
+    }
+    cells.push(Cell::new(request(row)));
+    cells
 }
 
 /// What was asked, in one line: method, host, path and query.

@@ -27,6 +27,8 @@ const MAX_TEXT_WIDTH: usize = 110;
 const FIELD_INDENT: usize = 12;
 /// Between two columns of a table.
 const GAP: usize = 2;
+/// A column of sentences that would be narrower stands below the others.
+const MIN_BESIDE: usize = 40;
 
 /// Whether a terminal obeys the character, reorders text at it, or hides it.
 fn is_dangerous(c: char) -> bool {
@@ -101,6 +103,11 @@ impl Screen {
         Self { out: Box::new(BufWriter::new(stdout)), colour: wants_colour(choice, is_terminal), width }
     }
 
+    /// Whether there is a terminal, and it has fewer columns than that.
+    pub(crate) fn is_narrower_than(&self, columns: usize) -> bool {
+        self.width.is_some_and(|width| width < columns)
+    }
+
     /// One line.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
         self.spans(&[(PLAIN, text)])
@@ -160,29 +167,43 @@ impl Screen {
     }
 
     fn row(&mut self, table: &Table, row: &[Cell]) -> io::Result<()> {
+        let Some((last, others)) = row.split_last() else { return Ok(()) };
         let mut used = table.indent;
         write!(self.out, "{:used$}", "")?;
-        for (n, (cell, (_, align))) in row.iter().zip(&table.columns).enumerate() {
-            let is_last = n + 1 == table.columns.len();
-            let text = match self.width {
-                // The last column takes what is left of the line.
-                Some(width) if is_last => cut(&cell.text, width.saturating_sub(used).max(8)),
-                _ => Cow::Borrowed(cell.text.as_str()),
-            };
+        for (n, cell) in others.iter().enumerate() {
             let column = cut_width(table.widths[n], self.width);
-            let text = if is_last { text } else { cut(&text, column).into_owned().into() };
-            match (is_last, align) {
-                (true, Align::Left) => self.piece(cell.style, &text)?,
-                _ => {
-                    self.piece(cell.style, &pad(&text, column, *align))?;
-                    if !is_last {
-                        write!(self.out, "{:GAP$}", "")?;
-                    }
-                }
-            }
+            let text = cut(&cell.text, column);
+            self.piece(cell.style, &pad(&text, column, table.columns[n].1))?;
+            write!(self.out, "{:GAP$}", "")?;
             used += column + GAP;
         }
+        match (table.columns[others.len()].1, self.width) {
+            (Align::Right, _) => {
+                self.piece(last.style, &pad(&last.text, table.widths[others.len()], Align::Right))?;
+            }
+            (Align::Left, None) => self.piece(last.style, &last.text)?,
+            (Align::Left, Some(width)) if table.wraps => self.rest(last, used, width)?,
+            // The last column takes what is left of the line.
+            (Align::Left, Some(width)) => {
+                let text = cut(&last.text, width.saturating_sub(used).max(8)).into_owned();
+                self.piece(last.style, &text)?;
+            }
+        }
         writeln!(self.out)
+    }
+
+    /// A last column that is not cut: beside the others if there is room, or below them.
+    fn rest(&mut self, cell: &Cell, used: usize, width: usize) -> io::Result<()> {
+        const BELOW: usize = 6;
+        let is_below = width < used + MIN_BESIDE && used + cell.text.chars().count() > width;
+        let indent = if is_below { BELOW } else { used };
+        for (n, line) in wrap(&cell.text, width.saturating_sub(indent).max(20)).into_iter().enumerate() {
+            if n > 0 || is_below {
+                write!(self.out, "\n{:indent$}", "")?;
+            }
+            self.piece(cell.style, &line)?;
+        }
+        Ok(())
     }
 
     /// A whole JSON document; instants become ISO 8601.
@@ -252,6 +273,7 @@ pub(crate) struct Table {
     rows: Vec<Vec<Cell>>,
     has_heading: bool,
     indent: usize,
+    wraps: bool,
 }
 
 impl Table {
@@ -262,12 +284,19 @@ impl Table {
             rows: Vec::new(),
             has_heading: false,
             indent: 0,
+            wraps: false,
         }
     }
 
     /// Moves the whole table to the right.
     pub(crate) fn indented(mut self, by: usize) -> Self {
         self.indent = by;
+        self
+    }
+
+    /// Wraps the last column, which holds sentences, instead of cutting it.
+    pub(crate) fn wrapped(mut self) -> Self {
+        self.wraps = true;
         self
     }
 
@@ -548,6 +577,22 @@ mod tests {
         };
         assert!(print(Some(30)).lines().all(|line| line.chars().count() <= 30));
         assert!(print(None).contains(&"/".repeat(50)));
+    }
+
+    #[test]
+    fn sentences_in_a_table_are_never_cut() {
+        let print = |width| {
+            printed(false, Some(width), |screen| {
+                let mut table = Table::new(&[("id", Align::Right), ("reason", Align::Left)]).wrapped();
+                table.row(vec![Cell::new("1"), Cell::new("asked for twelve files that no visitor asks for")]);
+                screen.table(&mut table).unwrap();
+            })
+        };
+        assert_eq!(print(46), "id  reason\n 1  asked for twelve files that no visitor\n    asks for\n");
+        assert_eq!(
+            print(34),
+            "id  reason\n 1  \n      asked for twelve files that\n      no visitor asks for\n"
+        );
     }
 
     #[test]

@@ -135,7 +135,8 @@ impl Suspicious {
             ("requests", Align::Right),
             ("blocked", Align::Left),
             ("reason", Align::Left),
-        ]);
+        ])
+        .wrapped();
         for (stored, block) in &rows {
             table.row(row(stored, block.as_ref(), context));
         }
@@ -175,7 +176,7 @@ impl Suspicious {
             ),
         )?;
         screen.field("found", &says(finding))?;
-        show_rules(&finding.details, "rules", screen)?;
+        show_rules(&finding.details, "rules", 0, screen)?;
         show_samples(&finding.details, MAX_SAMPLES, context, screen)?;
         show_forest(&finding.details, screen)?;
         let block_text = match &block {
@@ -294,10 +295,15 @@ pub(super) fn says(finding: &Finding) -> String {
     summary.strip_prefix(&format!("{} ", finding.client)).unwrap_or(summary).to_owned()
 }
 
-/// What each rule says, the strongest first.
-pub(super) fn show_rules(details: &Value, label: &str, screen: &mut Screen) -> anyhow::Result<()> {
+/// What each rule says, the strongest first; `skip` of them have been told already.
+pub(super) fn show_rules(
+    details: &Value,
+    label: &str,
+    skip: usize,
+    screen: &mut Screen,
+) -> anyhow::Result<()> {
     let rules = details["rules"].as_array().map_or(&[][..], Vec::as_slice);
-    for (n, rule) in rules.iter().enumerate() {
+    for (n, rule) in rules.iter().skip(skip).enumerate() {
         let text = |name: &str| rule[name].as_str().unwrap_or("?").to_owned();
         let label = if n == 0 { label } else { "" };
         screen.field(label, &format!("{} ({}): {}", text("rule"), text("severity"), text("says")))?;

@@ -14,7 +14,7 @@ use super::{Advice, findings_about, limit_events_about, network_of, show_advice,
 use crate::cli::analyze::place;
 use crate::cli::block::{bare, because, until};
 use crate::cli::context::{Context, open_state};
-use crate::cli::logs::{request, status, verdict_style};
+use crate::cli::logs::{request, verdict_style};
 use crate::cli::output::{Align, BOLD, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, tell};
 use crate::cli::suspicious::{says, severity_style};
 use crate::cli::{Outcome, time};
@@ -246,12 +246,23 @@ fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result
     show_advice("to", &about.advice, screen)
 }
 
+/// The reason, or the verdict where the log has none.
+fn rule(row: &LogRow) -> String {
+    let rule = if row.reason.is_empty() { row.verdict.as_str() } else { &row.reason };
+    match row.verdict {
+        VerdictKind::WouldBlock | VerdictKind::WouldLimit => format!("{rule} (dry run)"),
+        VerdictKind::Blocked
+        | VerdictKind::Limited
+        | VerdictKind::Malformed
+        | VerdictKind::Admitted
+        | VerdictKind::Allowed => rule.to_owned(),
+    }
+}
+
 fn refusals_table(rows: &[LogRow], context: &Context) -> Table {
     let mut table = Table::new(&[
         ("refused", Align::Left),
         ("id", Align::Left),
-        ("verdict", Align::Left),
-        ("code", Align::Right),
         ("rule", Align::Left),
         ("request", Align::Left),
     ]);
@@ -259,9 +270,7 @@ fn refusals_table(rows: &[LogRow], context: &Context) -> Table {
         table.row(vec![
             Cell::styled(context.short_time(row.time()), DIM),
             Cell::new(row.id.to_string()),
-            Cell::styled(row.verdict.as_str(), verdict_style(row.verdict)),
-            Cell::new(status(row.status)),
-            Cell::new(&row.reason),
+            Cell::styled(rule(row), verdict_style(row.verdict)),
             Cell::new(request(row)),
         ]);
     }

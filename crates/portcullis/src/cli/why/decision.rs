@@ -327,10 +327,6 @@ impl Explainer<'_> {
             ));
         };
         let window = self.window(rule, row)?;
-        advice.push(Advice::sentence(format!(
-            "To change the limit, change rate = \"{}\" of the [[limit]] named \"{name}\" in the configuration.",
-            rule.rate
-        )));
         let whole = match client.prefix_len() == client.max_prefix_len() {
             true => window.client.clone(),
             false => format!("{}, whose addresses count as one client,", window.client),
@@ -359,7 +355,13 @@ impl Explainer<'_> {
                 number(window.refused)
             ),
         ];
-        if is_other_rate {
+        if !is_other_rate {
+            advice.push(Advice::sentence(format!(
+                "To change the limit, change rate = \"{}\" of the [[limit]] named \"{name}\" in the \
+                 configuration.",
+                rule.rate
+            )));
+        } else {
             because.push(
                 "That does not fit: the gateway had another rate then, or runs with another configuration. \
                  Name its file with --config."
@@ -499,7 +501,8 @@ fn show(explanation: &Explanation, context: &Context, screen: &mut Screen) -> an
         Evidence::None | Evidence::Allow { .. } => {}
         Evidence::Block { finding: None, .. } => {}
         Evidence::Block { finding: Some(stored), .. } => {
-            show_rules(&stored.finding.details, "rules", screen)?;
+            // The summary in `because` tells of the strongest one.
+            show_rules(&stored.finding.details, "besides", 1, screen)?;
             show_samples(&stored.finding.details, SHOWN, context, screen)?;
         }
         Evidence::Limit(window) => {
