@@ -102,6 +102,7 @@ impl Logs {
         let filter = self.filter(context)?;
         let mut printer = Printer::new(self.format.json, self.ids, screen.is_narrower_than(COMPACT_BELOW));
         if self.follow {
+            printer.reserve();
             let limit = self.limit.unwrap_or(10);
             return Follow { data: &data, filter: &filter, limit }.run(context, &mut printer, screen);
         }
@@ -250,6 +251,15 @@ impl Printer {
             columns.insert(0, ("id", Align::Left));
         }
         Self { json, ids, is_compact, table: Table::new(&columns) }
+    }
+
+    /// Room for what ordinary rows hold: they come one by one.
+    fn reserve(&mut self) {
+        const ID: usize = 16;
+        // time, ip, cc, verdict, code, ms
+        let widths = [if self.is_compact { 14 } else { 19 }, 15, 2, 11, 4, 5];
+        let id = if self.ids { &[ID][..] } else { &[] };
+        self.table.reserve(&[id, &widths].concat());
     }
 
     fn print(&mut self, rows: &[LogRow], context: &Context, screen: &mut Screen) -> std::io::Result<()> {

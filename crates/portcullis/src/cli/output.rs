@@ -27,6 +27,8 @@ const MAX_TEXT_WIDTH: usize = 110;
 const FIELD_INDENT: usize = 12;
 /// Between two columns of a table.
 const GAP: usize = 2;
+/// Columns of an IPv6 address: one that is cut cannot be copied.
+const MAX_ADDRESS: usize = 39;
 /// A column of sentences that would be narrower stands below the others.
 const MIN_BESIDE: usize = 40;
 
@@ -265,7 +267,8 @@ impl Cell {
 }
 
 /// Rows under a heading. Columns grow with what is in them and never shrink, so that rows that are
-/// printed later stay aligned. On a terminal the last column is cut at the edge, others at a third of it.
+/// printed later stay aligned. On a terminal the last column is cut at the edge, others at a third
+/// of it, but no address.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     columns: Vec<(&'static str, Align)>,
@@ -294,6 +297,13 @@ impl Table {
         self
     }
 
+    /// Reserves room, in the order of the columns, for a table whose longest rows may come later.
+    pub(crate) fn reserve(&mut self, widths: &[usize]) {
+        for (width, least) in self.widths.iter_mut().zip(widths) {
+            *width = (*width).max(*least);
+        }
+    }
+
     /// Wraps the last column, which holds sentences, instead of cutting it.
     pub(crate) fn wrapped(mut self) -> Self {
         self.wraps = true;
@@ -313,7 +323,7 @@ impl Table {
 
 /// The width of a column that is not the last one.
 fn cut_width(width: usize, terminal: Option<usize>) -> usize {
-    terminal.map_or(width, |terminal| width.min((terminal / 3).max(20)))
+    terminal.map_or(width, |terminal| width.min((terminal / 3).max(MAX_ADDRESS)))
 }
 
 fn cut(text: &str, width: usize) -> Cow<'_, str> {

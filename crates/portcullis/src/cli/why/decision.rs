@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use portcullis_config::Config;
-use portcullis_model::{Allow, Block, BlockSource, ClientIp, Reason, RequestId, UnixMs, VerdictKind};
+use portcullis_model::{
+    Allow, Block, BlockSource, ClientIp, Reason, RequestId, UnixMs, UpstreamFailure, VerdictKind,
+};
 use portcullis_policy::{LimitRule, normalise};
 use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredFinding};
 
@@ -454,6 +456,22 @@ fn nothing_to_say(row: &LogRow) -> Grounds {
     Grounds::words(because, advice)
 }
 
+/// What became of a request that was let in and did not get the site's whole answer.
+fn failed(failure: UpstreamFailure) -> &'static str {
+    match failure {
+        UpstreamFailure::Connect
+        | UpstreamFailure::ConnectTimeout
+        | UpstreamFailure::Tls
+        | UpstreamFailure::Broken
+        | UpstreamFailure::ReadTimeout
+        | UpstreamFailure::NoneHealthy => "the site gave no complete answer",
+        UpstreamFailure::ClientGone => "the client left before the answer was complete",
+        UpstreamFailure::NoRoute => "no route led to a site",
+        UpstreamFailure::Internal => "the gateway itself failed",
+        UpstreamFailure::Interrupted => "the gateway ended before the answer was complete",
+    }
+}
+
 /// What became of the request, by its verdict; the reason only tells a failed site from one that answered.
 fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
     let status = match row.status {
@@ -461,8 +479,8 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
         status => format!("with {status}"),
     };
     let answered = match reason {
-        Some(Reason::Upstream(_)) if row.status == 0 => "the site did not answer".to_owned(),
-        Some(Reason::Upstream(_)) => format!("the answer of the site failed: {}", row.status),
+        Some(Reason::Upstream(failure)) if row.status == 0 => failed(*failure).to_owned(),
+        Some(Reason::Upstream(failure)) => format!("{}: {}", failed(*failure), row.status),
         _ => format!("the site answered {}", row.status),
     };
     let limit = match reason {
