@@ -49,7 +49,7 @@ Start in one line, in front of a site on port 8000:
   portcullis run --upstream http://127.0.0.1:8000
 
 Somebody was refused and has an ID from the page:
-  portcullis why 01K8Z3V5Q2M7XN4C
+  portcullis why 06GZFMEMAFNN3DTJ
 
 \"portcullis help COMMAND\" shows examples for each command.
 

@@ -22,9 +22,9 @@ use super::{Format, Outcome};
 
 const EXAMPLES: &str = "\
 Examples:
-  portcullis why 01K8Z3V5Q2M7XN4C
-      the ID on a refusal page, in the header X-Request-Id, or from \"portcullis
-      logs --ids\"
+  portcullis why 06GZFMEMAFNN3DTJ
+      the ID on a refusal page, in the X-Request-Id that your site gets, or from
+      \"portcullis logs --ids\"
   portcullis why 203.0.113.9
       whether the address is let in now, its latest refusals, findings and
       limits
