@@ -1,12 +1,13 @@
 //! `portcullis demo`: the sample site, a gateway in front of it, the crowd, and what comes of it.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context as _;
-use portcullis_config::{Loaded, Overrides, parse};
+use portcullis_config::{FILE_NAME, Overrides, load};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
@@ -17,7 +18,7 @@ use crate::tasks::Tasks;
 
 const DEFAULT_DATA: &str = "demo-data";
 /// Files of an earlier demo. Its blocks would refuse the attackers before they have done anything.
-const LEFT_OVER: [&str; 10] = [
+const LEFT_OVER: [&str; 12] = [
     "log.db",
     "log.db-wal",
     "log.db-shm",
@@ -27,14 +28,19 @@ const LEFT_OVER: [&str; 10] = [
     "forest.model",
     "detect.lock",
     "gateway.lock",
+    "log.lock",
+    FILE_NAME,
     MARKER,
 ];
 /// Says that a folder belongs to a demo and may be emptied.
 const MARKER: &str = "demo-folder";
 const SEED: u64 = 20_261_120;
 
-/// The demo's configuration; ports of 0 and the site's address are filled in.
+/// The demo's configuration, with LISTEN, METRICS and SITE to be filled in.
 const CONFIG: &str = include_str!("demo/portcullis.toml");
+/// Where the demo is found, unless another program is there already.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// Runs the demo. True: attackers were blocked and no visitor was hurt.
 ///
@@ -44,14 +50,14 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     let data = data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
     empty(&data)?;
     let site = demo::site::start(([127, 0, 0, 1], 0).into()).context("cannot start the sample site")?;
-    let overrides = Overrides {
-        upstream: Some(format!("http://{}", site.address())),
-        listen: Vec::new(),
-        data: Some(data.clone()),
-        dry_run: false,
-    };
-    let config = parse(CONFIG, "demo", Path::new(""), &overrides)?;
-    let app = Arc::new(App::start(Loaded { config, source: None, notes: Vec::new() }, overrides)?);
+    let file = data.join(FILE_NAME);
+    let config = CONFIG
+        .replace("LISTEN", &free(LISTEN).to_string())
+        .replace("METRICS", &free(METRICS).to_string())
+        .replace("SITE", &site.address().to_string());
+    std::fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
+    let overrides = Overrides::default();
+    let app = Arc::new(App::start(load(Some(&file), &overrides)?, overrides)?);
 
     let (events, happened) = sync_channel(EVENT_QUEUE);
     let tasks = Tasks::start(&app, Box::new(move |result| tell(&events, result)))
@@ -64,7 +70,7 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     let guide = Guide {
         site: format!("http://{gateway}/"),
         metrics: app.metrics_address().map(|address| format!("http://{address}/metrics")).unwrap_or_default(),
-        data: data.display().to_string(),
+        config: file.display().to_string(),
         program: std::env::args().next().unwrap_or_else(|| "portcullis".to_owned()),
     };
     let summary = demo::watch(crowd, &happened, &ended, DemoOptions { seconds }, &guide);
@@ -73,6 +79,14 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     let summary = summary?;
     println!("{}", summary.text.trim_end());
     Ok(summary.verdict.is_passed())
+}
+
+/// The address, with any port where its own is taken.
+fn free(address: SocketAddr) -> SocketAddr {
+    match TcpListener::bind(address) {
+        Ok(_) => address,
+        Err(_) => SocketAddr::new(address.ip(), 0),
+    }
 }
 
 /// Removes what an earlier demo left; never touches a folder that is not a demo's.

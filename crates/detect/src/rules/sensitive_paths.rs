@@ -20,7 +20,8 @@ pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     let plural = if seen.hits == 1 { "" } else { "s" };
     let mut says = format!("touched {} {} time{plural}", touched.join(", "), seen.hits);
     if denied > 0 {
-        says.push_str(&format!("; {denied} of these were refused or are not there"));
+        let (was, is) = if denied == 1 { ("was", "is") } else { ("were", "are") };
+        says.push_str(&format!("; {denied} of these {was} refused or {is} not there"));
     }
     Some(Hit {
         severity: if denied >= DENIED_FOR_MEDIUM { Severity::Medium } else { Severity::Low },

@@ -16,19 +16,19 @@ pub(crate) struct Guide {
     pub(crate) site: String,
     /// The URL of the metrics.
     pub(crate) metrics: String,
-    /// The data folder as `--data` takes it.
-    pub(crate) data: String,
+    /// The configuration as `--config` takes it; it names the data folder.
+    pub(crate) config: String,
     /// How the program is called in the example commands.
     pub(crate) program: String,
 }
 
 impl Guide {
     pub(super) fn introduction(&self) -> String {
-        let Self { site, metrics, data, program } = self;
+        let Self { site, metrics, config, program } = self;
         format!(
             "A sample shop behind the gateway, with visitors and attackers from made-up addresses.\n  \
              the shop   {site}  (log in as ada, lovelace)\n  metrics    {metrics}\n  \
-             the log    {program} logs --follow --data {data}\nCtrl-C ends it.\n\n"
+             the log    {program} logs --follow --config {config}\nCtrl-C ends it.\n\n"
         )
     }
 }
@@ -222,8 +222,8 @@ fn telling_decision(rows: &[ClientRow], board: &Board) -> Option<(RequestId, Str
 }
 
 fn further(rows: &[ClientRow], board: &Board, guide: &Guide) -> String {
-    let Guide { site, metrics, data, program } = guide;
-    let mut out = format!("\nLook further, in what {data} keeps:\n");
+    let Guide { site, metrics, config, program } = guide;
+    let mut out = "\nLook further, in what it has kept:\n".to_owned();
     let mut commands = Vec::new();
     if let Some((decision, address)) = telling_decision(rows, board) {
         commands.push((format!("why {decision}"), "which rule, what evidence, until when, how to undo it"));
@@ -235,7 +235,7 @@ fn further(rows: &[ClientRow], board: &Board, guide: &Guide) -> String {
     let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     for (command, what) in commands {
         let padding = " ".repeat(width - command.len());
-        out.push_str(&format!("  {program} {command} --data {data}{padding}  # {what}\n"));
+        out.push_str(&format!("  {program} {command} --config {config}{padding}  # {what}\n"));
     }
     out.push_str(&format!("While it runs, the shop is at {site} and the metrics at {metrics}.\n"));
     out
@@ -296,7 +296,7 @@ mod tests {
         let guide = Guide {
             site: "http://127.0.0.1:8080/".into(),
             metrics: "http://127.0.0.1:9090/metrics".into(),
-            data: "demo-data".into(),
+            config: "demo-data/portcullis.toml".into(),
             program: "portcullis".into(),
         };
         sum_up(&ledger.snapshot(), board, &guide, false)
@@ -315,8 +315,10 @@ mod tests {
         let summary = summary(&ledger, &board);
         assert!(summary.verdict.is_passed());
         let decision = RequestId::new(UnixMs(1_000), 403);
-        assert!(summary.text.contains(&format!("portcullis why {decision} --data demo-data")));
-        assert!(summary.text.contains("portcullis analyze 203.0.113.1 --data demo-data"));
+        assert!(
+            summary.text.contains(&format!("portcullis why {decision} --config demo-data/portcullis.toml"))
+        );
+        assert!(summary.text.contains("portcullis analyze 203.0.113.1 --config demo-data/portcullis.toml"));
         assert!(summary.text.contains("PASSED") && summary.text.contains("http://127.0.0.1:8080/"));
     }
 
