@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, Version};
+use http::header::{CONTENT_LENGTH, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use portcullis_model::{ClientIp, Protocol, RecordText, TextFields};
 use portcullis_policy::{ClientIpSource, client_ip};
@@ -40,8 +40,7 @@ impl<'a> Target<'a> {
     }
 
     pub(crate) fn record_text(&self, head: &RequestHeader) -> RecordText {
-        let text =
-            |name| head.headers.get(name).map_or(&b""[..], |value: &http::HeaderValue| value.as_bytes());
+        let text = |name| head.headers.get(name).map_or(&b""[..], |value: &HeaderValue| value.as_bytes());
         RecordText::new(TextFields {
             method: head.method.as_str().as_bytes(),
             host: self.host.as_bytes(),
@@ -81,6 +80,66 @@ pub(crate) fn resolve_client(peer: ClientIp, rules: &Ruleset, headers: &HeaderMa
     client_ip(peer, &rules.trusted, &rules.client_ip, lines)
 }
 
+/// Whether the header that a trusted proxy names the client in came more than once: somebody in between
+/// added to it, and nothing says which one is true.
+pub(crate) fn names_two_clients(peer: ClientIp, rules: &Ruleset, headers: &HeaderMap) -> bool {
+    match &rules.client_ip {
+        ClientIpSource::XForwardedFor => false,
+        ClientIpSource::Header(name) => {
+            rules.trusted.lookup(peer.ip()).is_some() && headers.get_all(&**name).iter().nth(1).is_some()
+        }
+    }
+}
+
+/// Whether it is a host with or without a port (RFC 9110, 7.2): a name, an IPv4 address, or an IPv6 address in
+/// brackets.
+pub(crate) fn is_authority(authority: &[u8]) -> bool {
+    let (host, port) = match authority.iter().rposition(|&b| b == b':') {
+        Some(colon) if !authority[colon..].contains(&b']') => (&authority[..colon], &authority[colon + 1..]),
+        _ => (authority, &b""[..]),
+    };
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let is_host = match host {
+        [b'[', address @ .., b']'] => {
+            std::str::from_utf8(address).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+        }
+        name => !name.is_empty() && name.iter().all(is_name),
+    };
+    is_host && port.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether every server understands the same by the framing of the body: no coding but chunked, and no
+/// length but a single number. Everything else is the stuff that request smuggling is made of.
+pub(crate) fn has_plain_framing(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding_is_plain = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    let is_number =
+        |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    coding_is_plain && headers.get_all(CONTENT_LENGTH).iter().all(is_number)
+}
+
+/// Whether the request target has one of the forms that there are for a server (RFC 9112, 3.2): a path, an
+/// absolute URI, or `*`. Rules and upstreams could read anything else in two ways.
+pub(crate) fn has_known_form(head: &RequestHeader) -> bool {
+    let target = head.raw_path();
+    let is_absolute =
+        |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    target.starts_with(b"/")
+        || is_absolute(b"http://")
+        || is_absolute(b"https://")
+        || (target == b"*" && head.method == http::Method::OPTIONS)
+}
+
+/// Whether a path holds an escaped NUL: some servers end the path there, so that they would see another one
+/// than the rules did.
+pub(crate) fn has_nul(path: &[u8]) -> bool {
+    path.windows(3).any(|escape| escape == b"%00")
+}
+
 /// Whether the client's own connection is over TLS: to us, or to a trusted proxy that says so.
 pub(crate) fn is_https(peer: ClientIp, is_tls: bool, rules: &Ruleset, headers: &HeaderMap) -> bool {
     if is_tls {
@@ -103,6 +162,69 @@ pub(crate) fn protocol(version: Version) -> Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        for good in
+            ["a", "A.example:8080", "a.example.", "a_b", "192.0.2.1:80", "[::1]", "[2001:db8::1]:80", "a:"]
+        {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "a@b",
+            "a:b",
+            "a:80:80",
+            "[::1",
+            "[a]",
+            "::1",
+            "a\"<script>",
+            "a,b",
+            "é",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_path_an_uri_or_a_star() {
+        let of = |method: &str, target: &str| {
+            let head = RequestHeader::build(method, b"/", None).and_then(|mut head| {
+                head.set_raw_path(target.as_bytes())?;
+                Ok(has_known_form(&head))
+            });
+            head.unwrap_or(false)
+        };
+        assert!(of("GET", "/") && of("GET", "//a") && of("GET", "HTTP://a/b") && of("OPTIONS", "*"));
+        for bad in ["\\login", "login", "*", "ftp://a/b", "?x"] {
+            assert!(!of("GET", bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn framing_that_can_be_read_in_two_ways_is_not_plain() {
+        let of = |lines: &[(&'static str, &'static str)]| {
+            let lines = lines.iter();
+            let headers: HeaderMap = lines
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            has_plain_framing(&headers)
+        };
+        assert!(of(&[]) && of(&[("content-length", "5")]) && of(&[("transfer-encoding", "Chunked")]));
+        for bad in [
+            ("content-length", "5, 5"),
+            ("content-length", "+5"),
+            ("content-length", ""),
+            ("transfer-encoding", "xchunked"),
+            ("transfer-encoding", "identity, chunked"),
+        ] {
+            assert!(!of(&[bad]), "{bad:?}");
+        }
+        assert!(!of(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]));
+    }
 
     #[test]
     fn hosts_lose_port_case_and_trailing_dot() {

@@ -45,10 +45,13 @@ pub(crate) fn write_forwarding(request: &mut RequestHeader, about: &Forwarding<'
             request.remove_header(name);
         }
     }
+    remove_look_alikes(request);
     let scheme = if about.is_https { "https" } else { "http" };
     request.insert_header("X-Forwarded-For", about.client.to_string())?;
     request.insert_header("X-Forwarded-Proto", scheme)?;
-    request.insert_header("X-Forwarded-Host", about.host)?;
+    if !about.host.is_empty() {
+        request.insert_header("X-Forwarded-Host", about.host)?;
+    }
     request.insert_header("X-Request-Id", &about.id.encode()[..])?;
     if about.forwarded {
         let client = match about.client.ip() {
@@ -61,4 +64,51 @@ pub(crate) fn write_forwarding(request: &mut RequestHeader, about: &Forwarding<'
         request.insert_header("Forwarded", value)?;
     }
     Ok(())
+}
+
+/// Applications that follow CGI cannot tell `X_Forwarded_For` from `X-Forwarded-For`.
+fn remove_look_alikes(request: &mut RequestHeader) {
+    while let Some(name) = request.headers.keys().find(|name| is_look_alike(name)).cloned() {
+        request.remove_header(&name);
+    }
+}
+
+fn is_look_alike(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let matches = |ours: &HeaderName| {
+        let ours = ours.as_str();
+        let pairs = name.bytes().zip(ours.bytes());
+        name.len() == ours.len() && pairs.into_iter().all(|(n, o)| n == o || (n == b'_' && o == b'-'))
+    };
+    name.contains('_') && GATEWAY_ONLY.iter().any(matches)
+}
+
+/// A server that is no proxy expects the path alone (RFC 9112, 3.2.1), whatever the client sent to this one.
+pub(crate) fn make_origin_form(request: &mut RequestHeader) {
+    // `*` is an origin form too (RFC 9112, 3.2.4).
+    if request.raw_path().starts_with(b"/") || request.raw_path() == b"*" {
+        return;
+    }
+    if let Some(uri) = request.uri.path_and_query().and_then(|target| target.as_str().parse().ok()) {
+        request.set_uri(uri);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn underscores_make_no_other_name() {
+        for (name, is) in [
+            ("x_forwarded_for", true),
+            ("x-forwarded_for", true),
+            ("x_real_ip", true),
+            ("x-forwarded-for", false),
+            ("x_forwarded_fo", false),
+            ("my_header", false),
+        ] {
+            assert_eq!(is_look_alike(&HeaderName::from_static(name)), is, "{name}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Version;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -19,13 +19,16 @@ use portcullis_model::{
 use portcullis_policy::{RequestFacts, Verdict, decide, normalise};
 
 use crate::edge::Edge;
-use crate::facts::{Target, is_https, protocol, resolve_client};
+use crate::facts::{
+    Target, has_known_form, has_nul, has_plain_framing, is_authority, is_https, names_two_clients, protocol,
+    resolve_client,
+};
 use crate::failure::classify;
 use crate::guard::Connection;
-use crate::headers::{Forwarding, write_forwarding};
+use crate::headers::{Forwarding, make_origin_form, write_forwarding};
 use crate::pool::{Lease, Pool};
 use crate::respond::{Refusal, refuse};
-use crate::ruleset::{Bounds, Ruleset};
+use crate::ruleset::Ruleset;
 
 /// Between two messages of a connection that has become a WebSocket.
 const UPGRADED_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -105,7 +108,13 @@ fn connection(session: &Session) -> Option<Arc<Connection>> {
 }
 
 /// What is wrong with a head that could be parsed.
-fn malformed(head: &RequestHeader, target: &Target<'_>, bounds: &Bounds) -> Option<(u16, MalformedKind)> {
+fn malformed(
+    head: &RequestHeader,
+    target: &Target<'_>,
+    peer: ClientIp,
+    rules: &Ruleset,
+) -> Option<(u16, MalformedKind)> {
+    let bounds = &rules.bounds;
     // Name, colon, blank, value, line end.
     let header_bytes: usize =
         head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -115,8 +124,16 @@ fn malformed(head: &RequestHeader, target: &Target<'_>, bounds: &Bounds) -> Opti
     if head.headers.len() > bounds.max_headers || header_bytes + head.raw_path().len() > bounds.max_head {
         return Some((431, MalformedKind::HeadTooLarge));
     }
-    if target.authority.is_empty() && head.version != Version::HTTP_10 {
+    // HTTP/1.0 may come without a Host.
+    if !(is_authority(target.authority) || target.authority.is_empty() && head.version == Version::HTTP_10) {
         return Some((400, MalformedKind::Host));
+    }
+    if !has_known_form(head)
+        || !has_plain_framing(&head.headers)
+        || has_nul(target.path)
+        || names_two_clients(peer, rules, &head.headers)
+    {
+        return Some((400, MalformedKind::BadRequest));
     }
     let announced =
         head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -154,7 +171,7 @@ impl ProxyHttp for Hooks {
             path: normalise(target.path),
         };
         let decision = decide(&rules.policy, &self.edge.state, &facts, now);
-        let malformed = malformed(head, &target, &rules.bounds);
+        let malformed = malformed(head, &target, connection.peer, &rules);
         let pool = rules.routes.find(&target.host, &facts.path).cloned();
         ctx.record = Some(OpenRecord {
             edge: Arc::clone(&self.edge),
@@ -263,9 +280,13 @@ impl ProxyHttp for Hooks {
             forwarded: ctx.rules.forwarded_header,
         };
         write_forwarding(request, &about)?;
-        if let Some(host) = ctx.upstream.as_ref().and_then(|chosen| chosen.lease.as_ref()?.host_header()) {
-            request.insert_header(http::header::HOST, host)?;
+        let has_host = request.headers.contains_key(HOST);
+        if let Some(lease) = ctx.upstream.as_ref().and_then(|chosen| chosen.lease.as_ref())
+            && let Some(host) = lease.host_header(has_host)
+        {
+            request.insert_header(HOST, host)?;
         }
+        make_origin_form(request);
         Ok(())
     }
 
@@ -282,6 +303,10 @@ impl ProxyHttp for Hooks {
         }
         if response.version < Version::HTTP_11 && session.req_header().version == Version::HTTP_11 {
             response.set_version(Version::HTTP_11);
+        }
+        // HTTP/1.0 knows no chunks; without them the end of the connection is the end of the body.
+        if session.req_header().version == Version::HTTP_10 {
+            response.remove_header(&TRANSFER_ENCODING);
         }
         Ok(())
     }

@@ -61,11 +61,11 @@ impl Lease {
         self.server.peer.clone()
     }
 
-    /// What `Host` becomes, where the upstream wants its own.
-    pub(crate) fn host_header(&self) -> Option<&str> {
+    /// What `Host` becomes: where the upstream wants its own, or the client sent none.
+    pub(crate) fn host_header(&self, has_host: bool) -> Option<&str> {
         match self.server.host_header {
-            HostHeader::Preserve => None,
-            HostHeader::Upstream => Some(&self.server.authority),
+            HostHeader::Preserve if has_host => None,
+            HostHeader::Preserve | HostHeader::Upstream => Some(&self.server.authority),
         }
     }
 

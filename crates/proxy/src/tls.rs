@@ -66,6 +66,10 @@ pub(crate) fn server_config(listener: &TlsListener) -> Result<ServerConfig, Edge
 
 fn certified_key(files: &CertificateFiles, provider: &CryptoProvider) -> Result<CertifiedKey, EdgeError> {
     let chain = read_certificates(&files.cert)?;
+    for certificate in &chain {
+        // Found later, it would be blamed on the key.
+        X509Certificate::from_der(certificate).map_err(|error| unusable(&files.cert, &error))?;
+    }
     let key = read(&files.key)
         .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(|error| unusable(&files.key, &error)))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
