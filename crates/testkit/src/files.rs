@@ -1,6 +1,6 @@
 //! The data folder of a gateway, read from outside as any program can.
 //!
-//! Must not write; waits where the gateway may still be writing.
+//! Waits where the gateway may still be writing; must not write while one runs.
 
 use std::path::{Path, PathBuf};
 
@@ -88,9 +88,22 @@ impl Data {
             .map(|name| self.connect(name).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap())
     }
 
+    pub fn schema_version(&self, name: &str) -> i64 {
+        self.connect(name).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    }
+
+    /// Makes a database look like one of another version. No gateway may be running on it.
+    pub fn set_schema_version(&self, name: &str, version: i64) {
+        let connection = self.open(name, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        connection.pragma_update(None, "user_version", version).unwrap();
+    }
+
     fn connect(&self, name: &str) -> Connection {
-        let connection =
-            Connection::open_with_flags(self.folder.join(name), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        self.open(name, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    fn open(&self, name: &str, flags: OpenFlags) -> Connection {
+        let connection = Connection::open_with_flags(self.folder.join(name), flags).unwrap();
         connection.busy_timeout(crate::wait::DEADLINE).unwrap();
         connection
     }

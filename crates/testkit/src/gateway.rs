@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,7 +26,7 @@ pub struct GatewayConfig {
     server: String,
     sections: String,
     has_upstream: bool,
-    plaintext: bool,
+    listen: Option<String>,
     data: Option<PathBuf>,
     args: Vec<String>,
 }
@@ -39,7 +40,7 @@ impl GatewayConfig {
             server: String::new(),
             sections: String::new(),
             has_upstream: false,
-            plaintext: true,
+            listen: Some("127.0.0.1:0".to_owned()),
             data: None,
             args: Vec::new(),
         }
@@ -84,9 +85,15 @@ impl GatewayConfig {
         self.section(&format!("[[limit]]\nname = \"{name}\"\n{lines}"))
     }
 
+    /// Where the plain listener is.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
     /// No plain listener: there is a `[[server.tls]]` among the sections.
     pub fn without_plaintext(mut self) -> Self {
-        self.plaintext = false;
+        self.listen = None;
         self
     }
 
@@ -104,7 +111,8 @@ impl GatewayConfig {
 
     /// The text of the configuration file.
     pub fn text(&self) -> String {
-        let listen = if self.plaintext { "listen = [\"127.0.0.1:0\"]\n" } else { "" };
+        let listen =
+            self.listen.as_ref().map(|address| format!("listen = [\"{address}\"]\n")).unwrap_or_default();
         let upstream = match self.has_upstream || self.sections.contains("[[upstream]]") {
             true => "",
             // Nothing listens there.
@@ -174,7 +182,9 @@ pub struct Output {
 pub struct Gateway {
     child: Child,
     config: GatewayConfig,
-    folder: TempDir,
+    folder: Arc<TempDir>,
+    /// The folder of a predecessor, whose data this one goes on with.
+    _inherited: Option<Arc<TempDir>>,
     plain: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
     metrics: SocketAddr,
@@ -187,7 +197,11 @@ impl Gateway {
     /// # Panics
     /// With what it printed, when it does not start.
     pub fn start(config: GatewayConfig) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::start_after(config, None)
+    }
+
+    fn start_after(config: GatewayConfig, inherited: Option<Arc<TempDir>>) -> Self {
+        let folder = Arc::new(TempDir::new().unwrap());
         let mut child = config.spawn(folder.path());
         let banner = eventually("the gateway starts", || {
             let stdout = fs::read_to_string(folder.path().join("stdout")).unwrap();
@@ -211,6 +225,7 @@ impl Gateway {
             data,
             config,
             folder,
+            _inherited: inherited,
         };
         eventually("the gateway is ready", || (gateway.operations("/readyz").status() == 200).then_some(()));
         gateway
@@ -339,9 +354,8 @@ impl Gateway {
         self.ended(status)
     }
 
-    fn ended(&mut self, status: ExitStatus) -> Ended {
-        let empty = TempDir::new().unwrap();
-        let folder = std::mem::replace(&mut self.folder, empty);
+    fn ended(&self, status: ExitStatus) -> Ended {
+        let folder = Arc::clone(&self.folder);
         Ended { code: status.code(), data: self.data.clone(), config: self.config.clone(), folder }
     }
 }
@@ -361,17 +375,15 @@ pub struct Ended {
     pub code: Option<i32>,
     pub data: Data,
     config: GatewayConfig,
-    folder: TempDir,
+    /// Of the first gateway on this data.
+    folder: Arc<TempDir>,
 }
 
 impl Ended {
     /// A new gateway with the same configuration on the same data.
     pub fn start_again(&self) -> Gateway {
-        Gateway::start(self.config.clone().data(self.data.folder()))
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+        let config = self.config.clone().data(self.data.folder());
+        Gateway::start_after(config, Some(Arc::clone(&self.folder)))
     }
 }
 

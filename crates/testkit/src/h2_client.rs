@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::client::SendRequest;
 use http::Method;
 use rustls::ClientConfig;
@@ -78,7 +79,7 @@ impl H2Client {
         self.runtime.block_on(async {
             let tasks: Vec<_> = requests
                 .into_iter()
-                .map(|request| tokio::spawn(one(self.send.clone(), self.name.clone(), request)))
+                .map(|request| tokio::spawn(until_taken(self.send.clone(), self.name.clone(), request)))
                 .collect();
             let mut answers = Vec::with_capacity(tasks.len());
             for task in tasks {
@@ -89,7 +90,22 @@ impl H2Client {
     }
 }
 
-async fn one(send: SendRequest<Bytes>, name: String, request: H2Request) -> Result<Response, h2::Error> {
+/// A server may refuse a stream that it has no room for, and does nothing with it then: the request may be
+/// sent again (RFC 9113, 8.7), as browsers do.
+async fn until_taken(
+    send: SendRequest<Bytes>,
+    name: String,
+    request: H2Request,
+) -> Result<Response, h2::Error> {
+    loop {
+        match one(send.clone(), &name, request.clone()).await {
+            Err(error) if error.reason() == Some(Reason::REFUSED_STREAM) => {}
+            answered => return answered,
+        }
+    }
+}
+
+async fn one(send: SendRequest<Bytes>, name: &str, request: H2Request) -> Result<Response, h2::Error> {
     let mut ready = send.ready().await?;
     let mut head =
         http::Request::builder().method(request.method).uri(format!("https://{name}{}", request.path));

@@ -22,6 +22,8 @@ use crate::upstream_answers::answer;
 /// Requests that are noted at most; later ones are only counted.
 const MAX_SEEN: usize = 50_000;
 const MAX_EVENTS: usize = 64;
+/// More than the gateway lets through with its own added.
+const MAX_HEADERS: usize = 300;
 
 /// A request as it reached the upstream.
 #[derive(Clone, Debug)]
@@ -196,6 +198,7 @@ where
     });
     // Connections that a test breaks end with an error here.
     let _ = hyper::server::conn::http1::Builder::new()
+        .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;

@@ -166,9 +166,9 @@ fn download(length: u64, announced: bool) -> Answer {
 
 fn half() -> Answer {
     let (feed, mut answer) = fed();
-    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(1_000));
+    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(2 * PART));
     tokio::spawn(async move {
-        let _ = feed.send(Ok(Bytes::from_static(b"the first half"))).await;
+        let _ = feed.send(Ok(Bytes::from(vec![b'x'; PART]))).await;
         // Lets the first half leave before the connection breaks.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let _ = feed.send(Err(io::ErrorKind::ConnectionAborted.into())).await;

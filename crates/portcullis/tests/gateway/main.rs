@@ -1,0 +1,34 @@
+//! The gateway as its users have it: the real program, real sockets, real upstreams, real databases.
+//!
+//! One test binary, so that it is linked once; a module per subject. Must not reach into the gateway.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod client_ip;
+mod decisions;
+mod detector;
+mod forwarding;
+mod log;
+mod malformed;
+mod reload;
+mod start;
+mod streaming;
+mod tls;
+mod upstreams;
+
+use portcullis_testkit::{Gateway, GatewayConfig, Upstream};
+
+/// A configuration with nothing in it yet.
+fn config() -> GatewayConfig {
+    GatewayConfig::new(env!("CARGO_BIN_EXE_portcullis"))
+}
+
+/// A gateway with the defaults in front of an upstream.
+fn in_front_of(upstream: &Upstream) -> Gateway {
+    Gateway::start(config().upstream(upstream))
+}
+
+/// A gateway that believes the tests when they say which client they are.
+fn behind_proxy(upstream: &Upstream) -> GatewayConfig {
+    config().upstream(upstream).behind_local_proxy()
+}
