@@ -309,6 +309,10 @@ pub(crate) fn banner(app: &App, notes: &[String]) -> String {
     line("limits", if limits.is_empty() { "none".to_owned() } else { limits.join(", ") });
     line("detector", detector_line(&config.detection));
     line("log", format!("{}", config.data.join("log.db").display()));
+    for database in app.geo().status() {
+        let days = wall_now().since(database.built).as_secs() / 86_400;
+        line("geo", format!("{}, {days} days old", database.path.display()));
+    }
     if let Some(address) = app.metrics_address() {
         line("metrics", format!("http://{address}/metrics"));
     }
@@ -333,7 +337,7 @@ fn detector_line(detection: &portcullis_detect::Settings) -> String {
     format!("every {} min, {action}", (minutes * 10.0).round() / 10.0)
 }
 
-/// The time of the start, for whoever needs one before there is an [`App`].
+/// The wall clock, for what people and databases are shown.
 pub(crate) fn wall_now() -> UnixMs {
     UnixMs::from_system(std::time::SystemTime::now())
 }
