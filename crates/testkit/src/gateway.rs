@@ -197,14 +197,29 @@ impl Gateway {
     /// # Panics
     /// With what it printed, when it does not start.
     pub fn start(config: GatewayConfig) -> Self {
-        Self::start_after(config, None)
+        Self::start_after(config, None, |_| ())
     }
 
-    fn start_after(config: GatewayConfig, inherited: Option<Arc<TempDir>>) -> Self {
+    /// As [`Self::start`], with a SIGHUP as soon as it says its first word.
+    pub fn start_and_hang_up_at_once(config: GatewayConfig) -> Self {
+        Self::start_after(config, None, |child| signal(child, Signal::HUP))
+    }
+
+    fn start_after(
+        config: GatewayConfig,
+        inherited: Option<Arc<TempDir>>,
+        at_first_word: impl FnOnce(&Child),
+    ) -> Self {
+        let mut at_first_word = Some(at_first_word);
         let folder = Arc::new(TempDir::new().unwrap());
         let mut child = config.spawn(folder.path());
         let banner = eventually("the gateway starts", || {
             let stdout = fs::read_to_string(folder.path().join("stdout")).unwrap();
+            if !stdout.is_empty()
+                && let Some(act) = at_first_word.take()
+            {
+                act(&child);
+            }
             if let Some(status) = child.try_wait().unwrap() {
                 let stderr = fs::read_to_string(folder.path().join("stderr")).unwrap();
                 panic!("the gateway ended with {status}:\n{stdout}{stderr}\n{}", config.text());
@@ -327,17 +342,12 @@ impl Gateway {
 
     /// SIGHUP.
     pub fn hang_up(&self) {
-        self.signal(Signal::HUP);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        signal(&self.child, Signal::HUP);
     }
 
     /// SIGTERM, without waiting.
     pub fn begin_to_end(&self) {
-        self.signal(Signal::TERM);
+        signal(&self.child, Signal::TERM);
     }
 
     /// SIGTERM; waits for the end. Returns the data folder, which stays until the result is dropped.
@@ -383,8 +393,13 @@ impl Ended {
     /// A new gateway with the same configuration on the same data.
     pub fn start_again(&self) -> Gateway {
         let config = self.config.clone().data(self.data.folder());
-        Gateway::start_after(config, Some(Arc::clone(&self.folder)))
+        Gateway::start_after(config, Some(Arc::clone(&self.folder)), |_| ())
     }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 fn end(child: &mut Child) {

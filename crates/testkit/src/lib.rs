@@ -11,6 +11,7 @@ mod client;
 mod files;
 mod gateway;
 mod h2_client;
+mod raw_upstream;
 mod upstream;
 mod upstream_answers;
 mod wait;
@@ -20,6 +21,7 @@ pub use client::{Client, Head, Request, Response, exchange, parse_response};
 pub use files::Data;
 pub use gateway::{Ended, Gateway, GatewayConfig, Output};
 pub use h2_client::{H2Client, H2Request};
+pub use raw_upstream::RawUpstream;
 pub use upstream::{Refusing, Seen, Silent, Upstream};
 pub use wait::{DEADLINE, eventually, eventually_within};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails: generous, since the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(20);
-const STEP: Duration = Duration::from_millis(10);
+const STEP: Duration = Duration::from_millis(2);
 
 /// Calls `look` until it returns something.
 ///

@@ -373,3 +373,20 @@ fn a_refused_upload_does_not_confuse_the_next_request() {
     gateway.data().row_of("/upload");
     assert!(gateway.data().rows().iter().all(|row| row.path != "/smuggled"));
 }
+
+#[test]
+fn the_sender_of_a_large_upload_gets_to_see_why_it_was_refused() {
+    let upstream = Upstream::start();
+    let block = "[[block]]\nnetwork = \"203.0.113.9\"\nreason = \"test\"\n";
+    let gateway = Gateway::start(behind_proxy(&upstream).section(block));
+    for length in [50_000, 5_000_000] {
+        let mut client = gateway.client_of("203.0.113.9");
+        client.write_request(&Request::new("POST", "/upload").header("Content-Length", &length.to_string()));
+        // The gateway may close before all of it has been sent.
+        let _ = client.try_write(&vec![b'x'; length]);
+        let answer = client.read_response("POST");
+        assert_eq!(answer.status(), 403);
+        answer.decision_id();
+    }
+    assert_eq!(upstream.requests(), 0);
+}

@@ -151,3 +151,13 @@ fn what_needs_a_restart_is_said_and_the_rest_is_applied() {
     let mut client = gateway.client_of("203.0.113.9");
     assert_eq!([client.get("/").status(), client.get("/").status()], [200, 429]);
 }
+
+#[test]
+fn a_hangup_as_soon_as_the_gateway_speaks_does_not_end_it() {
+    let upstream = Upstream::start();
+    for _ in 0..3 {
+        let gateway = Gateway::start_and_hang_up_at_once(behind_proxy(&upstream));
+        eventually("the configuration is looked at", || (reloads(&gateway, "unchanged") > 0.5).then_some(()));
+        assert_eq!(gateway.get("/").status(), 200);
+    }
+}

@@ -1,8 +1,12 @@
 //! Which upstream and which of its servers gets a request, and what happens when none can answer.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
 
-use portcullis_testkit::{Client, Gateway, Refusing, Request, Response, Silent, Upstream, eventually};
+use portcullis_testkit::{
+    Client, Gateway, RawUpstream, Refusing, Request, Response, Silent, Upstream, eventually,
+};
 
 use crate::{behind_proxy, config};
 
@@ -250,4 +254,45 @@ fn an_upstream_by_name_is_found() {
     let lines = format!("servers = [\"http://localhost:{}\"]", upstream.address().port());
     let gateway = Gateway::start(config().upstream_with(&lines));
     assert_eq!(gateway.get("/").status(), 200);
+}
+
+/// A gateway in front of an upstream that answers with these bytes and closes after a pause.
+fn before_raw(answer: &str, pause: Duration) -> (Gateway, RawUpstream) {
+    let upstream = RawUpstream::answering(answer, pause);
+    (Gateway::start(config().upstream_with(&format!("servers = [\"{}\"]", upstream.url()))), upstream)
+}
+
+#[test]
+fn an_upstream_that_speaks_http_1_0_does_not_cost_the_client_its_connection() {
+    let answer = "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end";
+    let (gateway, upstream) = before_raw(answer, Duration::ZERO);
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        let answer = client.get("/");
+        assert_eq!((&*answer.head.version, &*answer.text()), ("HTTP/1.1", "until the end"));
+    }
+    assert_eq!(upstream.requests(), 3);
+}
+
+#[test]
+fn a_kept_connection_that_the_upstream_has_closed_fails_no_request() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok";
+    let (gateway, upstream) = before_raw(answer, Duration::from_millis(20));
+    let mut client = gateway.client();
+    for _ in 0..5 {
+        assert_eq!(client.post("/order", "one").status(), 200);
+        // The upstream's patience with an idle connection ends meanwhile.
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(upstream.requests(), 5);
+}
+
+#[test]
+fn an_answer_that_is_no_http_gets_502() {
+    for answer in
+        ["SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 2OO OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
+    {
+        let (gateway, _upstream) = before_raw(answer, Duration::ZERO);
+        assert_failure(&gateway, &gateway.get("/"), 502, "upstream:broken");
+    }
 }
