@@ -184,14 +184,15 @@ impl Gateway {
         if !status.success() {
             bail!("the gateway ended with {status}:\n{printed}");
         }
-        let mut bytes = 0;
+        let mut log_bytes = 0;
         for entry in fs::read_dir(&self.data)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with("log.db") {
-                bytes += entry.metadata()?.len();
+                log_bytes += entry.metadata()?.len();
             }
         }
-        Ok(Finished { rows: count(&self.data)?, rows_before: self.rows_before, log_bytes: bytes })
+        let located = query(&self.data, "SELECT count(nullif(country, '')) FROM request_log")?;
+        Ok(Finished { rows: count(&self.data)?, located, rows_before: self.rows_before, log_bytes })
     }
 }
 
@@ -199,6 +200,8 @@ impl Gateway {
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
     pub rows: u64,
+    /// Rows whose country is known.
+    pub located: u64,
     rows_before: u64,
     pub log_bytes: u64,
 }
@@ -210,13 +213,17 @@ impl Finished {
     }
 }
 
-/// By plain SQL, as any SQLite client would.
 fn count(data: &Path) -> anyhow::Result<u64> {
+    query(data, "SELECT count(*) FROM request_log")
+}
+
+/// By plain SQL, as any SQLite client would.
+fn query(data: &Path, sql: &str) -> anyhow::Result<u64> {
     let path = data.join("log.db");
     let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("cannot open {}", path.display()))?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    let rows: i64 = connection.query_row("SELECT count(*) FROM request_log", [], |row| row.get(0))?;
+    let rows: i64 = connection.query_row(sql, [], |row| row.get(0))?;
     Ok(u64::try_from(rows)?)
 }
 

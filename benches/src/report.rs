@@ -52,7 +52,7 @@ impl Series {
 /// One line for each contestant, ratios to the first.
 pub fn table(series: &[Series]) -> String {
     let mut text = format!(
-        "  {:<34} {:>10} {:>7}  {:>15} {:>10} {:>9} {:>9}\n",
+        "  {:<44} {:>10} {:>7}  {:>15} {:>10} {:>9} {:>9}\n",
         "", "CPU µs/req", "ratio", "lowest-highest", "req/s", "p50", "p99"
     );
     for one in series {
@@ -64,7 +64,7 @@ pub fn table(series: &[Series]) -> String {
         // Writing into a String cannot fail.
         let _ = writeln!(
             text,
-            "  {:<34} {:>10.2} {:>7.3}  {:>15} {:>10.0} {:>9} {:>9}",
+            "  {:<44} {:>10.2} {:>7.3}  {:>15} {:>10.0} {:>9} {:>9}",
             one.name,
             one.cpu_us(),
             ratio,

@@ -162,7 +162,7 @@ impl<'a> Bench<'a> {
             bail!("a contestant is missing");
         };
         let memory = gateway.contestant.program.memory()?;
-        let finished = self.checked(gateway, admitted.answered() + refused.answered())?;
+        let finished = self.checked("portcullis", gateway, admitted.answered() + refused.answered())?;
         println!();
         print!("{}", against("portcullis / bare Pingora", admitted.ratio(bare), MAX_RATIO_TO_BARE, ""));
         if let (Some(nginx), Some(running)) = (rest.first(), &nginx) {
@@ -201,8 +201,8 @@ impl<'a> Bench<'a> {
         print!("{}", table(&series));
         let [without, with, refused] = series.as_slice() else { bail!("a contestant is missing") };
         let memory = [none.contestant.program.memory()?, large.contestant.program.memory()?];
-        self.checked(none, without.answered())?;
-        self.checked(large, with.answered() + refused.answered())?;
+        self.checked("without blocks", none, without.answered())?;
+        self.checked("2 million blocks", large, with.answered() + refused.answered())?;
         println!();
         for (name, memory) in [
             ("without blocks, after the load", memory[0]),
@@ -258,7 +258,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Ends the gateway; the run is void unless every request that was answered is in its log.
-    fn checked(&self, gateway: Gateway, answered: u64) -> anyhow::Result<Finished> {
+    fn checked(&self, name: &str, gateway: Gateway, answered: u64) -> anyhow::Result<Finished> {
         let finished = gateway.finish()?;
         let rows = finished.new_rows();
         // wrk leaves with a request under way on each connection; these were served and logged as well.
@@ -267,11 +267,12 @@ impl<'a> Bench<'a> {
             Generator::BuiltIn => 0,
         };
         if rows < answered || rows > answered + under_way {
-            bail!("void: {answered} requests were answered, the log has {rows} rows");
+            bail!("void: {name}: {answered} requests were answered, the log has {rows} rows");
         }
         println!(
-            "\n  rows in the log {rows}, requests answered {answered}, under way at the end of a load {}",
-            rows - answered
+            "\n  log of {name}: {rows} rows ({} with a country), {answered} requests answered, {} under way at the end of a load",
+            finished.located,
+            rows - answered,
         );
         Ok(finished)
     }
