@@ -372,8 +372,12 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        let ended = self.child.try_wait().ok().flatten();
         end(&mut self.child);
         if thread::panicking() {
+            if let Some(status) = ended {
+                eprintln!("--- the gateway was gone already: {status}");
+            }
             eprintln!("--- what the gateway said:\n{}", self.stderr());
         }
     }

@@ -185,8 +185,9 @@ fn a_body_that_was_sent_is_never_sent_again() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(config().upstream(&upstream));
     let mut client = gateway.client();
-    for round in 1..=3 {
-        // Makes a connection that the next request uses again, on which the upstream then hangs up.
+    let mut on_kept_connections = 0;
+    for round in 1..=20 {
+        // Makes a connection that the next request may use again, on which the upstream then hangs up.
         client.get("/");
         let kept = upstream.last().connection;
         let answer = gateway.client().send(&Request::post("/close", "order one"));
@@ -194,8 +195,12 @@ fn a_body_that_was_sent_is_never_sent_again() {
         let seen = upstream.seen();
         let orders: Vec<_> = seen.iter().filter(|seen| seen.method == "POST").collect();
         assert_eq!(orders.len(), round, "the upstream got an order twice");
-        assert_eq!(orders[round - 1].connection, kept, "this was to happen on a kept connection");
+        on_kept_connections += usize::from(orders[round - 1].connection == kept);
+        if on_kept_connections == 3 {
+            return;
+        }
     }
+    panic!("no connection was kept");
 }
 
 #[test]
