@@ -11,10 +11,10 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ipnet::IpNet;
 use portcullis_benches::lists;
-use portcullis_model::{ClientIp, UnixMs};
+use portcullis_model::{ClientIp, UnixMs, normalise_path};
 use portcullis_policy::{
     BlockChange, ClientIpSource, LimitRule, Limiter, LiveState, Mode, Now, PrefixSet, RequestFacts,
-    RequestMatch, Snapshot, client_ip, decide, normalise,
+    RequestMatch, Snapshot, client_ip, decide,
 };
 
 #[global_allocator]
@@ -102,7 +102,7 @@ fn texts(criterion: &mut Criterion) {
         ("normalise, plain", &b"/catalogue/section-7/item-123.html"[..]),
         ("normalise, disguised", b"//Catalogue/./%73ection-7/x/../item-123.html"),
     ] {
-        criterion.bench_function(name, |b| b.iter(|| normalise(black_box(path)).len()));
+        criterion.bench_function(name, |b| b.iter(|| normalise_path(black_box(path)).len()));
     }
     let trusted: PrefixSet<IpNet> =
         ["127.0.0.0/8", "10.0.0.0/8"].iter().filter_map(|n| n.parse().ok()).map(|n: IpNet| (n, n)).collect();

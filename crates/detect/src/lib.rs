@@ -21,7 +21,7 @@ mod window;
 pub use features::{FEATURES, Features};
 pub use forest::{ForestError, ForestModel, MAX_TRAINING_ROWS, MIN_TRAINING_ROWS, Opinion, Strange, train};
 pub use observation::Observation;
-pub use path::{is_sensitive, normalise};
+pub use path::is_sensitive;
 pub use report::{ForestHealth, Report};
 pub use rules::rule_names;
 pub use settings::Settings;

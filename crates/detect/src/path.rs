@@ -3,50 +3,18 @@
 
 use std::borrow::Cow;
 
+use portcullis_model::normalise_path;
+
 use crate::Settings;
 
-/// The path in lower case, percent-decoded once, without dot segments, empty segments and `;parameters`,
-/// with `\` as `/`. Bytes that are not UTF-8 become U+FFFD. A trailing slash stays.
-pub fn normalise(path: &str) -> Cow<'_, str> {
-    if is_normal(path.as_bytes()) {
-        return Cow::Borrowed(path);
+/// [`normalise_path`], with the final slash left where there was one: by it signatures tell a folder from
+/// a file.
+pub(crate) fn normalise(path: &str) -> Cow<'_, str> {
+    let normal = normalise_path(path.as_bytes());
+    match path.ends_with('/') && normal.len() > 1 {
+        true => Cow::Owned(format!("{normal}/")),
+        false => normal,
     }
-    let mut decoded = Vec::with_capacity(path.len());
-    decode_lower(path.as_bytes(), false, &mut decoded);
-    let text = String::from_utf8_lossy(&decoded).replace('\\', "/");
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in text.split('/') {
-        match segment.split(';').next().unwrap_or_default() {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            name => segments.push(name),
-        }
-    }
-    let mut normal = String::with_capacity(text.len() + 1);
-    for segment in &segments {
-        normal.push('/');
-        normal.push_str(segment);
-    }
-    if normal.is_empty() || text.ends_with('/') {
-        normal.push('/');
-    }
-    Cow::Owned(normal)
-}
-
-fn is_normal(path: &[u8]) -> bool {
-    let mut previous = 0;
-    for &byte in path {
-        let odd = byte.is_ascii_uppercase()
-            || matches!(byte, b'%' | b'\\' | b';')
-            || (previous == b'/' && matches!(byte, b'/' | b'.'));
-        if odd {
-            return false;
-        }
-        previous = byte;
-    }
-    path.first() == Some(&b'/')
 }
 
 /// Appends `text` to `out`: percent-decoded once, ASCII in lower case, and `+` as a blank if `plus`.

@@ -19,7 +19,7 @@ pub struct RequestFacts<'a> {
     pub method: &'a str,
     /// Lower case, without port and trailing dot.
     pub host: &'a str,
-    /// From [`crate::normalise`].
+    /// From [`portcullis_model::normalise_path`].
     pub path: Cow<'a, str>,
 }
 
@@ -145,9 +145,9 @@ impl Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BlockChange, normalise};
+    use crate::BlockChange;
     use ipnet::IpNet;
-    use portcullis_model::UnixMs;
+    use portcullis_model::{UnixMs, normalise_path};
 
     const NOW: Now = Now { wall: UnixMs(1_000_000), monotonic_ms: 1_000_000 };
 
@@ -178,7 +178,7 @@ mod tests {
             client: client.parse().unwrap(),
             method: "POST",
             host: "example.com",
-            path: normalise(path.as_bytes()),
+            path: normalise_path(path.as_bytes()),
         };
         decide(rules, state, &facts, NOW)
     }

@@ -8,7 +8,6 @@ mod clock;
 mod decide;
 mod forwarded;
 mod limiter;
-mod path;
 mod pattern;
 mod prefixes;
 mod rules;
@@ -18,7 +17,6 @@ pub use clock::Now;
 pub use decide::{Decision, LimitHit, LiveState, RequestFacts, Verdict, decide};
 pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip};
 pub use limiter::{Admission, Limiter, LimiterStats};
-pub use path::normalise;
 pub use pattern::{HostPattern, PathPattern, PatternError};
 pub use prefixes::{MAX_PREFIXES, PrefixSet};
 pub use rules::{

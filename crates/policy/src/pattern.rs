@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::normalise;
+use portcullis_model::normalise_path;
 
 /// A path pattern against the normalised path. Without `*` it matches that path alone; `/api/*` matches
 /// `/api` and everything below; elsewhere `*` stands for any characters, slashes included.
@@ -28,7 +28,7 @@ enum PathKind {
 pub struct PatternError(pub String);
 
 impl PathPattern {
-    /// `path` must come from [`normalise`].
+    /// `path` must come from [`normalise_path`].
     pub fn matches(&self, path: &str) -> bool {
         match &self.kind {
             PathKind::Any => true,
@@ -82,9 +82,9 @@ impl FromStr for PathPattern {
         let kind = if lower == "*" || lower == "/*" {
             PathKind::Any
         } else if !lower.contains('*') {
-            PathKind::Exact(normalise(lower.as_bytes()).into_owned().into_boxed_str())
+            PathKind::Exact(normalise_path(lower.as_bytes()).into_owned().into_boxed_str())
         } else if let Some(root) = lower.strip_suffix("/*").filter(|root| !root.contains('*')) {
-            PathKind::Tree(normalise(root.as_bytes()).into_owned().into_boxed_str())
+            PathKind::Tree(normalise_path(root.as_bytes()).into_owned().into_boxed_str())
         } else {
             PathKind::Glob(lower.split('*').map(Into::into).collect())
         };

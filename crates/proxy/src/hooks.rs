@@ -14,9 +14,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use portcullis_model::{
     ClientIp, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord, UpstreamFailure,
-    VerdictKind,
+    VerdictKind, normalise_path,
 };
-use portcullis_policy::{RequestFacts, Verdict, decide, normalise};
+use portcullis_policy::{RequestFacts, Verdict, decide};
 
 use crate::edge::Edge;
 use crate::facts::{
@@ -168,7 +168,7 @@ impl ProxyHttp for Hooks {
             client,
             method: head.method.as_str(),
             host: &target.host,
-            path: normalise(target.path),
+            path: normalise_path(target.path),
         };
         let decision = decide(&rules.policy, &self.edge.state, &facts, now);
         let malformed = malformed(head, &target, connection.peer, &rules);

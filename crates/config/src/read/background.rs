@@ -96,7 +96,7 @@ fn paths(value: &Value<'_>) -> Option<Vec<String>> {
     const WHAT: &str = "a path such as \"/admin\", which also means everything below it";
     value.list(MAX_PATHS, |item| {
         let text = item.text(WHAT)?;
-        let path = portcullis_policy::normalise(text.as_bytes());
+        let path = portcullis_model::normalise_path(text.as_bytes());
         let valid = text.starts_with('/') && text.len() <= MAX_PATH && !text.contains(['*', '?', '#']);
         if !valid || path == "/" {
             item.fail(format!("expected {WHAT}, got {}", quoted(text)));

@@ -11,7 +11,7 @@ use portcullis_config::Config;
 use portcullis_model::{
     Allow, Block, BlockSource, ClientIp, Reason, RequestId, UnixMs, UpstreamFailure, VerdictKind,
 };
-use portcullis_policy::{LimitRule, normalise};
+use portcullis_policy::LimitRule;
 use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredFinding};
 
 use super::client::Standing;
@@ -386,7 +386,7 @@ impl Explainer<'_> {
         let is_partial = rows.len() >= MAX_WINDOW_ROWS;
         rows.retain(|other| {
             other.id != row.id
-                && rule.applies_to.matches(&other.method, &other.host, &normalise(other.path.as_bytes()))
+                && rule.applies_to.matches(&other.method, &other.host, &normalise_path(other.path.as_bytes()))
         });
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.time()));
         let refused = rows.iter().filter(|row| row.verdict == VerdictKind::Limited).count() as u64;

@@ -1,4 +1,5 @@
-//! The one normal form of a path that rules match against. What is forwarded upstream is untouched.
+//! The one normal form of a path: what limits, routes and the detector compare. What is forwarded
+//! upstream is untouched.
 
 use std::borrow::Cow;
 
@@ -8,7 +9,7 @@ use std::borrow::Cow;
 ///
 /// Rules for lower-case matching err on the strict side: on a case-sensitive site a rule for `/login`
 /// also counts `/LOGIN`.
-pub fn normalise(path: &[u8]) -> Cow<'_, str> {
+pub fn normalise_path(path: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(path)
         && is_normal(path)
     {
@@ -107,25 +108,25 @@ mod tests {
             "/a/b/../../login",
             "login",
         ] {
-            assert_eq!(normalise(spelling.as_bytes()), "/login", "{spelling}");
+            assert_eq!(normalise_path(spelling.as_bytes()), "/login", "{spelling}");
         }
     }
 
     #[test]
     fn decoding_happens_once_and_never_fails() {
-        assert_eq!(normalise(b"/%252e"), "/%2e");
-        assert_eq!(normalise(b"/a%zz%4"), "/a%zz%4");
-        assert_eq!(normalise(b"/%ff"), "/\u{fffd}");
-        assert_eq!(normalise(b"/login%00"), "/login\0");
-        assert_eq!(normalise(b""), "/");
-        assert_eq!(normalise(b"/.."), "/");
-        assert_eq!(normalise(b"/.env"), "/.env");
+        assert_eq!(normalise_path(b"/%252e"), "/%2e");
+        assert_eq!(normalise_path(b"/a%zz%4"), "/a%zz%4");
+        assert_eq!(normalise_path(b"/%ff"), "/\u{fffd}");
+        assert_eq!(normalise_path(b"/login%00"), "/login\0");
+        assert_eq!(normalise_path(b""), "/");
+        assert_eq!(normalise_path(b"/.."), "/");
+        assert_eq!(normalise_path(b"/.env"), "/.env");
     }
 
     proptest! {
         #[test]
         fn the_quick_check_agrees_with_the_full_work(path in "/?[a-zA-Z./;\\\\%0-9]{0,24}") {
-            let once = normalise(path.as_bytes()).into_owned();
+            let once = normalise_path(path.as_bytes()).into_owned();
             prop_assert!(once.starts_with('/'));
             prop_assert!(once == "/" || !once.ends_with('/'));
             prop_assert!(!once.contains("//") && !once.contains('\\'));
