@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use portcullis_config::{Loaded, Overrides};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, banner};
-use crate::tasks::{OnDetection, Tasks};
+use crate::tasks::Tasks;
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reloads the configuration.
 ///
@@ -15,31 +16,42 @@ use crate::tasks::{OnDetection, Tasks};
 /// What kept the gateway from starting, in one sentence.
 pub(crate) fn run(loaded: Loaded, overrides: Overrides) -> anyhow::Result<()> {
     let notes = loaded.notes.clone();
+    // Before anything starts: until somebody listens, SIGHUP would end the process.
+    let signals = Signals::listen().context("cannot listen for signals")?;
     let app = Arc::new(App::start(loaded, overrides)?);
     println!("{}", banner(&app, &notes).trim_end());
-    with_signals(app, Box::new(|_| ()), |_| Ok(()))
+    until_a_signal(app, signals)
+}
+
+/// The signals that end or reload a gateway; those that come before anybody waits are kept.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(inside);
+        Ok(Self { runtime, terminate, interrupt, hangup })
+    }
 }
 
 /// Runs the schedule until a signal ends the gateway.
-pub(crate) fn with_signals(
-    app: Arc<App>,
-    on_detection: OnDetection,
-    started: impl FnOnce(&App) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot listen for signals")?;
-    let tasks = Tasks::start(&app, on_detection).context("cannot start the schedule")?;
-    started(&app)?;
+fn until_a_signal(app: Arc<App>, signals: Signals) -> anyhow::Result<()> {
+    let Signals { runtime, mut terminate, mut interrupt, mut hangup } = signals;
+    let tasks = Tasks::start(&app, Box::new(|_| ())).context("cannot start the schedule")?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
         loop {
             tokio::select! {
-                _ = terminate.recv() => return std::io::Result::Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
                 _ = hangup.recv() => {
                     let app = Arc::clone(&app);
                     // Reading files is no work for the thread that hears the signals.
@@ -47,7 +59,7 @@ pub(crate) fn with_signals(
                 }
             }
         }
-    })?;
+    });
     tracing::info!("stopping: open requests may finish");
     tasks.stop();
     end(app);

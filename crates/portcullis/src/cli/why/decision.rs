@@ -10,6 +10,7 @@ use serde::Serialize;
 use portcullis_config::Config;
 use portcullis_model::{
     Allow, Block, BlockSource, ClientIp, Reason, RequestId, UnixMs, UpstreamFailure, VerdictKind,
+    normalise_path,
 };
 use portcullis_policy::LimitRule;
 use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredFinding};
