@@ -41,7 +41,9 @@ pub(super) struct Guarded<S> {
     inner: S,
     connection: Arc<Connection>,
     digest: Arc<ProxyDigest>,
-    deadline: Pin<Box<Sleep>>,
+    timer: Pin<Box<Sleep>>,
+    /// When what is watched for takes too long.
+    due: Instant,
     watch: Option<Watch>,
     answer: Option<Answer>,
     /// When the connection is being closed: how many more bytes are read on it.
@@ -59,8 +61,9 @@ impl<S> Guarded<S> {
         // Pingora passes this digest on to each request: it is how the hooks find their connection.
         let response = Box::new(ResponseHeader::build(200, Some(0))?);
         let digest = Arc::new(ProxyDigest::new(response, Some(Box::new(Arc::clone(&connection)))));
-        let deadline = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Ok(Self { inner, connection, digest, deadline, watch: None, answer: None, closing: None })
+        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        let due = Instant::now();
+        Ok(Self { inner, connection, digest, timer, due, watch: None, answer: None, closing: None })
     }
 
     /// Closes the connection when the head takes too long. Ready means that it does.
@@ -73,10 +76,21 @@ impl<S> Guarded<S> {
                 Watch::Idle => bounds.keepalive_timeout,
                 Watch::Head => bounds.head_timeout,
             };
-            self.deadline.as_mut().reset(Instant::now() + span);
+            self.due = Instant::now() + span;
             self.watch = Some(wanted);
+            if self.timer.is_elapsed() || self.timer.deadline() > self.due {
+                self.timer.as_mut().reset(self.due);
+            }
         }
-        self.deadline.as_mut().poll(cx)
+        // A timer that is set anew for each request would cost more than the rest of the guard: it is left
+        // as it is when it fires too early, and set again then.
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if Instant::now() >= self.due {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(self.due);
+        }
     }
 
     /// What a head that will not be read to its end is answered with.
@@ -224,13 +238,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             if let Some(status) = this.owed_status() {
                 this.answer_with(status);
             }
-            this.deadline.as_mut().reset(Instant::now() + LINGER);
+            this.timer.as_mut().reset(Instant::now() + LINGER);
             this.closing = Some(MAX_LINGER_BYTES);
         }
         if this.answer.is_none() {
             return Pin::new(&mut this.inner).poll_shutdown(cx);
         }
-        if this.deadline.as_mut().poll(cx).is_ready() {
+        if this.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         ready!(this.poll_answer(cx))?;
