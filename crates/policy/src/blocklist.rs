@@ -35,45 +35,56 @@ pub enum BlockChange {
 /// Safe to share; look-ups take no lock of ours.
 pub struct Blocklist {
     /// Unbounded on purpose: an eviction would let a blocked client in. The state database bounds it.
-    addresses: Cache<IpAddr, Entry>,
+    addresses: Cache<IpAddr, Held>,
     prefixes: ArcSwap<PrefixSet<Entry>>,
-    /// What `prefixes` is built from.
-    source: Mutex<HashMap<IpNet, Entry>>,
+    /// Changes come one after another.
+    applying: Mutex<()>,
 }
 
+/// What the request path needs of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     id: i64,
-    /// Monotonic milliseconds at which it ends, and how long that was from when it was added.
-    ends: Option<(u64, Duration)>,
+    /// Monotonic milliseconds; [`FOREVER`] lasts until it is removed.
+    ends_ms: u64,
 }
+
+/// A single address's block.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    entry: Entry,
+    /// From when it was added to when it ends.
+    remaining: Option<Duration>,
+}
+
+const FOREVER: u64 = u64::MAX;
 
 impl Entry {
     fn new(id: i64, expires_at: Option<UnixMs>, now: Now) -> Self {
-        Self { id, ends: expires_at.map(|at| (now.deadline(at), at.since(now.wall))) }
+        Self { id, ends_ms: expires_at.map_or(FOREVER, |at| now.deadline(at)) }
     }
 
     fn is_active(self, now: Now) -> bool {
-        self.ends.is_none_or(|(deadline, _)| now.monotonic_ms < deadline)
+        now.monotonic_ms < self.ends_ms
     }
 }
 
 /// Lets moka free entries that have ended; what refuses is [`Entry::is_active`].
 struct WhenItEnds;
 
-impl Expiry<IpAddr, Entry> for WhenItEnds {
-    fn expire_after_create(&self, _: &IpAddr, entry: &Entry, _: Instant) -> Option<Duration> {
-        entry.ends.map(|(_, remaining)| remaining)
+impl Expiry<IpAddr, Held> for WhenItEnds {
+    fn expire_after_create(&self, _: &IpAddr, held: &Held, _: Instant) -> Option<Duration> {
+        held.remaining
     }
 
     fn expire_after_update(
         &self,
         _: &IpAddr,
-        entry: &Entry,
+        held: &Held,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        entry.ends.map(|(_, remaining)| remaining)
+        held.remaining
     }
 }
 
@@ -82,7 +93,7 @@ impl Default for Blocklist {
         Self {
             addresses: Cache::builder().expire_after(WhenItEnds).build(),
             prefixes: ArcSwap::default(),
-            source: Mutex::default(),
+            applying: Mutex::default(),
         }
     }
 }
@@ -90,9 +101,9 @@ impl Default for Blocklist {
 impl Blocklist {
     /// The ID of the block that covers `client`: of its address, else of the longest prefix.
     pub fn find(&self, client: ClientIp, now: Now) -> Option<i64> {
-        let address = self.addresses.get(&client.ip()).filter(|entry| entry.is_active(now));
-        if let Some(entry) = address {
-            return Some(entry.id);
+        let address = self.addresses.get(&client.ip()).filter(|held| held.entry.is_active(now));
+        if let Some(held) = address {
+            return Some(held.entry.id);
         }
         let prefixes = self.prefixes.load();
         prefixes.find(client.ip(), &mut |entry| entry.is_active(now)).map(|entry| entry.id)
@@ -100,40 +111,49 @@ impl Blocklist {
 
     /// Applies changes in their order. Prefixes that have ended are dropped on the way.
     pub fn apply(&self, changes: impl IntoIterator<Item = BlockChange>, now: Now) {
-        let mut source = self.source.lock();
-        let mut prefixes_changed = false;
+        let _one = self.applying.lock();
+        let mut of_prefixes = Vec::new();
         for change in changes {
             match change {
-                BlockChange::Add { network, id, expires_at } => {
+                BlockChange::Add { network, id, expires_at } if is_single(&network) => {
                     let entry = Entry::new(id, expires_at, now);
-                    if !entry.is_active(now) {
-                        continue;
-                    }
-                    if is_single(&network) {
-                        self.addresses.insert(network.addr(), entry);
-                    } else {
-                        source.insert(network, entry);
-                        prefixes_changed = true;
+                    if entry.is_active(now) {
+                        let remaining = expires_at.map(|at| at.since(now.wall));
+                        self.addresses.insert(network.addr(), Held { entry, remaining });
                     }
                 }
                 BlockChange::Remove { network, id } if is_single(&network) => {
                     // A newer block of the same address must survive the removal of an older one.
-                    if self.addresses.get(&network.addr()).is_some_and(|held| held.id == id) {
+                    if self.addresses.get(&network.addr()).is_some_and(|held| held.entry.id == id) {
                         self.addresses.invalidate(&network.addr());
                     }
                 }
+                of_a_prefix => of_prefixes.push(of_a_prefix),
+            }
+        }
+        if !of_prefixes.is_empty() {
+            self.rebuild_prefixes(of_prefixes, now);
+        }
+    }
+
+    fn rebuild_prefixes(&self, changes: Vec<BlockChange>, now: Now) {
+        let old = self.prefixes.load_full();
+        let mut entries: HashMap<IpNet, Entry> =
+            old.iter().map(|(network, &entry)| (network, entry)).collect();
+        for change in changes {
+            match change {
+                BlockChange::Add { network, id, expires_at } => {
+                    entries.insert(network, Entry::new(id, expires_at, now));
+                }
                 BlockChange::Remove { network, id } => {
-                    if source.get(&network).is_some_and(|held| held.id == id) {
-                        source.remove(&network);
-                        prefixes_changed = true;
+                    if entries.get(&network).is_some_and(|held| held.id == id) {
+                        entries.remove(&network);
                     }
                 }
             }
         }
-        if prefixes_changed {
-            source.retain(|_, entry| entry.is_active(now));
-            self.prefixes.store(Arc::new(source.iter().map(|(&network, &entry)| (network, entry)).collect()));
-        }
+        let active = entries.into_iter().filter(|(_, entry)| entry.is_active(now));
+        self.prefixes.store(Arc::new(active.collect()));
     }
 
     /// How many single addresses and how many prefixes are held.

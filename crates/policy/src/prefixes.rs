@@ -6,7 +6,7 @@
 //! the address or has, among its ancestors, the longest one that does. IPv4 look-ups start from a table
 //! over the first 16 bits, which leaves a handful of steps even among a million prefixes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -74,6 +74,11 @@ impl<A: Bits, T> Level<A, T> {
         level
     }
 
+    fn iter(&self) -> impl Iterator<Item = (A, u8, &T)> {
+        let prefixes = self.starts.iter().zip(&self.lengths).zip(&self.values);
+        prefixes.map(|((&start, &length), value)| (start, length, value))
+    }
+
     fn ancestor_of(&self, from: Option<usize>, address: A) -> Option<usize> {
         let mut candidate = from;
         while let Some(at) = candidate {
@@ -131,6 +136,16 @@ impl<T> PrefixSet<T> {
                 self.v6.find(last, address, accept)
             }
         }
+    }
+
+    /// All prefixes with their values, IPv4 first, each family in the order of its addresses.
+    pub fn iter(&self) -> impl Iterator<Item = (IpNet, &T)> {
+        let v4 =
+            self.v4.iter().map(|(start, length, value)| (Ipv4Addr::from_bits(start).into(), length, value));
+        let v6 =
+            self.v6.iter().map(|(start, length, value)| (Ipv6Addr::from_bits(start).into(), length, value));
+        v4.chain(v6)
+            .map(|(address, length, value): (IpAddr, u8, &T)| (IpNet::new_assert(address, length), value))
     }
 
     /// How many prefixes it has.
@@ -230,6 +245,8 @@ mod tests {
             let set: PrefixSet<IpNet> = networks.iter().map(|&n| (n, n)).collect();
             let naive = networks.iter().filter(|n| n.contains(&probe.addr())).max_by_key(|n| n.prefix_len());
             prop_assert_eq!(set.lookup(probe.addr()), naive);
+            prop_assert!(set.iter().all(|(network, value)| network == *value && networks.contains(value)));
+            prop_assert_eq!(set.iter().count(), set.len());
         }
     }
 }
