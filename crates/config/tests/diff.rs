@@ -15,7 +15,7 @@ threads = 2
 [log]
 queue = 65536
 [metrics]
-listen = "127.0.0.1:9090"
+listen = "127.0.0.1:9611"
 "#;
 
 fn read(text: &str) -> Config {
@@ -42,8 +42,8 @@ fn what_cannot_change_while_running_needs_a_restart() {
         ("threads = 2", "threads = 3", "server.threads"),
         ("[server]", "[server]\ngrace_period = \"1s\"", "server.grace_period"),
         ("queue = 65536", "queue = 1024", "log.queue"),
-        ("127.0.0.1:9090", "127.0.0.1:9091", "metrics.listen"),
-        ("127.0.0.1:9090", "off", "metrics.listen"),
+        ("127.0.0.1:9611", "127.0.0.1:9612", "metrics.listen"),
+        ("127.0.0.1:9611", "off", "metrics.listen"),
     ] {
         assert_eq!(
             changed(from, to),

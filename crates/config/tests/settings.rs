@@ -173,7 +173,7 @@ fn wrong_options_are_reported_together_with_the_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let overrides = Overrides {
         upstream: Some("nonsense".to_owned()),
-        listen: vec!["8080".to_owned(), "127.0.0.1:9090".to_owned()],
+        listen: vec!["8080".to_owned(), "127.0.0.1:9611".to_owned()],
         data: Some(file.path().to_owned()),
         dry_run: false,
     };
@@ -182,7 +182,7 @@ fn wrong_options_are_reported_together_with_the_file() {
     assert_eq!(
         errors.lines().collect::<Vec<_>>(),
         [
-            "f.toml: metrics.listen: 127.0.0.1:9090 is taken already by 127.0.0.1:9090 of --listen; \
+            "f.toml: metrics.listen: 127.0.0.1:9611 is taken already by 127.0.0.1:9611 of --listen; \
              choose another port or leave one out",
             "f.toml:1:8: mode: expected \"enforce\" or \"dry-run\", got \"on\"",
             &format!("--data: expected a folder for the databases, {file} is a file"),
@@ -236,7 +236,7 @@ fn notes_say_what_is_off_or_surprising() {
         [detection]
         enabled = false
         [metrics]
-        listen = "0.0.0.0:9090"
+        listen = "0.0.0.0:9611"
         "#,
     )
     .unwrap();

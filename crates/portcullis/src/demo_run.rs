@@ -40,7 +40,7 @@ const SEED: u64 = 20_261_120;
 const CONFIG: &str = include_str!("demo/portcullis.toml");
 /// Where the demo is found, unless another program is there already.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9611);
 
 /// Runs the demo. True: attackers were blocked and no visitor was hurt.
 ///

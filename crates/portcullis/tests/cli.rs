@@ -802,7 +802,7 @@ fn check_sums_up_what_would_run() {
             "http://127.0.0.1:8000",
             "login: 10/5m",
             "every 1h",
-            "http://127.0.0.1:9090/metrics",
+            "http://127.0.0.1:9611/metrics",
         ],
     );
     let valid = place.run("check --upstream 127.0.0.1:8000 --data d --json").json();

@@ -20,7 +20,7 @@ const MAX_PATH: usize = 2_048;
 /// The longest window of the detector: a run reads all of it.
 const MAX_WINDOW: Duration = Duration::from_secs(7 * 86_400);
 
-const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9611);
 
 pub(super) fn log(root: &mut Section<'_>) -> LogSettings {
     let default = LogSettings::default();
@@ -129,7 +129,7 @@ pub(super) fn metrics(root: &mut Section<'_>, listeners: &mut Listeners) -> Opti
             listeners.add(DEFAULT_METRICS, place);
             Some(DEFAULT_METRICS)
         }
-        Some(value) => match value.text("ADDRESS:PORT such as \"127.0.0.1:9090\", or \"off\"") {
+        Some(value) => match value.text("ADDRESS:PORT such as \"127.0.0.1:9611\", or \"off\"") {
             None | Some("" | "off") => None,
             Some(_) => listeners.read(&value),
         },

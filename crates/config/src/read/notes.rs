@@ -34,7 +34,7 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
     note(config.metrics.is_none(), "metrics and health probes are off (metrics.listen turns them on)");
     note(
         config.metrics.is_some_and(|address| !address.ip().is_loopback()),
-        "metrics are readable from other machines (metrics.listen = \"127.0.0.1:9090\" changes that)",
+        "metrics are readable from other machines (metrics.listen = \"127.0.0.1:9611\" changes that)",
     );
     note(
         config.allows.iter().any(|(network, _)| network.prefix_len() == 0),

@@ -38,7 +38,7 @@ impl Health {
         let Some(address) = context.config()?.metrics else {
             return Err(Misuse(
                 "metrics.listen is \"off\" in the configuration, so the gateway has no place to ask; give it \
-                 an address such as \"127.0.0.1:9090\""
+                 an address such as \"127.0.0.1:9611\""
                     .to_owned(),
             )
             .into());

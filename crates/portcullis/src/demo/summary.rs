@@ -295,7 +295,7 @@ mod tests {
     fn summary(ledger: &Ledger, board: &Board) -> Summary {
         let guide = Guide {
             site: "http://127.0.0.1:8080/".into(),
-            metrics: "http://127.0.0.1:9090/metrics".into(),
+            metrics: "http://127.0.0.1:9611/metrics".into(),
             config: "demo-data/portcullis.toml".into(),
             program: "portcullis".into(),
         };
