@@ -15,9 +15,10 @@ use super::stats::LogStats;
 use crate::error::StoreError;
 use crate::state::{LimitEvent, State};
 
-/// Beyond this many different events at once, endpoints are folded into [`OTHER_ENDPOINTS`].
+/// Beyond this many different events in a minute, endpoints are folded into [`OTHER_ENDPOINTS`].
 const MAX_WITH_ENDPOINT: usize = 512;
-/// Beyond this many, events are dropped and counted.
+/// Beyond this many in a minute, events are dropped and counted. So a flood leaves at most 1.5 million
+/// rows in the state database until the daily clean-up.
 const MAX_EVENTS: usize = 1_024;
 /// The longest endpoint that is kept, in bytes.
 const MAX_ENDPOINT: usize = 256;
@@ -38,21 +39,35 @@ struct Key {
     verdict: VerdictKind,
 }
 
-/// Events that are not in the state database yet.
+/// Events that are not in the state database yet, and the minute's that are.
 pub(crate) struct LimitEvents {
     dir: PathBuf,
+    /// What has not been written of each. Written events stay until their minute is over, because the
+    /// bounds are those of a minute.
     counts: HashMap<Key, u64>,
+    /// The minute of the event that came last.
+    minute: i64,
+    /// Whether every count has been written.
+    is_written: bool,
     state: Option<State>,
     has_warned: bool,
 }
 
 impl LimitEvents {
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf(), counts: HashMap::new(), state: None, has_warned: false }
+        Self {
+            dir: dir.to_path_buf(),
+            counts: HashMap::new(),
+            minute: 0,
+            is_written: true,
+            state: None,
+            has_warned: false,
+        }
     }
 
+    /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
-        self.counts.is_empty()
+        self.is_written
     }
 
     /// Takes note of the limited requests of a committed batch.
@@ -67,11 +82,12 @@ impl LimitEvents {
 
     fn add(&mut self, record: &RequestRecord, rule: &Arc<str>, stats: &LogStats) {
         let path = record.text.path();
+        self.minute = record.id.time().0.div_euclid(60_000) * 60_000;
         let mut key = Key {
             client: ClientIp::new(record.client.limit_key()),
             rule: Arc::clone(rule),
             endpoint: path[..path.floor_char_boundary(MAX_ENDPOINT)].into(),
-            minute: record.id.time().0.div_euclid(60_000) * 60_000,
+            minute: self.minute,
             verdict: record.verdict,
         };
         if self.counts.len() >= MAX_WITH_ENDPOINT && !self.counts.contains_key(&key) {
@@ -82,17 +98,19 @@ impl LimitEvents {
             return;
         }
         *self.counts.entry(key).or_default() += 1;
+        self.is_written = false;
     }
 
     /// Writes what has gathered; on failure it stays, within the bounds, for the next time.
     pub(crate) fn write(&mut self) {
-        if self.counts.is_empty() {
+        if self.is_written {
             return;
         }
-        let events: Vec<LimitEvent> = self.counts.iter().map(|(key, count)| event_of(key, *count)).collect();
+        let new = self.counts.iter().filter(|(_, count)| **count > 0);
+        let events: Vec<LimitEvent> = new.map(|(key, count)| event_of(key, *count)).collect();
         match self.try_write(&events) {
             Ok(()) => {
-                self.counts.clear();
+                self.forget_written();
                 self.has_warned = false;
             }
             Err(error) => {
@@ -103,6 +121,16 @@ impl LimitEvents {
                 }
             }
         }
+    }
+
+    /// Everything has been written: of the running minute the events are kept, without their counts.
+    fn forget_written(&mut self) {
+        let running = self.minute;
+        self.counts.retain(|key, count| {
+            *count = 0;
+            key.minute == running
+        });
+        self.is_written = true;
     }
 
     fn try_write(&mut self, events: &[LimitEvent]) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 mod batch;
 mod intern;
 mod limit_events;
+mod panics;
 mod retention;
 pub(crate) mod slice;
 mod stats;
@@ -24,6 +25,7 @@ pub(crate) use intern::MAX_STRINGS;
 pub use stats::LogStats;
 
 use crate::error::StoreError;
+use panics::{Alarm, Shielded};
 use writer::{Control, Writer};
 
 /// Orders that may wait for the writer; those who give more of them wait.
@@ -59,7 +61,8 @@ impl Default for LogSettings {
     }
 }
 
-/// What the writer thread asks of others about a request that it is about to store.
+/// What the writer thread asks of others about a request that it is about to store. A panic costs the
+/// answer alone: the row is stored without a place, or marked.
 pub trait Enrich: Send {
     /// Where the client is. Asked once per client and slice.
     fn location(&mut self, client: ClientIp) -> Location;
@@ -100,11 +103,16 @@ impl Log {
         let stats = Arc::new(LogStats::default());
         let (records, incoming) = bounded(settings.queue.max(1));
         let (control, orders) = bounded(MAX_ORDERS);
+        let enrich = Box::new(Shielded::new(enrich, Arc::clone(&stats)));
         let writer = Writer::open(dir, settings, enrich, incoming, orders, Arc::clone(&stats))?;
+        let alarm = Alarm(Arc::clone(&stats));
         let name = "portcullis-log";
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                let _alarm = alarm;
+                writer.run();
+            })
             .map_err(|source| StoreError::Thread { name, source })?;
         Ok(Self { recorder: Recorder { records, stats }, control, thread: Some(thread) })
     }

@@ -16,6 +16,7 @@ pub struct LogStats {
     pub(crate) written: AtomicU64,
     pub(crate) write_errors: AtomicU64,
     pub(crate) limit_events_dropped: AtomicU64,
+    pub(crate) enrichment_panics: AtomicU64,
     pub(crate) slices: AtomicU64,
     pub(crate) bytes_on_disk: AtomicU64,
     pub(crate) last_commit_ms: AtomicU64,
@@ -35,7 +36,7 @@ impl LogStats {
     }
 
     /// Requests lost since the start: the queue was full, or the gateway ended while the database
-    /// was failing.
+    /// was failing, or the writer panicked.
     pub fn dropped(&self) -> u64 {
         self.refused.load(Relaxed) + self.abandoned.load(Relaxed)
     }
@@ -48,6 +49,11 @@ impl LogStats {
     /// Limit events that did not fit into their bounds or could not be written.
     pub fn limit_events_dropped(&self) -> u64 {
         self.limit_events_dropped.load(Relaxed)
+    }
+
+    /// Questions about a row that ended in a panic; the row was stored without the answer.
+    pub fn enrichment_panics(&self) -> u64 {
+        self.enrichment_panics.load(Relaxed)
     }
 
     /// Time slices in the log.

@@ -27,6 +27,17 @@ pub enum BlockChange {
     },
 }
 
+impl BlockChange {
+    /// The block's removal.
+    pub(super) fn undone(self) -> Self {
+        match self {
+            Self::Added(Block { id, network, .. }) | Self::Removed { id, network } => {
+                Self::Removed { id, network }
+            }
+        }
+    }
+}
+
 /// Everything after a change number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -34,6 +45,9 @@ pub struct Changes {
     pub blocks: Vec<BlockChange>,
     pub allows_changed: bool,
     pub settings_changed: bool,
+    /// Another database stands in the place of the one that was watched. The configuration's entries may
+    /// be missing in it.
+    pub is_replaced: bool,
     /// The number to ask from next time.
     pub seq: Seq,
 }
@@ -44,6 +58,10 @@ impl Changes {
         self.blocks.is_empty() && !self.allows_changed && !self.settings_changed
     }
 }
+
+/// With the index by name: in the order of their numbers SQLite would read all blocks that ever were.
+const REMOVED_SINCE: &str = "SELECT id, network FROM blocks INDEXED BY blocks_seq \
+                             WHERE seq > ?1 AND removed_at IS NOT NULL ORDER BY id";
 
 impl State {
     /// What has changed after `after`. From the default number on, that is all that is in force: blocks
@@ -64,8 +82,7 @@ impl State {
         }
         let mut changes = Changes { seq: Seq(seq), ..Changes::default() };
         if after > Seq::default() {
-            let sql = "SELECT id, network FROM blocks WHERE seq > ?1 AND removed_at IS NOT NULL ORDER BY id";
-            let mut removed = transaction.prepare_cached(sql)?;
+            let mut removed = transaction.prepare_cached(REMOVED_SINCE)?;
             let mut rows = removed.query([after.0])?;
             while let Some(row) = rows.next()? {
                 changes.blocks.push(BlockChange::Removed { id: row.get(0)?, network: parsed(row, 1)? });
@@ -90,5 +107,21 @@ impl State {
         changes.allows_changed = exists("allows")?;
         changes.settings_changed = exists("settings")?;
         Ok(changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_is_found_without_reading_every_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let plan: String = state
+            .connection
+            .query_row(&format!("EXPLAIN QUERY PLAN {REMOVED_SINCE}"), [1], |row| row.get(3))
+            .unwrap();
+        assert!(plan.contains("USING INDEX blocks_seq (seq>?)"), "{plan}");
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::{Changes, Seq, State};
+use super::{BlockChange, Changes, Seq, State};
 use crate::error::StoreError;
+use crate::folder::{self, STATE_FILE};
 
 /// How often a database that fails is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ impl StateWatcher {
     /// # Errors
     /// There is no state database, or it cannot be read.
     pub fn start(dir: &Path, poll: Duration, mut on_change: OnChange) -> Result<Self, StoreError> {
+        let file = folder::identity(&dir.join(STATE_FILE));
         let state = State::open_read_only(dir)?;
         // The version first: what changes between the two reads is seen again, not missed.
         let version = state.data_version()?;
@@ -40,8 +42,15 @@ impl StateWatcher {
         on_change(changes);
 
         let (stop, stopped) = bounded(0);
-        let mut watch =
-            Watch { dir: dir.to_path_buf(), state: Some(state), version, seq, on_change, failing: None };
+        let mut watch = Watch {
+            dir: dir.to_path_buf(),
+            state: Some(state),
+            file,
+            version,
+            seq,
+            on_change,
+            failing: None,
+        };
         let name = "portcullis-state";
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -65,6 +74,8 @@ impl Drop for StateWatcher {
 struct Watch {
     dir: PathBuf,
     state: Option<State>,
+    /// Which file the state was read from: a person may restore a backup under the running gateway.
+    file: Option<(u64, u64)>,
     version: i64,
     seq: Seq,
     on_change: OnChange,
@@ -87,6 +98,19 @@ impl Watch {
     }
 
     fn look(&mut self) -> Result<(), StoreError> {
+        let file = folder::identity(&self.dir.join(STATE_FILE));
+        if file != self.file {
+            // Until that succeeds the old one stays open: it knows which blocks have to go.
+            return self.take_over(file);
+        }
+        let looked = self.look_at_the_same_file();
+        if looked.is_err() {
+            self.state = None;
+        }
+        looked
+    }
+
+    fn look_at_the_same_file(&mut self) -> Result<(), StoreError> {
         let is_new = self.state.is_none();
         let state = match &mut self.state {
             Some(state) => state,
@@ -106,8 +130,34 @@ impl Watch {
         Ok(())
     }
 
+    /// Another database is in the place of the old one. Its numbers begin anew, so all of it is read; what
+    /// the old one said goes first, as far as that can still be read.
+    fn take_over(&mut self, file: Option<(u64, u64)>) -> Result<(), StoreError> {
+        let new = State::open_read_only(&self.dir)?;
+        let version = new.data_version()?;
+        let mut changes = new.changes(Seq::default())?;
+        let old = self.state.as_ref().and_then(|old| old.changes(Seq::default()).ok());
+        match old {
+            Some(old) => {
+                let gone = old.blocks.into_iter().map(BlockChange::undone);
+                changes.blocks.splice(0..0, gone);
+                tracing::error!("the state database was replaced; what the new one says is in force");
+            }
+            None => tracing::error!(
+                "the state database was replaced; what the new one says is in force, and so are the old \
+                 one's blocks until the next start: they cannot be read any more"
+            ),
+        }
+        changes.is_replaced = true;
+        changes.allows_changed = true;
+        changes.settings_changed = true;
+        (self.file, self.version, self.seq) = (file, version, changes.seq);
+        self.state = Some(new);
+        (self.on_change)(changes);
+        Ok(())
+    }
+
     fn note_failure(&mut self, error: &StoreError) {
-        self.state = None;
         if self.failing.is_none() {
             tracing::warn!(%error, "the state database cannot be read; the last state stays in force");
             self.failing = Some(Instant::now());

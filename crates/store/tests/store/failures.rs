@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use portcullis_store::{Log, LogReader, LogSettings, NoEnrichment, State, StoreError};
+use portcullis_model::{ClientIp, Location, RequestRecord};
+use portcullis_store::{Enrich, Log, LogReader, LogSettings, NoEnrichment, State, StoreError};
 use rusqlite::Connection;
 
 use crate::support::{assert_sound, count, now, plain, request, request_to, start, write};
@@ -270,4 +271,37 @@ fn a_killed_gateway_keeps_every_committed_row() {
     let log = start(dir.path());
     write(&log, [request(1, now())]);
     assert_eq!(count(dir.path()), kept + 1);
+}
+
+/// Cannot bear the path /panic, or the client 192.0.2.66.
+struct Fragile;
+
+impl Enrich for Fragile {
+    fn location(&mut self, client: ClientIp) -> Location {
+        assert_ne!(client.to_string(), "192.0.2.66", "a look-up that panics");
+        Location::default()
+    }
+
+    fn is_suspicious(&mut self, record: &RequestRecord) -> bool {
+        assert_ne!(record.text.path(), "/panic", "a judgement that panics");
+        false
+    }
+}
+
+#[test]
+fn a_panic_while_a_row_is_enriched_costs_the_enrichment_and_not_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::start(dir.path(), LogSettings::default(), Box::new(Fragile)).unwrap();
+    write(
+        &log,
+        [
+            request_to(0, now(), "192.0.2.1", "/panic", 200),
+            request_to(1, now(), "192.0.2.66", "/", 200),
+            request_to(2, now(), "192.0.2.1", "/", 200),
+        ],
+    );
+    write(&log, [request(3, now())]);
+    assert_eq!((count(dir.path()), log.stats().written(), log.stats().dropped()), (4, 4, 0));
+    assert_eq!(log.stats().enrichment_panics(), 2);
+    assert!(!log.stats().is_failing());
 }

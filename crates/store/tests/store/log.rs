@@ -388,6 +388,27 @@ fn limit_events_stay_bounded_whatever_is_asked_for() {
 }
 
 #[test]
+fn a_flood_of_random_paths_leaves_few_limit_events_however_often_they_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = start(dir.path());
+    // Each call ends with the events in the state database, as each second of a flood does.
+    for second in 0..5 {
+        write(
+            &log,
+            (0..400).map(|n| RequestRecord {
+                verdict: VerdictKind::Limited,
+                reason: Reason::Limit("everything".into()),
+                text: text(&format!("/{second}/{n}"), "", ""),
+                ..request(n, UnixMs(60_000 + i64::from(second)))
+            }),
+        );
+    }
+    let events = State::open_read_only(dir.path()).unwrap().limit_events(UnixMs(0), 9_999).unwrap();
+    assert!(events.len() <= 513, "{} events of one client, rule and minute", events.len());
+    assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), 2_000);
+}
+
+#[test]
 fn a_second_gateway_is_told_that_the_log_is_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let log = start(dir.path());

@@ -64,3 +64,29 @@ fn a_watcher_keeps_quiet_while_nothing_changes_and_survives_a_broken_database() 
     let added = cli.add_block(block("192.0.2.7/32"), "ana").unwrap();
     assert_eq!(changes.recv_timeout(PATIENCE).unwrap().blocks, [BlockChange::Added(added)]);
 }
+
+#[test]
+fn a_database_that_is_put_in_the_place_of_the_old_one_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut before = State::open(dir.path()).unwrap();
+    let old = before.add_block(block("192.0.2.1/32"), "ana").unwrap();
+    before.add_block(block("192.0.2.2/32"), "ana").unwrap();
+    let (_watcher, changes) = watch(dir.path());
+    assert_eq!(changes.try_recv().unwrap().blocks.len(), 2);
+
+    // As a person does who begins anew, or restores a backup: its change numbers begin anew too.
+    drop(before);
+    for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        std::fs::rename(dir.path().join(file), dir.path().join(format!("{file}.old"))).unwrap();
+    }
+    let mut after = State::open(dir.path()).unwrap();
+    let new = after.add_block(block("198.51.100.0/24"), "ana").unwrap();
+
+    // It may be seen in two steps: the empty database, then the block.
+    let mut seen = Vec::new();
+    while !seen.contains(&BlockChange::Added(new.clone())) {
+        seen.extend(changes.recv_timeout(PATIENCE).unwrap().blocks);
+    }
+    let gone = BlockChange::Removed { id: old.id, network: old.network };
+    assert!(seen.contains(&gone), "{seen:?}");
+}
