@@ -64,7 +64,7 @@ impl App {
         let recorder = log.recorder();
         let live = Arc::new(LiveState::default());
         // Returns when all blocks and allows are in force, before the first request is served.
-        let watcher = watch(&config.data, &live, clock)?;
+        let watcher = watch(&config.data, &live, clock, &shared)?;
         let record = Box::new(move |record: RequestRecord| {
             // A record that finds no room is counted by the log.
             recorder.offer(record);
@@ -235,9 +235,22 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 }
 
 /// Keeps blocks and allows in step with the database, whoever changes them.
-fn watch(data: &Path, live: &Arc<LiveState>, clock: Clock) -> anyhow::Result<StateWatcher> {
-    let (live, folder) = (Arc::clone(live), data.to_owned());
+fn watch(
+    data: &Path,
+    live: &Arc<LiveState>,
+    clock: Clock,
+    config: &Arc<ArcSwap<Config>>,
+) -> anyhow::Result<StateWatcher> {
+    let (live, folder, config) = (Arc::clone(live), data.to_owned(), Arc::clone(config));
     let take_over = move |changes: Changes| {
+        if changes.is_replaced {
+            let config = config.load();
+            let synced = State::open(&folder)
+                .and_then(|mut state| state.sync_config(&config.blocks, &config.allows, clock.now().wall));
+            if let Err(error) = synced {
+                tracing::error!("the configuration's blocks and allows are missing until the next start: {error}");
+            }
+        }
         if changes.allows_changed {
             match State::open_read_only(&folder).and_then(|state| state.allows()) {
                 Ok(allows) => {

@@ -202,6 +202,18 @@ impl Sources {
             "Batches that could not be committed",
             log.write_errors(),
         )?;
+        counter(
+            encoder,
+            "portcullis_log_enrichment_panics",
+            "Rows stored without a location or a judgement because that panicked",
+            log.enrichment_panics(),
+        )?;
+        counter(
+            encoder,
+            "portcullis_limit_events_dropped",
+            "Limit events that had no room in their minute",
+            log.limit_events_dropped(),
+        )?;
         gauge(encoder, "portcullis_log_bytes", "Size of the log on disk", log.bytes_on_disk() as f64)
     }
 
