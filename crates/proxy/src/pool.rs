@@ -36,6 +36,8 @@ pub(crate) struct Pool {
 pub(crate) struct Server {
     peer: HttpPeer,
     address: SocketAddr,
+    /// What the address was looked up for, whatever name its certificate must have.
+    host: String,
     weight: usize,
     healthy: AtomicBool,
     /// Checks in a row that spoke against the present state.
@@ -177,7 +179,7 @@ impl Pool {
             .servers
             .load()
             .iter()
-            .filter(|held| held.peer.sni == server.host && held.address.port() == server.port)
+            .filter(|held| held.host == server.host && held.address.port() == server.port)
             .map(|held| held.address)
             .collect();
         found.push((server.clone(), known));
@@ -193,7 +195,9 @@ impl Pool {
                 if servers.iter().any(|server| server.address == address) {
                     continue;
                 }
-                let held = old.get(&address).filter(|server| server.weight == settings.weight);
+                let held = old
+                    .get(&address)
+                    .filter(|held| held.weight == settings.weight && held.host == settings.host);
                 servers.push(match held {
                     Some(server) => Arc::clone(server),
                     None => Arc::new(self.server(&settings, address)),
@@ -225,6 +229,7 @@ impl Pool {
         Server {
             peer,
             address,
+            host: settings.host.clone(),
             weight: settings.weight,
             healthy: AtomicBool::new(true),
             contrary: AtomicUsize::new(0),
@@ -331,5 +336,36 @@ impl Server {
         // 53 bits fill a double's mantissa; the half keeps the logarithm away from 0 and 1.
         let unit = ((hasher.finish() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
         -(self.weight as f64) / unit.ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_keeps_its_addresses_whatever_its_certificate_is_named() {
+        let span = Duration::from_secs(1);
+        let server = UpstreamServer { host: "app.invalid".to_owned(), port: 443, tls: true, weight: 1 };
+        let pool = Pool::new(Upstream {
+            name: "app".into(),
+            servers: vec![server.clone()],
+            balance: Balance::RoundRobin,
+            connect_timeout: span,
+            read_timeout: span,
+            write_timeout: span,
+            idle_timeout: span,
+            tls_verify: true,
+            tls_name: Some("site.example".to_owned()),
+            tls_ca: None,
+            host_header: HostHeader::Preserve,
+            health: None,
+        })
+        .unwrap();
+        let address: SocketAddr = "192.0.2.1:443".parse().unwrap();
+        pool.replace(vec![(server.clone(), vec![address])]);
+        let mut found = Vec::new();
+        pool.unresolved(&server, "no answer in time", &mut found);
+        assert_eq!(found, [(server, vec![address])]);
     }
 }
