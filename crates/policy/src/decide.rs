@@ -205,6 +205,9 @@ mod tests {
         }
         let fourth = post(&rules, &state, "192.0.2.1", "/x/../LOGIN");
         assert_eq!((fourth.kind(), fourth.reason()), (VerdictKind::Limited, Reason::Limit("login".into())));
+        let client = "192.0.2.1".parse().unwrap();
+        let lower = RequestFacts { client, method: "post", host: "example.com", path: "/login".into() };
+        assert!(!decide(&rules, &state, &lower, NOW).is_served(), "the method in other letters");
         assert!(post(&rules, &state, "192.0.2.1", "/logout").is_served());
         assert!(post(&rules, &state, "192.0.2.2", "/login").is_served());
     }

@@ -132,9 +132,10 @@ pub struct RequestMatch {
 }
 
 impl RequestMatch {
-    /// `path` is normalised, `host` lower case without a port.
+    /// `path` is normalised, `host` lower case without a port. Methods are compared without case, since some
+    /// applications read `post` as `POST`.
     pub fn matches(&self, method: &str, host: &str, path: &str) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|m| **m == *method))
+        (self.methods.is_empty() || self.methods.iter().any(|m| m.eq_ignore_ascii_case(method)))
             && (self.hosts.is_empty() || self.hosts.iter().any(|h| h.matches(host)))
             && (self.paths.is_empty() || self.paths.iter().any(|p| p.matches(path)))
     }
