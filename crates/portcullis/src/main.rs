@@ -36,5 +36,11 @@ fn main() -> ExitCode {
 fn log_to_stderr(default: &str, colours: bool) {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = EnvFilter::new(if directives.is_empty() { default } else { &directives });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        // It would be said on stderr, and a panic is what comes of that when the disk under it is full.
+        .log_internal_errors(false)
+        .init();
 }

@@ -1,5 +1,6 @@
 //! `portcullis run`: a gateway, its schedule, and the signals that end or reload it.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -19,7 +20,8 @@ pub(crate) fn run(loaded: Loaded, overrides: Overrides) -> anyhow::Result<()> {
     // Before anything starts: until somebody listens, SIGHUP would end the process.
     let signals = Signals::listen().context("cannot listen for signals")?;
     let app = Arc::new(App::start(loaded, overrides)?);
-    println!("{}", banner(&app, &notes).trim_end());
+    // Whoever started it may not be reading, or have no room for it; the gateway serves all the same.
+    let _ = writeln!(std::io::stdout(), "{}", banner(&app, &notes).trim_end());
     until_a_signal(app, signals)
 }
 

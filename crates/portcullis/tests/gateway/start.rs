@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 
-use portcullis_testkit::{Authority, Client, Gateway, GatewayConfig, Output, Upstream};
+use portcullis_testkit::{Authority, Client, Gateway, GatewayConfig, Output, Upstream, eventually};
 use tempfile::TempDir;
 
 use crate::{config, in_front_of};
@@ -164,4 +165,27 @@ fn metrics_health_and_readiness_have_their_own_listener() {
     }
     assert_eq!(gateway.cli(&["health"]).code, Some(1), "the file says port 0, where nobody can ask");
     drop(Client::connect(gateway.address()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_under_what_it_prints_does_not_end_a_gateway() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("portcullis.toml");
+    fs::write(&file, config().text()).unwrap();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "--config"])
+        .arg(&file)
+        .arg("--data")
+        .arg(folder.path().join("data"))
+        .stdout(full())
+        .stderr(full())
+        .spawn()
+        .unwrap();
+    eventually("the gateway starts", || folder.path().join("data/log.db").exists().then_some(()));
+    let pid = rustix::process::Pid::from_child(&gateway);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = eventually("the gateway ends", || gateway.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "it ends as it was told to, with its records written");
 }
