@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Version;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{Method, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -118,6 +118,9 @@ fn malformed(
     // Name, colon, blank, value, line end.
     let header_bytes: usize =
         head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if head.method == Method::CONNECT {
+        return Some((405, MalformedKind::Method));
+    }
     if head.raw_path().len() > bounds.max_uri {
         return Some((414, MalformedKind::UriTooLong));
     }
@@ -190,18 +193,17 @@ impl ProxyHttp for Hooks {
                 Verdict::Limit(hit) => (429, Some(hit)),
                 Verdict::Block(_) | Verdict::Admit | Verdict::Allow(_) => (403, None),
             };
-            refuse(session, &rules.pages, &Refusal { status, id, limit, keep_alive: true }).await?;
+            refuse(session, &rules.pages, &Refusal { status, id, limit, keep_alive: true }).await;
             return Ok(true);
         }
         if let Some((status, kind)) = malformed {
             ctx.set(VerdictKind::Malformed, Reason::Malformed(kind));
-            refuse(session, &rules.pages, &Refusal { status, id, limit: None, keep_alive: false }).await?;
+            refuse(session, &rules.pages, &Refusal { status, id, limit: None, keep_alive: false }).await;
             return Ok(true);
         }
         let Some(pool) = pool else {
             ctx.fail(UpstreamFailure::NoRoute);
-            refuse(session, &rules.pages, &Refusal { status: 502, id, limit: None, keep_alive: false })
-                .await?;
+            refuse(session, &rules.pages, &Refusal { status: 502, id, limit: None, keep_alive: false }).await;
             return Ok(true);
         };
         ctx.upstream = Some(Chosen { pool, lease: None, failed: None });
@@ -219,8 +221,8 @@ impl ProxyHttp for Hooks {
         _end_of_stream: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let Some(max) = ctx.rules.bounds.max_body else { return Ok(()) };
         ctx.body_bytes += body.as_ref().map_or(0, |part| part.len() as u64);
+        let Some(max) = ctx.rules.bounds.max_body else { return Ok(()) };
         if ctx.body_bytes > max && !session.was_upgraded() {
             let error = Error::explain(ErrorType::HTTPStatus(413), "the body is larger than server.max_body");
             return Err(error.into_down());
@@ -260,6 +262,24 @@ impl ProxyHttp for Hooks {
         error.set_retry(true);
         if let Some(chosen) = &mut ctx.upstream {
             chosen.failed = chosen.lease.take().map(|lease| lease.address());
+        }
+        error
+    }
+
+    /// A kept connection that the upstream was about to close is no fault of the request: it is tried once
+    /// more, unless the upstream may have acted on it already.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        if ctx.body_bytes == 0 && session.req_header().method.is_idempotent() {
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
         }
         error
     }
@@ -326,8 +346,7 @@ impl ProxyHttp for Hooks {
         }
         if status > 0 {
             let refusal = Refusal { status, id: record.id, limit: None, keep_alive: false };
-            // A client that is gone cannot be told.
-            let _ = refuse(session, &ctx.rules.pages, &refusal).await;
+            refuse(session, &ctx.rules.pages, &refusal).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }

@@ -24,15 +24,19 @@ pub(crate) struct Refusal<'a> {
     pub(crate) keep_alive: bool,
 }
 
-/// Sends the page, unless an answer has begun.
-pub(crate) async fn refuse(
-    session: &mut Session,
-    pages: &PageTemplate,
-    refusal: &Refusal<'_>,
-) -> pingora::Result<()> {
-    if session.response_written().is_some() {
-        return Ok(());
+/// Sends the page, unless an answer has begun. A client that is gone cannot be told: what the record says of
+/// the request stays as it is.
+pub(crate) async fn refuse(session: &mut Session, pages: &PageTemplate, refusal: &Refusal<'_>) {
+    // "100 Continue" and "103 Early Hints" are no answer yet; after "101 Switching Protocols" nothing is HTTP.
+    let has_begun = session
+        .response_written()
+        .is_some_and(|answer| !answer.status.is_informational() || session.was_upgraded());
+    if !has_begun && send(session, pages, refusal).await.is_err() {
+        session.set_keepalive(None);
     }
+}
+
+async fn send(session: &mut Session, pages: &PageTemplate, refusal: &Refusal<'_>) -> pingora::Result<()> {
     let json = prefers_json(session.req_header().headers.get(ACCEPT).map_or(b"", |value| value.as_bytes()));
     let (content_type, body) = page(pages, message(refusal.status), refusal.id, json);
     let mut header = ResponseHeader::build(refusal.status, Some(8))?;

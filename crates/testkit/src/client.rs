@@ -366,6 +366,11 @@ impl Client {
         self.stream.socket().shutdown(Shutdown::Write).unwrap();
     }
 
+    /// Closes the connection with a reset, as programs do that end in the middle of something.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.socket()).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// How long one read may take before it counts as a failure.
     pub fn patience(&mut self, span: Duration) {
         self.stream.socket().set_read_timeout(Some(span)).unwrap();

@@ -390,3 +390,20 @@ fn the_sender_of_a_large_upload_gets_to_see_why_it_was_refused() {
     }
     assert_eq!(upstream.requests(), 0);
 }
+
+#[test]
+fn a_blocked_client_that_does_not_wait_for_its_page_is_recorded_as_blocked() {
+    let upstream = Upstream::start();
+    let config =
+        config().upstream(&upstream).section("[[block]]\nnetwork = \"127.0.0.1/32\"\nreason = \"test\"");
+    let gateway = Gateway::start(config);
+    for n in 0..20 {
+        let mut client = gateway.client();
+        client.write_request(&Request::get(&format!("/gone/{n}")));
+        client.reset();
+    }
+    gateway.data().wait_for_count(20);
+    for row in gateway.data().rows() {
+        assert_eq!((row.verdict.as_str(), row.reason.starts_with("block:")), ("blocked", true), "{row:?}");
+    }
+}

@@ -256,3 +256,23 @@ fn certificates_of_several_listeners_do_not_mix() {
     let mut wrong = Client::connect_tls(gateway.tls_address(), "a.example", &config);
     assert!(wrong.try_write(b"GET / HTTP/1.1\r\n\r\n").is_err());
 }
+
+#[test]
+fn a_refused_http_2_request_leaves_a_row() {
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let gateway = with_tls(config().upstream(&upstream), &certificates, &["a.example"]);
+    let client = certificates.h2_client(&gateway, "a.example");
+    let large = H2Request::get("/").header("x-large", &"x".repeat(40_000));
+    let mut connect = H2Request::get("/");
+    connect.method = "CONNECT".parse().unwrap();
+    for (request, status, reason) in
+        [(large, 431, "malformed:head_too_large"), (connect, 405, "malformed:method")]
+    {
+        let answer = client.send(request).unwrap();
+        assert_eq!(answer.status(), status);
+        let row = gateway.data().row(&answer.decision_id());
+        assert_eq!((row.reason.as_str(), row.protocol.as_str()), (reason, "HTTP/2"));
+    }
+    assert_eq!(upstream.requests(), 0);
+}

@@ -185,22 +185,24 @@ fn a_body_that_was_sent_is_never_sent_again() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(config().upstream(&upstream));
     let mut client = gateway.client();
-    let mut on_kept_connections = 0;
-    for round in 1..=20 {
-        // Makes a connection that the next request may use again, on which the upstream then hangs up.
-        client.get("/");
-        let kept = upstream.last().connection;
-        let answer = gateway.client().send(&Request::post("/close", "order one"));
-        assert_failure(&gateway, &answer, 502, "upstream:broken");
-        let seen = upstream.seen();
-        let orders: Vec<_> = seen.iter().filter(|seen| seen.method == "POST").collect();
-        assert_eq!(orders.len(), round, "the upstream got an order twice");
-        on_kept_connections += usize::from(orders[round - 1].connection == kept);
-        if on_kept_connections == 3 {
-            return;
+    for method in ["POST", "PUT"] {
+        let mut on_kept_connections = 0;
+        for round in 1..=20 {
+            // Makes a connection that the next request may use again, on which the upstream then hangs up.
+            client.get("/");
+            let kept = upstream.last().connection;
+            let answer = gateway.client().send(&Request::new(method, "/close").body("order one"));
+            assert_failure(&gateway, &answer, 502, "upstream:broken");
+            let seen = upstream.seen();
+            let orders: Vec<_> = seen.iter().filter(|seen| seen.method == method).collect();
+            assert_eq!(orders.len(), round, "the upstream got an order twice");
+            on_kept_connections += usize::from(orders[round - 1].connection == kept);
+            if on_kept_connections == 3 {
+                break;
+            }
         }
+        assert_eq!(on_kept_connections, 3, "no connection was kept");
     }
-    panic!("no connection was kept");
 }
 
 #[test]
@@ -300,4 +302,12 @@ fn an_answer_that_is_no_http_gets_502() {
         let (gateway, _upstream) = before_raw(answer, Duration::ZERO);
         assert_failure(&gateway, &gateway.get("/"), 502, "upstream:broken");
     }
+}
+
+#[test]
+fn an_upstream_that_only_promises_an_answer_gets_502() {
+    let (gateway, _upstream) = before_raw("HTTP/1.1 100 Continue\r\n\r\n", Duration::ZERO);
+    let mut client = gateway.client();
+    client.write_request(&Request::post("/", "body").header("Expect", "100-continue"));
+    assert_failure(&gateway, &client.read_response("POST"), 502, "upstream:broken");
 }
