@@ -138,7 +138,10 @@ fn run(config: &Config, state: &mut State, now: UnixMs, started: Instant) -> any
         if is_severe {
             match guard.spares(state, id, &finding, now)? {
                 Some(why) => outcome.spared.push((finding.client, why)),
-                None => outcome.blocked.push(block(state, settings, &finding, id, now)?),
+                None => {
+                    let network = guard.network(finding.client);
+                    outcome.blocked.push(block(state, settings, &finding, network, id, now)?);
+                }
             }
         }
         outcome.saved.push((id, finding));
@@ -151,12 +154,13 @@ fn block(
     state: &mut State,
     settings: &Settings,
     finding: &Finding,
+    network: IpNet,
     id: i64,
     now: UnixMs,
 ) -> anyhow::Result<Block> {
     let block = state.add_block(
         NewBlock {
-            network: network(finding.client),
+            network,
             reason: format!("{} ({})", finding.reason, finding.severity),
             source: BlockSource::Detector,
             created_at: now,
@@ -167,13 +171,6 @@ fn block(
     )?;
     state.link_block(id, block.id)?;
     Ok(block)
-}
-
-/// What the detector blocks: the address; of IPv6 the /64, since its owner has all of it.
-fn network(client: ClientIp) -> IpNet {
-    let key = client.limit_key();
-    let length = if key.is_ipv4() { 32 } else { 64 };
-    IpNet::new_assert(key, length)
 }
 
 /// The addresses that the detector never blocks.
@@ -187,6 +184,18 @@ impl Guard {
         let trusted = config.server.trusted_proxies.iter().map(|&network| (network, ())).collect();
         let allowed = state.allows()?.into_iter().map(|allow| (allow.network, ())).collect();
         Ok(Self { trusted, allowed })
+    }
+
+    /// What the detector blocks: the address; of IPv6 the /64, since its owner has all of it, unless a
+    /// trusted proxy is in it too.
+    fn network(&self, client: ClientIp) -> IpNet {
+        let key = client.limit_key();
+        let length = if key.is_ipv4() { 32 } else { 64 };
+        let network = IpNet::new_assert(key, length);
+        match self.trusted.iter().any(|(proxy, ())| network.contains(&proxy)) {
+            true => client.ip().into(),
+            false => network,
+        }
     }
 
     fn spares(

@@ -168,11 +168,14 @@ fn an_allowed_client_is_neither_flagged_nor_blocked() {
 #[test]
 fn a_trusted_proxy_is_never_blocked() {
     let upstream = Upstream::start();
-    let trust = "trusted_proxies = [\"127.0.0.1\", \"203.0.113.66\"]";
+    let trust = "trusted_proxies = [\"127.0.0.1\", \"203.0.113.66\", \"2001:db8:1:2::1\"]";
     let gateway = Gateway::start(crate::config().upstream(&upstream).server(trust));
-    let requests = scan(&gateway, "203.0.113.66");
+    // The second one shares its /64, which is what the detector would block otherwise, with a proxy.
+    let requests = scan(&gateway, "203.0.113.66") + scan(&gateway, "2001:db8:1:2::66");
     detect(&gateway, requests);
-    assert!(gateway.data().state().active_blocks(now()).unwrap().is_empty());
+    let blocks = gateway.data().state().active_blocks(now()).unwrap();
+    let networks: Vec<String> = blocks.iter().map(|block| block.network.to_string()).collect();
+    assert_eq!(networks, ["2001:db8:1:2::66/128"]);
 }
 
 #[test]
