@@ -40,7 +40,9 @@ pub(crate) fn classify(error: &Error) -> (u16, Reason) {
             ErrorType::WriteError
             | ErrorType::ReadError
             | ErrorType::ConnectionClosed
-            | ErrorType::WriteTimedout,
+            | ErrorType::WriteTimedout
+            // A stream that was reset: what browsers do with a page that is left.
+            | ErrorType::H2Error,
         ) => upstream(0, UpstreamFailure::ClientGone),
         (ErrorSource::Downstream, _) => (400, Reason::Malformed(MalformedKind::BadRequest)),
         (ErrorSource::Internal | ErrorSource::Unset, _) => upstream(500, UpstreamFailure::Internal),

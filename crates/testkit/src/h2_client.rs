@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -15,6 +16,9 @@ use tokio_rustls::TlsConnector;
 
 use crate::client::{Head, Response};
 use crate::wait::DEADLINE;
+
+/// Lets the connection's own task write what there is to write.
+const FLUSH_PAUSE: Duration = Duration::from_millis(100);
 
 /// One request of a batch.
 #[derive(Clone, Debug)]
@@ -72,6 +76,21 @@ impl H2Client {
 
     pub fn send(&self, request: H2Request) -> Result<Response, h2::Error> {
         self.send_all(vec![request]).remove(0)
+    }
+
+    /// Sends a request without a body, and takes it back (RST_STREAM) when `has_arrived` returns.
+    pub fn send_and_cancel(&self, request: H2Request, has_arrived: impl FnOnce()) {
+        self.runtime.block_on(async {
+            let mut ready = self.send.clone().ready().await.unwrap();
+            let uri = format!("https://{}{}", self.name, request.path);
+            let head = http::Request::builder().method(request.method).uri(uri).body(()).unwrap();
+            let (answer, mut stream) = ready.send_request(head, true).unwrap();
+            tokio::time::sleep(FLUSH_PAUSE).await;
+            has_arrived();
+            stream.send_reset(Reason::CANCEL);
+            drop(answer);
+            tokio::time::sleep(FLUSH_PAUSE).await;
+        });
     }
 
     /// Sends all requests before it waits for the first answer, as far as the server lets it.

@@ -2,7 +2,7 @@
 
 use portcullis_testkit::{
     Authority, Client, Gateway, GatewayConfig, H2Client, H2Request, Request, Upstream, client_config,
-    exchange, server_config,
+    eventually, exchange, server_config,
 };
 use tempfile::TempDir;
 
@@ -275,4 +275,17 @@ fn a_refused_http_2_request_leaves_a_row() {
         assert_eq!((row.reason.as_str(), row.protocol.as_str()), (reason, "HTTP/2"));
     }
     assert_eq!(upstream.requests(), 0);
+}
+
+#[test]
+fn an_http_2_client_that_changes_its_mind_is_not_malformed() {
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let gateway = with_tls(config().upstream(&upstream), &certificates, &["a.example"]);
+    let client = certificates.h2_client(&gateway, "a.example");
+    client.send_and_cancel(H2Request::get("/slow/1000"), || {
+        eventually("the request has arrived", || (upstream.requests() == 1).then_some(()));
+    });
+    let row = gateway.data().row_of("/slow/1000");
+    assert_eq!((row.verdict.as_str(), row.reason.as_str()), ("admitted", "upstream:client_gone"));
 }
