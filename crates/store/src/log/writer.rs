@@ -28,6 +28,8 @@ const MAX_BATCH: usize = 16_384;
 const DRAIN_INTERVAL: Duration = Duration::from_millis(25);
 /// How often age is looked at when nothing else happens.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+/// After it has failed.
+const MAINTENANCE_RETRY: Duration = Duration::from_secs(5);
 /// After the start, which must not wait for the indexes that an earlier process left to be built.
 const FIRST_MAINTENANCE: Duration = Duration::from_secs(5);
 /// Waits between attempts of a commit that fails: doubling, and at most a second, so that logging is
@@ -96,6 +98,7 @@ pub(super) struct Writer {
     in_doubt: Option<InDoubt>,
     /// The open database turned out to be damaged; it is moved aside before the next attempt.
     is_damaged: bool,
+    failing_since: Option<Instant>,
     limit_events: LimitEvents,
     limit_events_due: Instant,
     maintenance_due: Instant,
@@ -133,6 +136,7 @@ impl Writer {
             limit_events_due: now,
             maintenance_due: now + FIRST_MAINTENANCE,
             is_damaged: false,
+            failing_since: None,
             waiting: Vec::new(),
             stop_by: None,
             _lock: lock,
@@ -224,8 +228,10 @@ impl Writer {
 
     /// Commits the batch, trying again until it succeeds or a shutdown loses patience.
     fn commit_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
         let mut back_off = FIRST_BACK_OFF;
-        let began = Instant::now();
         while let Err(error) = self.try_commit() {
             self.note_failure(&error);
             if self.stop_by.is_some_and(|by| Instant::now() >= by) {
@@ -237,17 +243,24 @@ impl Writer {
             }
             back_off = (back_off * 2).min(MAX_BACK_OFF);
         }
-        if self.stats.is_failing.swap(false, Relaxed) {
+        self.note_recovery();
+    }
+
+    fn note_recovery(&mut self) {
+        self.stats.is_failing.store(false, Relaxed);
+        if let Some(since) = self.failing_since.take() {
             let dropped = self.stats.dropped();
-            tracing::info!(after = ?began.elapsed(), dropped, "requests are being logged again");
+            tracing::info!(after = ?since.elapsed(), dropped, "the log can be written again");
         }
     }
 
     fn note_failure(&mut self, error: &StoreError) {
         self.stats.write_errors.fetch_add(1, Relaxed);
         self.is_damaged |= error.is_damage();
-        if !self.stats.is_failing.swap(true, Relaxed) {
-            tracing::warn!(%error, "requests cannot be logged; traffic goes on, trying again");
+        self.stats.is_failing.store(true, Relaxed);
+        if self.failing_since.is_none() {
+            tracing::warn!(%error, "the log cannot be written; traffic goes on, trying again");
+            self.failing_since = Some(Instant::now());
         }
     }
 
@@ -448,9 +461,13 @@ impl Writer {
             return;
         }
         self.maintenance_due = Instant::now() + MAINTENANCE_INTERVAL;
-        if let Err(error) = self.reopen_if_needed().and_then(|()| self.maintain()) {
-            self.database = None;
-            self.note_failure(&error);
+        match self.reopen_if_needed().and_then(|()| self.maintain()) {
+            Ok(()) => self.note_recovery(),
+            Err(error) => {
+                self.database = None;
+                self.note_failure(&error);
+                self.maintenance_due = Instant::now() + MAINTENANCE_RETRY;
+            }
         }
     }
 

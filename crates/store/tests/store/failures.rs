@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use portcullis_model::{ClientIp, Location, RequestRecord};
+use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs};
 use portcullis_store::{Enrich, Log, LogReader, LogSettings, NoEnrichment, State, StoreError};
 use rusqlite::Connection;
 
@@ -304,4 +304,29 @@ fn a_panic_while_a_row_is_enriched_costs_the_enrichment_and_not_the_log() {
     assert_eq!((count(dir.path()), log.stats().written(), log.stats().dropped()), (4, 4, 0));
     assert_eq!(log.stats().enrichment_panics(), 2);
     assert!(!log.stats().is_failing());
+}
+
+#[test]
+fn a_log_that_cannot_be_maintained_counts_as_failing_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = start(dir.path());
+    write(&log, [request(0, UnixMs(now().0 - 60_000))]);
+    let blocker = Connection::open(dir.path().join("log.db")).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The slice is too old at once, and cannot be closed.
+    log.apply(&LogSettings { retention: Duration::from_secs(1), ..LogSettings::default() });
+    let wait_until = |is_failing: bool| {
+        let patience = std::time::Instant::now() + Duration::from_secs(60);
+        while log.stats().is_failing() != is_failing {
+            assert!(std::time::Instant::now() < patience, "is_failing is not {is_failing}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_until(true);
+    // Nothing waits to be written, so there is nothing to conclude from.
+    log.flusher().flush().unwrap();
+    assert!(log.stats().is_failing());
+    blocker.execute_batch("ROLLBACK").unwrap();
+    wait_until(false);
+    assert_eq!(count(dir.path()), 0, "the old row has gone");
 }
