@@ -21,7 +21,8 @@ use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 
 /// How often the state database is asked whether something has changed.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
-const LOCK_FILE: &str = "gateway.lock";
+/// Locked by the gateway that uses a data folder.
+pub(crate) const LOCK_FILE: &str = "gateway.lock";
 
 /// A gateway that runs. Ends with [`App::shutdown`].
 pub(crate) struct App {
@@ -248,7 +249,9 @@ fn watch(
             let synced = State::open(&folder)
                 .and_then(|mut state| state.sync_config(&config.blocks, &config.allows, clock.now().wall));
             if let Err(error) = synced {
-                tracing::error!("the configuration's blocks and allows are missing until the next start: {error}");
+                tracing::error!(
+                    "the configuration's blocks and allows are missing until the next start: {error}"
+                );
             }
         }
         if changes.allows_changed {

@@ -1,5 +1,6 @@
 //! `portcullis demo`: the sample site, a gateway in front of it, the crowd, and what comes of it.
 
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use anyhow::Context as _;
 use portcullis_config::{FILE_NAME, Overrides, load};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::App;
+use crate::app::{App, LOCK_FILE};
 use crate::demo::{self, DemoEvent, DemoOptions, EVENT_QUEUE, Guide};
 use crate::detection::Outcome;
 use crate::serve::end;
@@ -18,7 +19,7 @@ use crate::tasks::Tasks;
 
 const DEFAULT_DATA: &str = "demo-data";
 /// Files of an earlier demo. Its blocks would refuse the attackers before they have done anything.
-const LEFT_OVER: [&str; 12] = [
+const LEFT_OVER: [&str; 11] = [
     "log.db",
     "log.db-wal",
     "log.db-shm",
@@ -27,10 +28,9 @@ const LEFT_OVER: [&str; 12] = [
     "state.db-shm",
     "forest.model",
     "detect.lock",
-    "gateway.lock",
+    LOCK_FILE,
     "log.lock",
     FILE_NAME,
-    MARKER,
 ];
 /// Says that a folder belongs to a demo and may be emptied.
 const MARKER: &str = "demo-folder";
@@ -89,11 +89,19 @@ fn free(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Removes what an earlier demo left; never touches a folder that is not a demo's.
+/// Removes what an earlier demo left; never touches a folder that is not a demo's, or one in use.
 fn empty(data: &Path) -> anyhow::Result<()> {
-    if data.join("state.db").exists() && !data.join(MARKER).exists() {
+    let found = LEFT_OVER.iter().find(|name| data.join(name).exists());
+    if let Some(name) = found.filter(|_| !data.join(MARKER).exists()) {
         anyhow::bail!(
-            "{} holds the data of a gateway that is no demo; choose another folder with --data",
+            "{} belongs to no demo: it holds {name}; choose another folder with --data",
+            data.display()
+        );
+    }
+    let lock = File::open(data.join(LOCK_FILE));
+    if lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock))) {
+        anyhow::bail!(
+            "another demo is running in {}; stop it or choose another folder with --data",
             data.display()
         );
     }
@@ -158,4 +166,47 @@ fn end_on_signal(ended: Arc<AtomicBool>) -> anyhow::Result<()> {
         .spawn(listen)
         .context("cannot listen for signals")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    #[test]
+    fn a_folder_that_no_demo_made_is_left_alone() {
+        for name in [FILE_NAME, "state.db", "log.db"] {
+            let folder = TempDir::new().unwrap();
+            let file = folder.path().join(name);
+            fs::write(&file, "mine").unwrap();
+            assert!(empty(folder.path()).is_err(), "{name}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_demo_left_is_removed_and_nothing_else() {
+        let folder = TempDir::new().unwrap();
+        empty(folder.path()).unwrap();
+        for name in [FILE_NAME, "state.db", "notes.txt"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        empty(folder.path()).unwrap();
+        assert!(!folder.path().join("state.db").exists() && folder.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn the_folder_of_a_demo_that_runs_is_left_alone() {
+        let folder = TempDir::new().unwrap();
+        empty(folder.path()).unwrap();
+        let state = folder.path().join("state.db");
+        fs::write(&state, "in use").unwrap();
+        let lock = File::create(folder.path().join(LOCK_FILE)).unwrap();
+        lock.lock().unwrap();
+        assert!(empty(folder.path()).is_err());
+        assert!(state.exists());
+        drop(lock);
+        empty(folder.path()).unwrap();
+    }
 }
