@@ -18,6 +18,7 @@ use portcullis_proxy::{Bound, Clock, Gateway};
 use portcullis_store::{Changes, Enrich, Flusher, Log, State, StateWatcher};
 
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
+use crate::sentence::sentence;
 
 /// How often the state database is asked whether something has changed.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -147,7 +148,10 @@ impl App {
     pub(crate) fn reload(&self) {
         let _one = self.reload.lock();
         let outcome = self.try_reload().unwrap_or_else(|why| {
-            tracing::error!("the configuration was not reloaded, the old one stays in force:\n{why:#}");
+            tracing::error!(
+                "the configuration was not reloaded, the old one stays in force:\n{}",
+                sentence(&why)
+            );
             ReloadOutcome::Rejected
         });
         self.stats.reloaded(outcome);

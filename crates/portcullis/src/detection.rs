@@ -18,6 +18,8 @@ use portcullis_model::{Block, BlockSource, ClientIp, Finding, FindingStatus, Uni
 use portcullis_policy::PrefixSet;
 use portcullis_store::{LogReader, LoggedRequest, NewBlock, NewTaskRun, State};
 
+use crate::sentence::sentence;
+
 /// The name of the task in the database.
 pub(crate) const TASK: &str = "detect";
 
@@ -83,7 +85,7 @@ pub(crate) fn run_now(config: &Config, now: UnixMs) -> anyhow::Result<Outcome> {
     let result = run(config, &mut state, now, started);
     let (succeeded, summary) = match &result {
         Ok(outcome) => (true, summary(outcome)),
-        Err(error) => (false, format!("{error:#}")),
+        Err(error) => (false, sentence(error)),
     };
     let run = NewTaskRun {
         task: TASK.to_owned(),

@@ -7,6 +7,7 @@ mod demo;
 mod demo_run;
 mod detection;
 mod metrics;
+mod sentence;
 mod serve;
 mod tasks;
 

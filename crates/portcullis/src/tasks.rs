@@ -1,22 +1,27 @@
 //! The gateway's own schedule: what happens every second, every half minute, every hour, every day.
 //! Must not hold up requests: it has threads of its own, the detector's at low priority.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use portcullis_store::{NewTaskRun, State};
+use portcullis_model::UnixMs;
+use portcullis_store::{NewTaskRun, State, StoreError};
 
 use crate::app::{App, wall_now};
 use crate::detection::{self, Outcome};
+use crate::sentence::sentence;
 
 const TICK: Duration = Duration::from_secs(1);
 const GEO_INTERVAL: Duration = Duration::from_secs(30);
 const PURGE_INTERVAL: Duration = Duration::from_secs(86_400);
 /// How long after the start the first clean-up comes.
 const FIRST_PURGE: Duration = Duration::from_secs(60);
+/// How long after the start a run of the detector comes that was due while no gateway ran.
+const FIRST_DETECTION: Duration = Duration::from_secs(10);
 /// The detector's niceness: it takes what nobody else wants.
 const DETECTOR_NICENESS: i32 = 10;
 
@@ -69,21 +74,32 @@ fn chores(app: &App, stopping: &AtomicBool) {
         let edge = app.gateway().edge();
         edge.state.limiter.sweep(edge.clock.now().monotonic_ms);
         if watched.has_changed() {
-            app.reload();
+            shielded("the reload", || app.reload());
         }
         let now = Instant::now();
         if now >= next_geo {
             next_geo = now + GEO_INTERVAL;
-            match app.geo().reload_if_changed() {
-                Ok(true) => tracing::info!("geo databases were replaced"),
-                Ok(false) => {}
-                Err(error) => tracing::warn!("{error}; the last good geo database stays"),
-            }
+            shielded("the look at the geo databases", || reload_geo(app));
         }
         if now >= next_purge {
             next_purge = now + PURGE_INTERVAL;
-            purge(app);
+            shielded("the daily clean-up", || purge(app));
         }
+    }
+}
+
+/// A chore that panics must not take the others with it. The panic hook has said where and why.
+fn shielded(what: &str, chore: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(chore)).is_err() {
+        tracing::error!("{what} panicked; it is tried again when it is due again");
+    }
+}
+
+fn reload_geo(app: &App) {
+    match app.geo().reload_if_changed() {
+        Ok(true) => tracing::info!("geo databases were replaced"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!("{error}; the last good geo database stays"),
     }
 }
 
@@ -106,28 +122,43 @@ fn purge(app: &App) {
 
 fn detector(app: &App, stopping: &AtomicBool, on_detection: &OnDetection) {
     lower_priority();
-    let mut last = Instant::now();
+    let first = first_run(last_run(app), app.config().detection.interval, wall_now());
+    let mut due = Instant::now() + first;
     while !stopping.load(Ordering::Relaxed) {
         std::thread::park_timeout(TICK);
         let config = app.config();
-        if !config.detection.enabled
-            || last.elapsed() < config.detection.interval
-            || stopping.load(Ordering::Relaxed)
-        {
+        // A reload may have made the interval shorter.
+        due = due.min(Instant::now() + config.detection.interval);
+        if !config.detection.enabled || Instant::now() < due || stopping.load(Ordering::Relaxed) {
             continue;
         }
-        last = Instant::now();
+        due = Instant::now() + config.detection.interval;
         if let Err(error) = app.flusher().flush() {
             tracing::warn!("the detector does not see the newest requests: {error}");
         }
-        let result = detection::run_now(&config, wall_now());
+        let result = catch_unwind(AssertUnwindSafe(|| detection::run_now(&config, wall_now())))
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
         match &result {
             Ok(outcome) => report(outcome),
-            Err(error) => tracing::error!("the detector failed: {error:#}"),
+            Err(error) => tracing::error!("the detector failed: {}", sentence(error)),
         }
         app.stats().detected(&result);
         on_detection(&result);
     }
+}
+
+/// When the detector ran last, in whichever process.
+fn last_run(app: &App) -> Option<UnixMs> {
+    let newest = |state: State| -> Result<_, StoreError> { state.task_runs(Some(detection::TASK), 1) };
+    let runs = State::open_read_only(&app.config().data).and_then(newest).unwrap_or_default();
+    runs.first().map(|run| run.started_at)
+}
+
+/// How long after the start the first run comes. A gateway that is often started anew must not put it
+/// off each time: what came in between would never be looked at.
+fn first_run(last: Option<UnixMs>, interval: Duration, now: UnixMs) -> Duration {
+    let waited = last.map_or(Duration::ZERO, |last| now.since(last));
+    interval.saturating_sub(waited).max(FIRST_DETECTION.min(interval))
 }
 
 fn report(outcome: &Outcome) {
@@ -178,5 +209,29 @@ impl Watched {
             return true;
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_does_not_put_the_detector_off() {
+        let hour = Duration::from_secs(3_600);
+        let now = UnixMs(1_000_000_000);
+        let ago = |seconds: u64| Some(now.minus(Duration::from_secs(seconds)));
+        assert_eq!(first_run(None, hour, now), hour);
+        assert_eq!(first_run(ago(3_000), hour, now), Duration::from_secs(600));
+        assert_eq!(first_run(ago(900_000), hour, now), FIRST_DETECTION);
+        // A clock that was put back.
+        assert_eq!(first_run(Some(now.plus(hour)), hour, now), hour);
+        let short = Duration::from_secs(2);
+        assert_eq!(first_run(ago(900), short, now), short);
+    }
+
+    #[test]
+    fn a_chore_that_panics_does_not_end_the_others() {
+        shielded("a chore", || panic!("a bug"));
     }
 }

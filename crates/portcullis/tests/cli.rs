@@ -331,6 +331,7 @@ fn a_folder_that_cannot_be_written_is_one_clear_sentence() {
     place.write("file", "");
     let ran = place.run("block 203.0.113.9 --data file/data");
     assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    assert_eq!(ran.err.matches("os error").count(), 1, "the cause is named once: {}", ran.err);
     ran.expect(FAILED, &["cannot use the data folder file/data", "--data"]);
 }
 

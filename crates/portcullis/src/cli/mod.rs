@@ -32,6 +32,8 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 use portcullis_config::ConfigErrors;
 use portcullis_model::UnixMs;
 
+use crate::sentence::sentence;
+
 use context::{Context, Misuse};
 use output::{Screen, tell};
 
@@ -234,7 +236,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
         tell("", &errors.to_string());
         return ExitCode::from(MISUSED);
     }
-    tell("error: ", &format!("{error:#}"));
+    tell("error: ", &sentence(error));
     if error.is::<Misuse>() { ExitCode::from(MISUSED) } else { ExitCode::from(FAILED) }
 }
 
