@@ -73,7 +73,7 @@ fn a_batch_that_fails_half_way_is_written_whole_afterwards() {
     let reader = LogReader::open(dir.path()).unwrap();
     let mut expected = 0;
     reader
-        .visit(portcullis_model::UnixMs(0), portcullis_model::UnixMs(i64::MAX), &mut |row| {
+        .visit(UnixMs(0), UnixMs(i64::MAX), &mut |row| {
             assert_eq!(row.id.random(), expected);
             if expected > 0 {
                 assert_eq!(row.path, format!("/{}", expected % 50));
