@@ -200,9 +200,12 @@ fn remarks(
         let inside: Vec<_> = allows.iter().filter(|(network, _)| block.network.contains(network)).collect();
         if let Some((network, _)) = inside.first() {
             remarks.push(format!(
-                "{} inside of it stay let in, {} among them, because an allow always wins",
-                count(inside.len() as u64, "allowed network"),
-                bare(network)
+                "an allow always wins, and {} inside of it stays let in{}",
+                bare(network),
+                match inside.len() {
+                    1 => String::new(),
+                    more => format!(", as do {} more", more - 1),
+                }
             ));
         }
     }
