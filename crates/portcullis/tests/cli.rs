@@ -861,3 +861,13 @@ fn completions_are_printed_for_the_shells() {
         place.run(&format!("completions {shell}")).expect(DONE, &["suspicious"]);
     }
 }
+
+#[test]
+fn a_broken_file_does_not_make_a_running_gateway_unhealthy() {
+    let place = Place::new();
+    place.write("portcullis.toml", "[[upstream]]\nname = \"a\"\nbogus = 1\n");
+    // Whether anything answers there is not this test's business.
+    let ran = place.run("health --timeout 100ms");
+    assert_ne!(ran.code, MISUSED, "{}", ran.err);
+    assert!(ran.err.contains("has mistakes") && ran.err.contains("127.0.0.1:9611"), "{}", ran.err);
+}

@@ -89,7 +89,8 @@ impl Context {
         }
     }
 
-    fn defaults(&self) -> anyhow::Result<Config> {
+    /// The configuration of a gateway without a file.
+    pub(crate) fn defaults(&self) -> anyhow::Result<Config> {
         // Nothing is sent there: the defaults of a gateway need a site, the commands do not.
         let upstream = Some("http://127.0.0.1".to_owned());
         let overrides = Overrides { upstream, data: self.globals.data.clone(), ..Overrides::default() };

@@ -1,11 +1,12 @@
 //! `portcullis health`: asks a running gateway whether it is ready, for containers and supervisors.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 
 use portcullis_admin::ask_ready;
-use portcullis_config::parse_duration;
+use portcullis_config::{ConfigErrors, parse_duration};
 
 use super::Outcome;
 use super::context::{Context, Misuse};
@@ -16,8 +17,8 @@ Examples:
   portcullis health && echo ready
   HEALTHCHECK CMD [\"portcullis\", \"health\"]
 
-Asks /readyz on the address that metrics.listen names. Exit code 0: ready; 1:
-not ready, with the reason.";
+Asks /readyz on the address that metrics.listen names; if the configuration has
+mistakes, on the default one. Exit code 0: ready; 1: not ready, with the reason.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -35,7 +36,7 @@ fn span(text: &str) -> Result<Duration, String> {
 
 impl Health {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
-        let Some(address) = context.config()?.metrics else {
+        let Some(address) = address(context)? else {
             return Err(Misuse(
                 "metrics.listen is \"off\" in the configuration, so the gateway has no place to ask; give it \
                  an address such as \"127.0.0.1:9611\""
@@ -53,5 +54,20 @@ impl Health {
                 Ok(Outcome::Failed)
             }
         }
+    }
+}
+
+/// Where the gateway answers. It goes on with its old configuration when the file is broken, so a
+/// supervisor must not be told to end it for that.
+fn address(context: &Context) -> anyhow::Result<Option<SocketAddr>> {
+    match context.config() {
+        Ok(config) => Ok(config.metrics),
+        Err(error) if error.is::<ConfigErrors>() => {
+            let address = context.defaults()?.metrics;
+            let asked = address.map(|address| address.to_string()).unwrap_or_default();
+            tell("warning: ", &format!("the configuration has mistakes; asking the default address {asked}"));
+            Ok(address)
+        }
+        Err(error) => Err(error),
     }
 }
