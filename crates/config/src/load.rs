@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::read;
 use crate::units::format_size;
@@ -39,8 +40,25 @@ pub struct Loaded {
     pub config: Config,
     /// The file that it came from; `None` when it was made from the defaults.
     pub source: Option<PathBuf>,
+    /// Which state of the file was read; taken before it was, so that a change in between is seen later.
+    pub stamp: Option<FileStamp>,
     /// Sentences on what is off or may surprise, such as "no geo database: ...".
     pub notes: Vec<String>,
+}
+
+/// Tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStamp {
+    modified: SystemTime,
+    bytes: u64,
+}
+
+impl FileStamp {
+    /// `None` when there is no such file, or it cannot be looked at.
+    pub fn of(path: &Path) -> Option<Self> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Self { modified: file.modified().ok()?, bytes: file.len() })
+    }
 }
 
 /// Reads and checks a configuration, and all files that it names. Without a file the defaults are those
@@ -49,6 +67,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
+    let stamp = file.and_then(FileStamp::of);
     let config = match file {
         Some(path) => {
             let text = read_file(path)?;
@@ -66,7 +85,7 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
         None => parse(TEMPLATE, "built-in defaults", Path::new(""), overrides)?,
     };
     let notes = read::notes(&config);
-    Ok(Loaded { config, source: file.map(Path::to_path_buf), notes })
+    Ok(Loaded { config, source: file.map(Path::to_path_buf), stamp, notes })
 }
 
 /// Reads a configuration from its text. `file_name` is for the messages, `base` is the folder that

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portcullis_admin::{Operations, Probes};
-use portcullis_config::{Config, Diff, Loaded, Overrides, diff, load};
+use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, diff, load};
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, LiveState};
@@ -29,6 +29,7 @@ pub(crate) const LOCK_FILE: &str = "gateway.lock";
 pub(crate) struct App {
     config: Arc<ArcSwap<Config>>,
     source: Option<PathBuf>,
+    source_stamp: Option<FileStamp>,
     overrides: Overrides,
     listeners: Vec<(SocketAddr, bool)>,
     metrics_address: Option<SocketAddr>,
@@ -50,7 +51,7 @@ impl App {
     /// # Errors
     /// One sentence about the first thing that cannot be had; nothing is left running.
     pub(crate) fn start(loaded: Loaded, overrides: Overrides) -> anyhow::Result<Self> {
-        let Loaded { config, source, .. } = loaded;
+        let Loaded { config, source, stamp, .. } = loaded;
         let clock = Clock::start();
         let mut state = State::open(&config.data)?;
         let lock = lock(&config.data)?;
@@ -96,6 +97,7 @@ impl App {
         Ok(Self {
             config: shared,
             source,
+            source_stamp: stamp,
             overrides,
             listeners,
             metrics_address: operations.as_ref().map(Operations::address),
@@ -117,6 +119,11 @@ impl App {
     /// The file that a reload reads.
     pub(crate) fn source(&self) -> Option<&Path> {
         self.source.as_deref()
+    }
+
+    /// Which state of that file the gateway started with.
+    pub(crate) fn source_stamp(&self) -> Option<FileStamp> {
+        self.source_stamp
     }
 
     /// The bound addresses, and whether each speaks TLS.
@@ -258,14 +265,9 @@ fn watch(
                 );
             }
         }
-        if changes.allows_changed {
-            match State::open_read_only(&folder).and_then(|state| state.allows()) {
-                Ok(allows) => {
-                    let allows = allows.into_iter().map(|allow| (allow.network, allow.id)).collect();
-                    live.allows.store(Arc::new(allows));
-                }
-                Err(error) => tracing::error!("the allowlist could not be read, the last one stays: {error}"),
-            }
+        if let Some(allows) = changes.allows {
+            let allows = allows.into_iter().map(|allow| (allow.network, allow.id)).collect();
+            live.allows.store(Arc::new(allows));
         }
         let blocks = changes.blocks.into_iter().map(|change| match change {
             portcullis_store::BlockChange::Added(block) => {

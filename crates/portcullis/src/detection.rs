@@ -4,12 +4,15 @@
 //! database, and the gateway takes the blocks over from there. Must not decide what is suspicious.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use portcullis_config::Config;
 use portcullis_detect::{
     Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings, Signatures, Window, train,
@@ -33,6 +36,33 @@ const MODEL_AGE: Duration = Duration::from_secs(86_400);
 const MAX_TRAINING_REQUESTS: u64 = 5_000_000;
 /// How long fitting may take; it takes milliseconds, unless the forest crate loops on odd numbers.
 const FIT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long after a training that gave no model the next one is tried: it reads days of the log.
+const TRAINING_PAUSE: Duration = Duration::from_secs(50 * 60);
+
+/// What lasts from one run to the next, and what ends one.
+#[derive(Default)]
+pub(crate) struct Control {
+    /// The process ends: a run breaks off, and changes nothing more.
+    stopping: AtomicBool,
+    /// A fit that does not come back keeps a core busy: there is at most one.
+    is_fitting: AtomicBool,
+    training_failed_at: Mutex<Option<UnixMs>>,
+}
+
+impl Control {
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn may_train(&self, now: UnixMs) -> bool {
+        self.training_failed_at.lock().is_none_or(|at| now.since(at) >= TRAINING_PAUSE)
+    }
+}
 
 /// What a run found and did.
 pub(crate) struct Outcome {
@@ -78,11 +108,11 @@ impl Spared {
 /// # Errors
 /// Another run is under way, or a database cannot be read or written; what was found is then kept as far
 /// as it was written.
-pub(crate) fn run_now(config: &Config, now: UnixMs) -> anyhow::Result<Outcome> {
+pub(crate) fn run_now(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyhow::Result<Outcome> {
     let mut state = State::open(&config.data)?;
     let _lock = lock(&config.data)?;
     let started = Instant::now();
-    let result = run(config, &mut state, now, started);
+    let result = run(config, &mut state, now, started, control);
     let (succeeded, summary) = match &result {
         Ok(outcome) => (true, summary(outcome)),
         Err(error) => (false, sentence(error)),
@@ -123,13 +153,22 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn run(config: &Config, state: &mut State, now: UnixMs, started: Instant) -> anyhow::Result<Outcome> {
+fn run(
+    config: &Config,
+    state: &mut State,
+    now: UnixMs,
+    started: Instant,
+    control: &Arc<Control>,
+) -> anyhow::Result<Outcome> {
     let settings = &config.detection;
-    let log = LogReader::open(&config.data)?;
-    let signatures = Arc::new(Signatures::builtin());
-    let model = if settings.forest { current_model(&log, config, &signatures, now)? } else { None };
-    let window = observe(&log, settings, &signatures, now.minus(settings.window), now)?;
-    let report = window.finish(model.as_ref(), now);
+    let past = Past {
+        log: LogReader::open(&config.data)?,
+        settings,
+        signatures: Arc::new(Signatures::builtin()),
+        control,
+    };
+    let model = if settings.forest { past.model(&config.data.join(MODEL_FILE), now)? } else { None };
+    let report = past.observe(now.minus(settings.window), now)?.finish(model.as_ref(), now);
 
     let guard = Guard::new(config, state)?;
     let mut outcome =
@@ -236,18 +275,6 @@ fn judged_by_a_person(state: &State, id: i64, finding: &Finding) -> anyhow::Resu
     Ok(removed_at.filter(|&at| finding.last_seen <= at).map(|_| Spared::Unblocked))
 }
 
-fn observe(
-    log: &LogReader,
-    settings: &Settings,
-    signatures: &Arc<Signatures>,
-    from: UnixMs,
-    to: UnixMs,
-) -> anyhow::Result<Window> {
-    let mut window = Window::with_signatures(settings, from, to, Arc::clone(signatures));
-    log.visit(from, to, &mut |request| window.observe(&observation(request)))?;
-    Ok(window)
-}
-
 fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
     Observation {
         time: request.id.time(),
@@ -265,77 +292,102 @@ fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
     }
 }
 
-/// The stored model, or a new one when that has become too old. `None`: the site has not shown enough
-/// ordinary clients yet, and the report says so.
-fn current_model(
-    log: &LogReader,
-    config: &Config,
-    signatures: &Arc<Signatures>,
-    now: UnixMs,
-) -> anyhow::Result<Option<ForestModel>> {
-    let path = config.data.join(MODEL_FILE);
-    let stored = std::fs::read(&path).ok().and_then(|bytes| match ForestModel::from_bytes(&bytes) {
-        Ok(model) => Some(model),
-        Err(error) => {
-            tracing::warn!("{}: {error}; training anew", path.display());
-            None
-        }
-    });
-    let age = || {
-        std::fs::metadata(&path).and_then(|file| file.modified()).map(|at| now.since(UnixMs::from_system(at)))
-    };
-    if stored.is_some() && age().is_ok_and(|age| age < MODEL_AGE) {
-        return Ok(stored);
-    }
-    let rows = training_rows(log, &config.detection, signatures, now)?;
-    match fit_with_deadline(rows) {
-        Ok(model) => {
-            replace_file(&path, &model.to_bytes())?;
-            Ok(Some(model))
-        }
-        Err(why) => {
-            tracing::debug!("no new forest: {why}");
-            Ok(stored)
-        }
-    }
+/// The log as a run reads it.
+struct Past<'a> {
+    log: LogReader,
+    settings: &'a Settings,
+    signatures: Arc<Signatures>,
+    control: &'a Arc<Control>,
 }
 
-/// Presumed-good clients of the last days, the newest first, one window of the log at a time.
-fn training_rows(
-    log: &LogReader,
-    settings: &Settings,
-    signatures: &Arc<Signatures>,
-    now: UnixMs,
-) -> anyhow::Result<Vec<Features>> {
-    let mut rows = Vec::new();
-    let mut requests = 0;
-    let first = log.span()?.map_or(now, |(first, _)| first).0.max(now.minus(TRAINING_SPAN).0);
-    let mut to = now;
-    while to.0 > first && rows.len() < MAX_TRAINING_ROWS && requests < MAX_TRAINING_REQUESTS {
-        let from = to.minus(settings.window);
-        let report = observe(log, settings, signatures, from, to)?.finish(None, now);
-        requests += report.requests;
-        rows.extend(report.presumed_good);
-        to = from;
+impl Past<'_> {
+    fn observe(&self, from: UnixMs, to: UnixMs) -> anyhow::Result<Window> {
+        let mut window = Window::with_signatures(self.settings, from, to, Arc::clone(&self.signatures));
+        self.log.visit(from, to, &mut |request| {
+            window.observe(&observation(request));
+            if self.control.is_stopping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if self.control.is_stopping() {
+            bail!("broken off: the gateway ends");
+        }
+        Ok(window)
     }
-    rows.truncate(MAX_TRAINING_ROWS);
-    Ok(rows)
+
+    /// The stored model, or a new one when that has become too old. `None`: the site has not shown enough
+    /// ordinary clients yet, and the report says so.
+    fn model(&self, path: &Path, now: UnixMs) -> anyhow::Result<Option<ForestModel>> {
+        let stored = std::fs::read(path).ok().and_then(|bytes| match ForestModel::from_bytes(&bytes) {
+            Ok(model) => Some(model),
+            Err(error) => {
+                tracing::warn!("{}: {error}; training anew", path.display());
+                None
+            }
+        });
+        let written = std::fs::metadata(path).and_then(|file| file.modified());
+        let is_fresh = written.is_ok_and(|at| now.since(UnixMs::from_system(at)) < MODEL_AGE);
+        if (stored.is_some() && is_fresh) || !self.control.may_train(now) {
+            return Ok(stored);
+        }
+        match fit_with_deadline(self.training_rows(now)?, self.control) {
+            Ok(model) => {
+                replace_file(path, &model.to_bytes())?;
+                Ok(Some(model))
+            }
+            Err(why) => {
+                *self.control.training_failed_at.lock() = Some(now);
+                tracing::debug!("no new forest: {why}");
+                Ok(stored)
+            }
+        }
+    }
+
+    /// Presumed-good clients of the last days, the newest first, one window of the log at a time.
+    fn training_rows(&self, now: UnixMs) -> anyhow::Result<Vec<Features>> {
+        let mut rows = Vec::new();
+        let mut requests = 0;
+        let first = self.log.span()?.map_or(now, |(first, _)| first).0.max(now.minus(TRAINING_SPAN).0);
+        let mut to = now;
+        while to.0 > first && rows.len() < MAX_TRAINING_ROWS && requests < MAX_TRAINING_REQUESTS {
+            let from = to.minus(self.settings.window);
+            let report = self.observe(from, to)?.finish(None, now);
+            requests += report.requests;
+            rows.extend(report.presumed_good);
+            to = from;
+        }
+        rows.truncate(MAX_TRAINING_ROWS);
+        Ok(rows)
+    }
 }
 
 /// Fits on a thread of its own, which is left behind if it does not come back.
-fn fit_with_deadline(rows: Vec<Features>) -> Result<ForestModel, String> {
+fn fit_with_deadline(rows: Vec<Features>, control: &Arc<Control>) -> Result<ForestModel, String> {
+    if control.is_fitting.swap(true, Ordering::Relaxed) {
+        return Err("an earlier fit has not come back".to_owned());
+    }
     let (done, fitted) = mpsc::channel();
+    let fitting = Fitting(Arc::clone(control));
     std::thread::Builder::new()
         .name("portcullis-forest".to_owned())
         .spawn(move || {
+            let model = train(&rows);
+            drop(fitting);
             // Nobody listens any more when the deadline has passed.
-            let _ = done.send(train(&rows));
+            let _ = done.send(model);
         })
         .map_err(|error| error.to_string())?;
     match fitted.recv_timeout(FIT_DEADLINE) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("not done within {FIT_DEADLINE:?}")),
         Err(mpsc::RecvTimeoutError::Disconnected) => Err("the fit panicked".to_owned()),
+    }
+}
+
+/// A fit that goes on; dropped when it is over, by a panic too.
+struct Fitting(Arc<Control>);
+
+impl Drop for Fitting {
+    fn drop(&mut self) {
+        self.0.is_fitting.store(false, Ordering::Relaxed);
     }
 }
 

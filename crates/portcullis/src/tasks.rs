@@ -4,15 +4,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use portcullis_config::FileStamp;
 use portcullis_model::UnixMs;
 use portcullis_store::{NewTaskRun, State, StoreError};
 
 use crate::app::{App, wall_now};
-use crate::detection::{self, Outcome};
+use crate::detection::{self, Control, Outcome};
 use crate::sentence::sentence;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ pub(crate) type OnDetection = Box<dyn Fn(&anyhow::Result<Outcome>) + Send + Sync
 
 /// The scheduler's threads; [`Tasks::stop`] ends them.
 pub(crate) struct Tasks {
-    stopping: Arc<AtomicBool>,
+    control: Arc<Control>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -40,23 +40,23 @@ impl Tasks {
     /// # Errors
     /// When no thread can be started.
     pub(crate) fn start(app: &Arc<App>, on_detection: OnDetection) -> std::io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
+        let control = Arc::new(Control::default());
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work)
         };
-        let (chores_app, chores_end) = (Arc::clone(app), Arc::clone(&stopping));
+        let (chores_app, chores_end) = (Arc::clone(app), Arc::clone(&control));
         let chores = spawn("portcullis-tasks", Box::new(move || chores(&chores_app, &chores_end)))?;
-        let (detector_app, detector_end) = (Arc::clone(app), Arc::clone(&stopping));
+        let (detector_app, detector_end) = (Arc::clone(app), Arc::clone(&control));
         let detector = spawn(
             "portcullis-detector",
             Box::new(move || detector(&detector_app, &detector_end, &on_detection)),
         )?;
-        Ok(Self { stopping, threads: vec![chores, detector] })
+        Ok(Self { control, threads: vec![chores, detector] })
     }
 
     /// Waits for what is being done.
     pub(crate) fn stop(self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.control.stop();
         for thread in self.threads {
             thread.thread().unpark();
             // A panic has been printed by the panic hook.
@@ -65,11 +65,12 @@ impl Tasks {
     }
 }
 
-fn chores(app: &App, stopping: &AtomicBool) {
-    let mut watched = Watched::new(app.source().map(PathBuf::from));
+fn chores(app: &App, control: &Control) {
+    let mut watched =
+        Watched { path: app.source().map(PathBuf::from), seen: app.source_stamp(), pending: None };
     let start = Instant::now();
     let (mut next_geo, mut next_purge) = (start + GEO_INTERVAL, start + FIRST_PURGE);
-    while !stopping.load(Ordering::Relaxed) {
+    while !control.is_stopping() {
         std::thread::park_timeout(TICK);
         let edge = app.gateway().edge();
         edge.state.limiter.sweep(edge.clock.now().monotonic_ms);
@@ -120,24 +121,27 @@ fn purge(app: &App) {
     }
 }
 
-fn detector(app: &App, stopping: &AtomicBool, on_detection: &OnDetection) {
+fn detector(app: &App, control: &Arc<Control>, on_detection: &OnDetection) {
     lower_priority();
     let first = first_run(last_run(app), app.config().detection.interval, wall_now());
     let mut due = Instant::now() + first;
-    while !stopping.load(Ordering::Relaxed) {
+    while !control.is_stopping() {
         std::thread::park_timeout(TICK);
         let config = app.config();
         // A reload may have made the interval shorter.
         due = due.min(Instant::now() + config.detection.interval);
-        if !config.detection.enabled || Instant::now() < due || stopping.load(Ordering::Relaxed) {
+        if !config.detection.enabled || Instant::now() < due || control.is_stopping() {
             continue;
         }
         due = Instant::now() + config.detection.interval;
         if let Err(error) = app.flusher().flush() {
             tracing::warn!("the detector does not see the newest requests: {error}");
         }
-        let result = catch_unwind(AssertUnwindSafe(|| detection::run_now(&config, wall_now())))
+        let result = catch_unwind(AssertUnwindSafe(|| detection::run_now(&config, wall_now(), control)))
             .unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
+        if control.is_stopping() {
+            return;
+        }
         match &result {
             Ok(outcome) => report(outcome),
             Err(error) => tracing::error!("the detector failed: {}", sentence(error)),
@@ -181,21 +185,15 @@ fn lower_priority() {
 /// Notices that the configuration file was written or replaced.
 struct Watched {
     path: Option<PathBuf>,
-    seen: Option<(SystemTime, u64)>,
+    /// Of what was last read.
+    seen: Option<FileStamp>,
     /// A change that may still be going on: taken when it has been the same for one tick.
-    pending: Option<(SystemTime, u64)>,
+    pending: Option<FileStamp>,
 }
 
 impl Watched {
-    fn new(path: Option<PathBuf>) -> Self {
-        let mut watched = Self { path, seen: None, pending: None };
-        watched.seen = watched.look();
-        watched
-    }
-
-    fn look(&self) -> Option<(SystemTime, u64)> {
-        let file = std::fs::metadata(self.path.as_ref()?).ok()?;
-        Some((file.modified().ok()?, file.len()))
+    fn look(&self) -> Option<FileStamp> {
+        FileStamp::of(self.path.as_ref()?)
     }
 
     fn has_changed(&mut self) -> bool {

@@ -6,7 +6,7 @@ use pingora::http::RequestHeader;
 use portcullis_model::{ClientIp, RequestId};
 
 /// Headers that only a gateway may write. A client's copies never reach the upstream.
-const GATEWAY_ONLY: [&str; 17] = [
+const GATEWAY_ONLY: [&str; 21] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -14,6 +14,11 @@ const GATEWAY_ONLY: [&str; 17] = [
     "x-forwarded-prefix",
     "x-forwarded-server",
     "x-forwarded",
+    "x-forwarded-ssl",
+    "x-forwarded-scheme",
+    // Some frameworks route by these instead of by the path, past every rule for it.
+    "x-original-url",
+    "x-rewrite-url",
     "x-real-ip",
     "x-client-ip",
     "x-cluster-client-ip",

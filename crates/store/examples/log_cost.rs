@@ -5,6 +5,7 @@
 //! named is kept.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -204,6 +205,7 @@ fn readers(
     let mut bytes = 0;
     let visited = reader.visit(UnixMs(0), UnixMs(i64::MAX), &mut |request| {
         bytes += request.path.len() + request.user_agent.len();
+        ControlFlow::Continue(())
     })?;
     let rate = visited as f64 / start.elapsed().as_secs_f64() / 1e6;
     println!("visit ({what}), {visited} rows, {bytes} bytes of text   {rate:>10.2} M rows/s");

@@ -77,7 +77,7 @@ fn mistakes(errors: &ConfigErrors) -> Vec<Mistake<'_>> {
 }
 
 fn as_json(loaded: &Loaded) -> serde_json::Value {
-    let Loaded { config, source, notes } = loaded;
+    let Loaded { config, source, notes, stamp: _ } = loaded;
     json!({
         "valid": true,
         "file": source,
@@ -107,7 +107,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
 }
 
 fn summary(loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<()> {
-    let Loaded { config, source, notes } = loaded;
+    let Loaded { config, source, notes, stamp: _ } = loaded;
     let what = match source {
         Some(file) => format!("{} is valid.", file.display()),
         None => "There is no file; these are the defaults.".to_owned(),

@@ -1,6 +1,8 @@
 //! `portcullis detect`: a run of the detector now, what it found and what it did.
 //! Must not decide anything; the run is the same as the gateway's own.
 
+use std::sync::Arc;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -32,7 +34,7 @@ pub(super) struct Detect {
 impl Detect {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
-        let run = detection::run_now(&config, context.now)?;
+        let run = detection::run_now(&config, context.now, &Arc::default())?;
         if self.format.json {
             screen.json(&as_json(&run))?;
             return Ok(Outcome::Done);

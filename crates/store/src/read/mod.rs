@@ -95,8 +95,8 @@ impl LogReader {
         Ok(Self { path, connection, dictionary: RefCell::new(Dictionary::new()) })
     }
 
-    /// Every request that started at `from` or later and before `to`, in the order in which they ended.
-    /// Returns how many there were. Memory does not grow with the log.
+    /// Every request that started at `from` or later and before `to`, in the order in which they ended, until
+    /// `each` breaks off. Returns how many there were. Memory does not grow with the log.
     ///
     /// # Errors
     /// SQLite fails, or the database was edited.
@@ -104,16 +104,19 @@ impl LogReader {
         &self,
         from: UnixMs,
         to: UnixMs,
-        each: &mut dyn FnMut(&LoggedRequest<'_>),
+        each: &mut dyn FnMut(&LoggedRequest<'_>) -> ControlFlow<()>,
     ) -> Result<u64, StoreError> {
         let window = Window { from: from.0, to: to.0 };
-        let mut count = 0;
+        let (mut count, mut flow) = (0, ControlFlow::Continue(()));
         for slice in self.slices_in(window)? {
+            if flow.is_break() {
+                break;
+            }
             let all = SliceFilter::window_only(window);
             self.walk(&slice, &all, 1..=i64::MAX, Order::OldestFirst, &mut |_, row| {
                 count += 1;
-                each(&row.request());
-                ControlFlow::Continue(())
+                flow = each(&row.request());
+                flow
             })?;
         }
         Ok(count)

@@ -38,6 +38,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Allow> {
     })
 }
 
+/// All allows in force, oldest first.
+pub(super) fn in_force(connection: &Connection) -> rusqlite::Result<Vec<Allow>> {
+    let sql = format!("SELECT {COLUMNS} FROM allows WHERE removed_at IS NULL ORDER BY id");
+    connection.prepare_cached(&sql)?.query_map([], from_row)?.collect()
+}
+
 impl State {
     /// Adds an allow. One of the same network is replaced.
     ///
@@ -105,10 +111,7 @@ impl State {
     /// # Errors
     /// SQLite fails, or the database was edited.
     pub fn allows(&self) -> Result<Vec<Allow>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM allows WHERE removed_at IS NULL ORDER BY id");
-        self.read("reading the allows", || {
-            self.connection.prepare_cached(&sql)?.query_map([], from_row)?.collect()
-        })
+        self.read("reading the allows", || in_force(&self.connection))
     }
 
     /// The allows in force that contain the address, the most specific first.

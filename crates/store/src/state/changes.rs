@@ -6,10 +6,10 @@
 use ipnet::IpNet;
 use rusqlite::params;
 
-use portcullis_model::Block;
+use portcullis_model::{Allow, Block};
 
-use super::blocks;
 use super::{State, parsed};
+use super::{allows, blocks};
 use crate::error::StoreError;
 
 /// The number of a change; the default comes before the first.
@@ -43,7 +43,8 @@ impl BlockChange {
 pub struct Changes {
     /// Removals first, so that a block in the place of another one can be applied by network.
     pub blocks: Vec<BlockChange>,
-    pub allows_changed: bool,
+    /// All allows in force, if any of them has changed.
+    pub allows: Option<Vec<Allow>>,
     pub settings_changed: bool,
     /// Another database stands in the place of the one that was watched. The configuration's entries may
     /// be missing in it.
@@ -55,7 +56,7 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && !self.allows_changed && !self.settings_changed
+        self.blocks.is_empty() && self.allows.is_none() && !self.settings_changed
     }
 }
 
@@ -104,7 +105,9 @@ impl State {
                 .prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE seq > ?1)"))?
                 .query_row(params![after.0], |row| row.get::<_, bool>(0))
         };
-        changes.allows_changed = exists("allows")?;
+        if exists("allows")? {
+            changes.allows = Some(allows::in_force(&transaction)?);
+        }
         changes.settings_changed = exists("settings")?;
         Ok(changes)
     }

@@ -1,6 +1,7 @@
 //! Locks, damage, crashes, versions.
 
 use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -80,6 +81,7 @@ fn a_batch_that_fails_half_way_is_written_whole_afterwards() {
                 assert_eq!(row.client.to_string(), format!("10.0.0.{}", expected % 200));
             }
             expected += 1;
+            ControlFlow::Continue(())
         })
         .unwrap();
     assert_eq!(expected, 1_000);

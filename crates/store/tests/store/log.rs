@@ -1,12 +1,15 @@
 //! Rows, their columns, the view, and the hand-over.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use portcullis_model::{
     Protocol, Reason, RecordText, RequestId, RequestRecord, TextFields, UnixMs, VerdictKind,
 };
-use portcullis_store::{Enrich, Log, LogFilter, LogReader, LogSettings, NoEnrichment, State, StoreError};
+use portcullis_store::{
+    Enrich, Log, LogFilter, LogReader, LogSettings, LoggedRequest, NoEnrichment, State, StoreError,
+};
 
 use crate::support::{
     Lisbon, assert_sound, count, ip, lisbon, now, plain, request, request_to, start, text, write,
@@ -199,6 +202,7 @@ fn hostile_strings_survive_unchanged() {
             }
             assert_eq!(row.reason, format!("limit:{}", row.path));
             seen.push((row.method.to_owned(), row.path.to_owned()));
+            ControlFlow::Continue(())
         })
         .unwrap();
     let offered: Vec<_> =
@@ -291,7 +295,11 @@ fn a_restart_goes_on_in_the_same_slice() {
     assert_eq!(reader.count().unwrap(), 15_000);
     // The zones, too, go on where they stopped.
     let mut inside = 0;
-    reader.visit(UnixMs(10_000), UnixMs(20_000), &mut |_| inside += 1).unwrap();
+    let mut count = |_: &LoggedRequest<'_>| {
+        inside += 1;
+        ControlFlow::Continue(())
+    };
+    reader.visit(UnixMs(10_000), UnixMs(20_000), &mut count).unwrap();
     assert_eq!(inside, 5_000);
     let strings: i64 = plain(dir.path())
         .query_row("SELECT count(*) FROM strings WHERE text = '/p'", [], |row| row.get(0))

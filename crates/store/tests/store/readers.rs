@@ -1,9 +1,12 @@
 //! What the commands ask the log.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use portcullis_model::{Reason, RequestId, RequestRecord, UnixMs, VerdictKind};
-use portcullis_store::{Log, LogCursor, LogFilter, LogReader, LogSettings, StatusFilter, StoreError, TopBy};
+use portcullis_store::{
+    Log, LogCursor, LogFilter, LogReader, LogSettings, LoggedRequest, StatusFilter, StoreError, TopBy,
+};
 use tempfile::TempDir;
 
 use crate::support::{Lisbon, ip, now, request, request_to, start, text, write};
@@ -45,7 +48,11 @@ fn a_visit_sees_exactly_its_window_in_order() {
         [(0, i64::MAX), (1_000_000, 1_000_001), (1_004_095, 1_008_193), (1_019_999, 1_030_000), (5, 9)]
     {
         let mut times = Vec::new();
-        let count = reader.visit(UnixMs(from), UnixMs(to), &mut |row| times.push(row.id.time().0)).unwrap();
+        let mut note = |row: &LoggedRequest<'_>| {
+            times.push(row.id.time().0);
+            ControlFlow::Continue(())
+        };
+        let count = reader.visit(UnixMs(from), UnixMs(to), &mut note).unwrap();
         let expected: Vec<i64> = (1_000_000..1_020_000).filter(|at| (from..to).contains(at)).collect();
         assert_eq!(times, expected, "{from}..{to}");
         assert_eq!(count, expected.len() as u64);
@@ -64,8 +71,25 @@ fn a_request_that_took_an_hour_is_found_by_its_start() {
     let reader = LogReader::open(dir.path()).unwrap();
     assert_eq!(reader.find(slow.id).unwrap().unwrap().latency_us, 3_600_000_000);
     let mut seen = 0;
-    reader.visit(UnixMs(300_000), UnixMs(500_000), &mut |_| seen += 1).unwrap();
+    let mut count = |_: &LoggedRequest<'_>| {
+        seen += 1;
+        ControlFlow::Continue(())
+    };
+    reader.visit(UnixMs(300_000), UnixMs(500_000), &mut count).unwrap();
     assert_eq!(seen, 1);
+}
+
+#[test]
+fn a_visit_ends_where_it_is_broken_off() {
+    let (dir, _log) = busy();
+    let reader = LogReader::open(dir.path()).unwrap();
+    let mut seen = 0;
+    let mut ten = |_: &LoggedRequest<'_>| {
+        seen += 1;
+        if seen == 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    assert_eq!(reader.visit(UnixMs(0), UnixMs(i64::MAX), &mut ten).unwrap(), 10);
+    assert_eq!(seen, 10);
 }
 
 #[test]

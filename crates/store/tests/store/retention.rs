@@ -1,5 +1,6 @@
 //! Slices: rolled, indexed, dropped, and the file kept within its bound.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use portcullis_model::UnixMs;
@@ -74,6 +75,7 @@ fn the_log_stays_within_its_bytes_and_keeps_the_newest_rows() {
             assert_eq!(row.id.random(), expected);
             assert_eq!(row.path, format!("/{}", expected % 500));
             expected += 1;
+            ControlFlow::Continue(())
         })
         .unwrap();
     assert_eq!(expected, total);
@@ -140,6 +142,7 @@ fn a_reader_of_a_dropped_slice_goes_on_with_the_next() {
                 log.flusher().flush().unwrap();
             }
             seen += 1;
+            ControlFlow::Continue(())
         })
         .unwrap();
     assert!((1..60_000).contains(&seen), "{seen} rows seen");

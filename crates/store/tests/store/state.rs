@@ -188,7 +188,7 @@ fn changes_bring_a_reader_up_to_date_step_by_step() {
     let first = state.add_block(block("192.0.2.1/32", 1, None), "ana").unwrap();
     let one = reader.changes(start.seq).unwrap();
     assert_eq!(one.blocks, [BlockChange::Added(first.clone())]);
-    assert!(!one.allows_changed && !one.settings_changed);
+    assert!(one.allows.is_none() && !one.settings_changed);
 
     let second = state.add_block(block("192.0.2.1/32", 2, None), "ana").unwrap();
     let two = reader.changes(one.seq).unwrap();
@@ -201,7 +201,7 @@ fn changes_bring_a_reader_up_to_date_step_by_step() {
     state.set_setting("detection.auto_block", "false", "ana", UnixMs(3)).unwrap();
     let three = reader.changes(two.seq).unwrap();
     assert_eq!(three.blocks, [removed(&second)]);
-    assert!(three.allows_changed && three.settings_changed);
+    assert!(three.allows == Some(state.allows().unwrap()) && three.settings_changed);
     assert!(reader.changes(three.seq).unwrap().is_empty());
 
     // Somebody who comes later sees what is in force, not what was.
