@@ -34,7 +34,8 @@ pub enum BlockChange {
 
 /// Safe to share; look-ups take no lock of ours.
 pub struct Blocklist {
-    /// Unbounded on purpose: an eviction would let a blocked client in. The state database bounds it.
+    /// Unbounded on purpose: an eviction would let a blocked client in. It holds what the state database
+    /// has in force, and nothing that a request brings.
     addresses: Cache<IpAddr, Held>,
     prefixes: ArcSwap<PrefixSet<Entry>>,
     /// Changes come one after another.

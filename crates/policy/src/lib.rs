@@ -18,7 +18,7 @@ pub use decide::{Decision, LimitHit, LiveState, RequestFacts, Verdict, decide};
 pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip};
 pub use limiter::{Admission, Limiter, LimiterStats};
 pub use pattern::{HostPattern, PathPattern, PatternError};
-pub use prefixes::{MAX_PREFIXES, PrefixSet};
+pub use prefixes::PrefixSet;
 pub use rules::{
     LimitRule, MAX_LIMIT_RULES, MAX_RATE_COUNT, MAX_RATE_WINDOW, Mode, Rate, RateError, RequestMatch,
     Snapshot,

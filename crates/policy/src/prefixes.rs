@@ -10,9 +10,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// The most prefixes of a set; 24 bits of index would do, memory is the reason: about 32 MB each family.
-pub const MAX_PREFIXES: usize = 4_000_000;
-
 /// Maps prefixes to values. Built once, by `collect()`; of equal prefixes the last one stays.
 #[derive(Clone, Debug)]
 pub struct PrefixSet<T> {

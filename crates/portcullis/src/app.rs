@@ -193,8 +193,8 @@ impl App {
         self.gateway.apply(new)?;
         if (&old.blocks, &old.allows) != (&new.blocks, &new.allows) {
             let now = self.gateway.edge().clock.now().wall;
-            let synced =
-                State::open(&old.data).and_then(|mut state| state.sync_config(&new.blocks, &new.allows, now));
+            let synced = State::open_existing(&old.data)
+                .and_then(|mut state| state.sync_config(&new.blocks, &new.allows, now));
             if let Err(error) = synced {
                 self.gateway.apply(old)?;
                 return Err(error).context("the lists of the configuration could not be taken over");
@@ -257,7 +257,7 @@ fn watch(
     let take_over = move |changes: Changes| {
         if changes.is_replaced {
             let config = config.load();
-            let synced = State::open(&folder)
+            let synced = State::open_existing(&folder)
                 .and_then(|mut state| state.sync_config(&config.blocks, &config.allows, clock.now().wall));
             if let Err(error) = synced {
                 tracing::error!(

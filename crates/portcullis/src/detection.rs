@@ -109,10 +109,11 @@ impl Spared {
 /// Another run is under way, or a database cannot be read or written; what was found is then kept as far
 /// as it was written.
 pub(crate) fn run_now(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyhow::Result<Outcome> {
-    let mut state = State::open(&config.data)?;
+    let log = LogReader::open(&config.data)?;
+    let mut state = State::open_existing(&config.data)?;
     let _lock = lock(&config.data)?;
     let started = Instant::now();
-    let result = run(config, &mut state, now, started, control);
+    let result = run(config, log, &mut state, now, started, control);
     let (succeeded, summary) = match &result {
         Ok(outcome) => (true, summary(outcome)),
         Err(error) => (false, sentence(error)),
@@ -155,18 +156,14 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 
 fn run(
     config: &Config,
+    log: LogReader,
     state: &mut State,
     now: UnixMs,
     started: Instant,
     control: &Arc<Control>,
 ) -> anyhow::Result<Outcome> {
     let settings = &config.detection;
-    let past = Past {
-        log: LogReader::open(&config.data)?,
-        settings,
-        signatures: Arc::new(Signatures::builtin()),
-        control,
-    };
+    let past = Past { log, settings, signatures: Arc::new(Signatures::builtin()), control };
     let model = if settings.forest { past.model(&config.data.join(MODEL_FILE), now)? } else { None };
     let report = past.observe(now.minus(settings.window), now)?.finish(model.as_ref(), now);
 

@@ -106,7 +106,7 @@ fn reload_geo(app: &App) {
 
 fn purge(app: &App) {
     let started_at = wall_now();
-    let result = State::open(&app.config().data).and_then(|mut state| {
+    let result = State::open_existing(&app.config().data).and_then(|mut state| {
         let purged = state.purge(started_at)?;
         state.record_task_run(&NewTaskRun {
             task: "purge".to_owned(),

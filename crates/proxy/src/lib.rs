@@ -24,4 +24,4 @@ pub use clock::Clock;
 pub use edge::{Edge, Recorder};
 pub use error::EdgeError;
 pub use gateway::{Bound, Gateway};
-pub use metrics::{CLASSES, EdgeMetrics, LATENCY_BUCKETS_US, LatencySnapshot, class_index};
+pub use metrics::{CLASSES, EdgeMetrics, LATENCY_BUCKETS_US, LatencySnapshot};

@@ -14,7 +14,7 @@ pub const LATENCY_BUCKETS_US: [u64; 13] = [
 pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The index of a status in [`CLASSES`].
-pub fn class_index(status: u16) -> usize {
+fn class_index(status: u16) -> usize {
     match status / 100 {
         class @ 1..=5 => usize::from(class),
         _ => 0,
@@ -41,11 +41,6 @@ impl EdgeMetrics {
     /// How many requests ended with this verdict and this class of status.
     pub fn requests(&self, verdict: VerdictKind, class: usize) -> u64 {
         self.requests[verdict.index()][class].load(Ordering::Relaxed)
-    }
-
-    /// How many requests ended, in all.
-    pub fn total(&self) -> u64 {
-        self.requests.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// The time from the first byte of a request to the last of its answer.

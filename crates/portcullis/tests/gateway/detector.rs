@@ -204,3 +204,21 @@ fn refusals_do_not_count_as_the_clients_errors() {
     let errors = found.is_some_and(|found| found.finding.details.to_string().contains("error_rate"));
     assert!(!errors, "429 by the gateway is no error of the client");
 }
+
+#[test]
+fn a_run_puts_no_empty_database_in_the_place_of_a_deleted_one() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    gateway.cli_ok(&["block", "203.0.113.50"]);
+    let is_blocked = || gateway.client_of("203.0.113.50").get("/").status() == 403;
+    eventually("the block is in force", || is_blocked().then_some(()));
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        // The last one to close the database may have removed the other two.
+        let _ = std::fs::remove_file(gateway.data().folder().join(name));
+    }
+    let run = gateway.cli(&["detect"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("no state at"), "{run:?}");
+    assert!(!gateway.data().folder().join("state.db").exists());
+    assert!(is_blocked(), "the block was lifted");
+}

@@ -74,7 +74,17 @@ impl State {
         Self::open_with_timeout(dir, folder::BUSY_TIMEOUT)
     }
 
-    /// The same, waiting for other processes no longer than `busy_timeout`.
+    /// The same, but never makes a database: in the place of one that was deleted under a running gateway an
+    /// empty one would lift every block.
+    ///
+    /// # Errors
+    /// There is no state, or one of those of [`State::open`].
+    pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(STATE_FILE);
+        if path.exists() { Self::open(dir) } else { Err(StoreError::NoState(path)) }
+    }
+
+    /// The same as [`State::open`], waiting for other processes no longer than `busy_timeout`.
     pub(crate) fn open_with_timeout(dir: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
         folder::prepare(dir)?;
         let path = dir.join(STATE_FILE);
