@@ -20,4 +20,6 @@ pub use path::normalise_path;
 pub use record::{Protocol, RecordText, RequestRecord, TextFields, limits};
 pub use request_id::{ParseRequestIdError, RequestId};
 pub use time::UnixMs;
-pub use verdict::{MalformedKind, ParseReasonError, Reason, UnknownVerdict, UpstreamFailure, VerdictKind};
+pub use verdict::{
+    ConnectionLimit, MalformedKind, ParseReasonError, Reason, UnknownVerdict, UpstreamFailure, VerdictKind,
+};

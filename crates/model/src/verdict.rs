@@ -17,7 +17,7 @@ pub enum VerdictKind {
     Allowed,
     /// A block matched: 403.
     Blocked,
-    /// A limit was used up: 429.
+    /// A limit was used up: 429; or there were too many connections.
     Limited,
     /// Dry-run: it would have been blocked, and went to the upstream.
     WouldBlock,
@@ -135,6 +135,36 @@ closed_set! {
         TlsHandshake = "tls_handshake",
         /// No valid Host, or one that contradicts the request.
         Host = "host",
+        /// The body's end can be read in two ways, or its chunks break the protocol.
+        Framing = "framing",
+        /// A line that ends in a bare LF or holds a bare CR, or a NUL.
+        LineEnding = "line_ending",
+        /// A header that two servers could read in two ways: folded, a blank before its colon, a bad byte.
+        HeaderSyntax = "header_syntax",
+        /// A request target that two servers could read in two ways, such as one with `%2f` or `%00`.
+        Target = "target",
+        /// A WebSocket upgrade without a valid key or version.
+        Upgrade = "upgrade",
+        /// A PROXY header that is missing, invalid, too slow, or from a peer that is not trusted.
+        ProxyProtocol = "proxy_protocol",
+        /// The HTTP/2 connection broke the protocol, or a stream of it never became a request.
+        Http2 = "http2",
+        /// More control frames than any honest client sends.
+        Http2Flood = "http2_flood",
+        /// The client does not take the answer that it asked for.
+        SlowRead = "slow_read",
+    }
+}
+
+closed_set! {
+    /// Why a connection was shed.
+    ConnectionLimit {
+        /// The gateway had as many connections as it may.
+        Total = "total",
+        /// The client had as many connections as one may.
+        PerClient = "per_client",
+        /// Too many connections waited for their clients, and this one the longest.
+        Stalled = "stalled",
     }
 }
 
@@ -177,6 +207,8 @@ pub enum Reason {
     Limit(Arc<str>),
     Malformed(MalformedKind),
     Upstream(UpstreamFailure),
+    /// The connection was shed.
+    Connections(ConnectionLimit),
 }
 
 impl fmt::Display for Reason {
@@ -188,6 +220,7 @@ impl fmt::Display for Reason {
             Self::Limit(rule) => write!(f, "limit:{rule}"),
             Self::Malformed(kind) => write!(f, "malformed:{}", kind.as_str()),
             Self::Upstream(failure) => write!(f, "upstream:{}", failure.as_str()),
+            Self::Connections(limit) => write!(f, "connections:{}", limit.as_str()),
         }
     }
 }
@@ -214,6 +247,9 @@ impl FromStr for Reason {
             }
             "upstream" => {
                 find(UpstreamFailure::ALL, |k| k.as_str() == rest).map(Self::Upstream).ok_or_else(unknown)
+            }
+            "connections" => {
+                find(ConnectionLimit::ALL, |k| k.as_str() == rest).map(Self::Connections).ok_or_else(unknown)
             }
             _ => Err(unknown()),
         }
@@ -242,6 +278,7 @@ mod tests {
             vec![Reason::None, Reason::Allow(3), Reason::Block(-1), Reason::Limit("log:in".into())];
         reasons.extend(MalformedKind::ALL.iter().copied().map(Reason::Malformed));
         reasons.extend(UpstreamFailure::ALL.iter().copied().map(Reason::Upstream));
+        reasons.extend(ConnectionLimit::ALL.iter().copied().map(Reason::Connections));
         for reason in reasons {
             assert_eq!(reason.to_string().parse(), Ok(reason));
         }

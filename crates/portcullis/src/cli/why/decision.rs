@@ -177,6 +177,10 @@ impl Explainer<'_> {
                 let words = words::upstream(*failure);
                 Grounds::words(words.means, vec![Advice::sentence(words.look_at)])
             }
+            Ok(Reason::Connections(limit)) => {
+                let words = words::connections(*limit);
+                Grounds::words(words.means, vec![Advice::sentence(words.look_at)])
+            }
             Err(unknown) => Grounds::words(
                 format!("The log says {:?}, which this version of portcullis does not know.", unknown.0),
                 vec![Advice::sentence("Ask the version that runs the gateway.")],
@@ -492,6 +496,9 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
         VerdictKind::Admitted => format!("Let in; {answered}."),
         VerdictKind::Allowed => format!("Let in by an allow; {answered}."),
         VerdictKind::Blocked => format!("Refused {status}: {} was blocked.", row.client),
+        VerdictKind::Limited if matches!(reason, Some(Reason::Connections(_))) => {
+            format!("The connection of {} was closed {status}: there were too many.", row.client)
+        }
         VerdictKind::Limited => format!("Refused {status}: {} had used up {limit}.", row.client),
         VerdictKind::WouldBlock => {
             format!("Let in because of dry-run; it would have been refused as blocked. Then {answered}.")

@@ -1,7 +1,7 @@
 //! The closed sets of reasons in words: what happened, and what to look at.
 //! Must stay exhaustive: a new kind does not compile until it is explained here.
 
-use portcullis_model::{MalformedKind, UpstreamFailure};
+use portcullis_model::{ConnectionLimit, MalformedKind, UpstreamFailure};
 
 /// A reason in words.
 pub(super) struct Words {
@@ -54,6 +54,75 @@ pub(super) fn malformed(kind: MalformedKind) -> Words {
             "The request names no valid host, or contradicts itself about it.",
             "Scanners that go through addresses do this. A proxy in front of the gateway must pass on the \
              Host header.",
+        ),
+        MalformedKind::Framing => (
+            "Two servers could disagree about where the body of this request ends: a length beside chunks, \
+             several or odd lengths, or broken chunks.",
+            "This is how requests are smuggled past a gateway; browsers never send it. If it is a program of \
+             yours, it writes Content-Length or Transfer-Encoding itself: leave that to its HTTP library.",
+        ),
+        MalformedKind::LineEnding => (
+            "A line of the head does not end in CR and LF, or the head holds a bare CR or a NUL.",
+            "Servers differ in how they read such heads. Programs that write HTTP by hand do this: let them \
+             end each line with \\r\\n.",
+        ),
+        MalformedKind::HeaderSyntax => (
+            "A header could be read in two ways: it is folded, has a blank before its colon, or a byte that \
+             does not belong there.",
+            "Browsers and HTTP libraries never send this. Look at what the program sends with tcpdump.",
+        ),
+        MalformedKind::Target => (
+            "The address could be read in two ways: it holds %2f, %5c, %00, a backslash, a control character \
+             or escapes that are no UTF-8.",
+            "Rules for a path could be passed by with such addresses. If the site makes links like this, let \
+             it put the value into the query.",
+        ),
+        MalformedKind::Upgrade => (
+            "The client asked for a WebSocket without a valid Sec-WebSocket-Key or Sec-WebSocket-Version.",
+            "WebSocket libraries always send both. Nothing needs to be done.",
+        ),
+        MalformedKind::ProxyProtocol => (
+            "The connection did not begin with a valid PROXY header in time, or came from a peer that may not \
+             send one.",
+            "Is PROXY protocol switched on in the load balancer, and is its address in \
+             server.trusted_proxies? Clients that connect past the load balancer are refused like this.",
+        ),
+        MalformedKind::Http2 => (
+            "The HTTP/2 connection or one of its streams broke the protocol and was refused before there was a \
+             request.",
+            "Browsers never do this. If it is a program of yours, its HTTP/2 library is at fault.",
+        ),
+        MalformedKind::Http2Flood => (
+            "The client sent more control frames (PING, SETTINGS, RST_STREAM and the like) than any honest \
+             client does.",
+            "This is an attack on the connection, and it was closed. Nothing needs to be done.",
+        ),
+        MalformedKind::SlowRead => (
+            "The client did not take its answer, or took it so slowly that the connection was closed.",
+            "One of them is a bad line; many at once are an attempt to use up connections. \
+             server.min_rate and server.body_timeout say how slow a client may be.",
+        ),
+    };
+    Words { means, look_at }
+}
+
+pub(super) fn connections(limit: ConnectionLimit) -> Words {
+    let (means, look_at) = match limit {
+        ConnectionLimit::Total => (
+            "The gateway had as many open connections as it may have, so this one was closed at once.",
+            "If visitors are that many, raise server.max_connections, and the limit of open files of the \
+             service with it. If they are not, look for the client with the most: portcullis top.",
+        ),
+        ConnectionLimit::PerClient => (
+            "This client had as many open connections as one client may have, so this one was closed at once.",
+            "Browsers open a few. If it is a proxy that many visitors come through, put it into \
+             server.trusted_proxies; else raise server.max_connections_per_client.",
+        ),
+        ConnectionLimit::Stalled => (
+            "Too many connections waited in the middle of a body for their clients to send or to take more, \
+             and this one had waited the longest.",
+            "Many at once are an attempt to use up memory. If they are visitors on slow lines, raise \
+             server.max_stalled.",
         ),
     };
     Words { means, look_at }
@@ -118,7 +187,8 @@ mod tests {
     fn every_kind_is_explained_in_whole_sentences_of_its_own() {
         let malformed = MalformedKind::ALL.iter().map(|kind| malformed(*kind));
         let upstream = UpstreamFailure::ALL.iter().map(|failure| upstream(*failure));
-        let all: Vec<Words> = malformed.chain(upstream).collect();
+        let connections = ConnectionLimit::ALL.iter().map(|limit| connections(*limit));
+        let all: Vec<Words> = malformed.chain(upstream).chain(connections).collect();
         for (n, words) in all.iter().enumerate() {
             assert!(words.means.ends_with('.') && words.look_at.ends_with('.'), "{}", words.means);
             assert!(!all[..n].iter().any(|other| other.means == words.means), "{}", words.means);
