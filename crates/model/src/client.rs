@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// A client's address. IPv4-mapped (`::ffff:0:0/96`) and NAT64 (`64:ff9b::/96`) forms are IPv4 here,
@@ -11,6 +12,36 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "IpAddr", into = "IpAddr")]
 pub struct ClientIp(IpAddr);
+
+/// An IPv6 prefix wider than a /64 that one subscriber may own: all its /64 share what is left to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SharedPrefix {
+    /// What many providers give a household.
+    Slash56,
+    /// What a provider gives a company, and a tunnel broker anybody.
+    Slash48,
+}
+
+impl SharedPrefix {
+    /// The narrower first.
+    pub const ALL: [Self; 2] = [Self::Slash56, Self::Slash48];
+
+    /// Bits of the prefix.
+    pub fn length(self) -> u8 {
+        match self {
+            Self::Slash56 => 56,
+            Self::Slash48 => 48,
+        }
+    }
+
+    /// The prefix that holds the address; IPv4 has none.
+    pub fn of(self, ip: IpAddr) -> Option<IpNet> {
+        match ip {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(IpNet::V6(Ipv6Net::new_assert(v6, self.length()).trunc())),
+        }
+    }
+}
 
 /// The text is not an IPv4 or IPv6 address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,5 +142,16 @@ mod tests {
         let other: ClientIp = "2001:db8:1:3::1".parse().unwrap();
         assert_eq!(a.limit_key(), b.limit_key());
         assert_ne!(a.limit_key(), other.limit_key());
+    }
+
+    #[test]
+    fn shared_prefixes_cut_the_address_and_leave_ipv4_alone() {
+        let of =
+            |ip: &str| SharedPrefix::ALL.map(|prefix| prefix.of(ip.parse().unwrap()).map(|n| n.to_string()));
+        assert_eq!(
+            of("2001:db8:1:fffe::5"),
+            [Some("2001:db8:1:ff00::/56".to_owned()), Some("2001:db8:1::/48".to_owned())]
+        );
+        assert_eq!(of("192.0.2.1"), [None, None]);
     }
 }

@@ -13,7 +13,7 @@ mod time;
 mod verdict;
 
 pub use block::{Allow, Block, BlockSource, network_of};
-pub use client::{ClientIp, ParseClientIpError};
+pub use client::{ClientIp, ParseClientIpError, SharedPrefix};
 pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};
 pub use location::Location;
 pub use path::normalise_path;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::SharedPrefix;
+
 /// The verdict column of `request_log` and the verdict label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -205,6 +207,8 @@ pub enum Reason {
     Block(i64),
     /// The limit rule with this name.
     Limit(Arc<str>),
+    /// The same, used up by this IPv6 prefix of the client as a whole.
+    SharedLimit(Arc<str>, SharedPrefix),
     Malformed(MalformedKind),
     Upstream(UpstreamFailure),
     /// The connection was shed.
@@ -218,6 +222,8 @@ impl fmt::Display for Reason {
             Self::Allow(id) => write!(f, "allow:{id}"),
             Self::Block(id) => write!(f, "block:{id}"),
             Self::Limit(rule) => write!(f, "limit:{rule}"),
+            // The name of a rule has no slash.
+            Self::SharedLimit(rule, prefix) => write!(f, "limit:{rule}/{}", prefix.length()),
             Self::Malformed(kind) => write!(f, "malformed:{}", kind.as_str()),
             Self::Upstream(failure) => write!(f, "upstream:{}", failure.as_str()),
             Self::Connections(limit) => write!(f, "connections:{}", limit.as_str()),
@@ -241,7 +247,7 @@ impl FromStr for Reason {
         match class {
             "allow" => rest.parse().map(Self::Allow).map_err(|_| unknown()),
             "block" => rest.parse().map(Self::Block).map_err(|_| unknown()),
-            "limit" => Ok(Self::Limit(rest.into())),
+            "limit" => Ok(shared_limit(rest).unwrap_or_else(|| Self::Limit(rest.into()))),
             "malformed" => {
                 find(MalformedKind::ALL, |k| k.as_str() == rest).map(Self::Malformed).ok_or_else(unknown)
             }
@@ -254,6 +260,12 @@ impl FromStr for Reason {
             _ => Err(unknown()),
         }
     }
+}
+
+fn shared_limit(text: &str) -> Option<Reason> {
+    let (rule, length) = text.rsplit_once('/')?;
+    let prefix = SharedPrefix::ALL.into_iter().find(|prefix| prefix.length().to_string() == length)?;
+    Some(Reason::SharedLimit(rule.into(), prefix))
 }
 
 fn find<T: Copy>(all: &[T], is: impl Fn(&T) -> bool) -> Option<T> {
@@ -276,6 +288,7 @@ mod tests {
     fn every_reason_survives_its_text_form() {
         let mut reasons =
             vec![Reason::None, Reason::Allow(3), Reason::Block(-1), Reason::Limit("log:in".into())];
+        reasons.extend(SharedPrefix::ALL.map(|prefix| Reason::SharedLimit("login".into(), prefix)));
         reasons.extend(MalformedKind::ALL.iter().copied().map(Reason::Malformed));
         reasons.extend(UpstreamFailure::ALL.iter().copied().map(Reason::Upstream));
         reasons.extend(ConnectionLimit::ALL.iter().copied().map(Reason::Connections));

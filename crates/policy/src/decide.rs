@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use portcullis_model::{ClientIp, Reason, VerdictKind};
+use portcullis_model::{ClientIp, Reason, SharedPrefix, VerdictKind};
 
 use crate::{Admission, Blocklist, LimitRule, Limiter, MAX_LIMIT_RULES, Mode, Now, PrefixSet, Snapshot};
 
@@ -48,6 +48,8 @@ pub enum Verdict {
 pub struct LimitHit {
     pub rule: Arc<LimitRule>,
     pub retry_after: Duration,
+    /// The client's IPv6 prefix that used it up as a whole; `None`: the client itself did.
+    pub shared: Option<SharedPrefix>,
 }
 
 /// A verdict, and whether it is carried out or only recorded.
@@ -89,14 +91,14 @@ fn first_limit_hit(
         if !rule.applies_to.matches(facts.method, facts.host, &facts.path) {
             continue;
         }
-        let retry_after = match limiter.admit(rule, client, now.monotonic_ms) {
+        let (retry_after, shared) = match limiter.admit(rule, client, now.monotonic_ms) {
             Admission::Admitted { .. } => {
                 counted |= 1 << n;
                 continue;
             }
-            Admission::Refused { retry_after } => retry_after,
+            Admission::Refused { retry_after, shared } => (retry_after, shared),
         };
-        let hit = LimitHit { rule: Arc::clone(rule), retry_after };
+        let hit = LimitHit { rule: Arc::clone(rule), retry_after, shared };
         match rules.mode.and(rule.mode) {
             Mode::DryRun => in_dry_run = in_dry_run.or(Some(hit)),
             Mode::Enforce => {
@@ -137,7 +139,13 @@ impl Decision {
             Verdict::Admit => Reason::None,
             Verdict::Allow(id) => Reason::Allow(*id),
             Verdict::Block(id) => Reason::Block(*id),
-            Verdict::Limit(hit) => Reason::Limit(Arc::clone(&hit.rule.name)),
+            Verdict::Limit(hit) => {
+                let rule = Arc::clone(&hit.rule.name);
+                match hit.shared {
+                    None => Reason::Limit(rule),
+                    Some(prefix) => Reason::SharedLimit(rule, prefix),
+                }
+            }
         }
     }
 }

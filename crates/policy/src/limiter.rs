@@ -8,6 +8,9 @@
 //! A full set first gives up windows that have ended, then the one with the fewest requests: a flood of
 //! one-time addresses pushes out other one-time addresses, not the clients that are near their limit,
 //! and a client that was never seen is never refused.
+//!
+//! Of IPv6, a client is its /64. Whoever owns a wider prefix has many of these, so every /56 and every
+//! /48 has a window of its own, too: [`SHARES`] times as wide.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -16,6 +19,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use portcullis_model::SharedPrefix;
 
 use crate::clock::millis;
 use crate::{LimitRule, MAX_RATE_COUNT};
@@ -34,10 +38,19 @@ const MAX_SHARD_LIST_BYTES: usize = MAX_LIST_BYTES / SHARDS;
 /// Up to this count requests are kept one by one; above it, the instants at which they leave are
 /// rounded up to a 256th of the period: never one request too many, at most that much later.
 const EXACT_COUNT: u32 = 256;
+/// How many times the limit of one /64 all of a /56 and all of a /48 are admitted together: as much as
+/// 8 and 64 clients that are at their limit. Neighbours that behave never come near that, and changing
+/// the /64 gains an attacker 64 times the limit at most instead of 65,536 times.
+const SHARES: [(SharedPrefix, u32); 2] = [(SharedPrefix::Slash56, 8), (SharedPrefix::Slash48, 64)];
+/// The instants at which requests leave a shared window are rounded up to this part of the period: its
+/// counts are high, and nobody needs them to the millisecond.
+const SHARED_COUNT: u32 = 64;
 /// A packed entry: 40 bits of milliseconds, 24 bits of requests.
 const COUNT_BITS: u32 = 24;
+/// The most that a window can count.
+const MAX_COUNT: u32 = (1 << COUNT_BITS) - 1;
 
-const _: () = assert!(MAX_RATE_COUNT < 1 << COUNT_BITS);
+const _: () = assert!(MAX_RATE_COUNT <= MAX_COUNT);
 const _: () = assert!(SHARDS * MAX_SETS * WAYS * size_of::<Slot>() + MAX_LIST_BYTES <= 64 << 20);
 
 /// Counts requests per (rule, client). Safe to share.
@@ -53,8 +66,9 @@ pub struct Limiter {
 pub enum Admission {
     /// Counted. `remaining` more fit into the window now.
     Admitted { remaining: u32 },
-    /// Not counted. A request is admitted again after `retry_after`.
-    Refused { retry_after: Duration },
+    /// Not counted. A request is admitted again after `retry_after`. `shared` is the prefix that ran out
+    /// when it was not the client itself.
+    Refused { retry_after: Duration, shared: Option<SharedPrefix> },
 }
 
 /// For the metrics.
@@ -112,7 +126,7 @@ impl Entry {
     }
 
     fn count(self) -> u32 {
-        (self.0 & ((1 << COUNT_BITS) - 1)) as u32
+        (self.0 & u64::from(MAX_COUNT)) as u32
     }
 }
 
@@ -305,22 +319,55 @@ impl Limiter {
     /// Counts a request of `client` (its limit key) under `rule` at `now_ms` (monotonic milliseconds),
     /// if it fits. Two rules of one name share their counts, whatever configuration they come from.
     pub fn admit(&self, rule: &LimitRule, client: IpAddr, now_ms: u64) -> Admission {
-        let limit = rule.rate.count();
-        let leaves_ms = leaves_ms(rule, now_ms);
-        self.with_window(rule, client, now_ms, |window| {
+        let own = self.count(self.own_key(rule, client), Allowance::own(rule, now_ms), now_ms, None);
+        let (IpAddr::V6(_), Admission::Admitted { mut remaining }) = (client, own) else { return own };
+        for (n, (prefix, times)) in SHARES.into_iter().enumerate() {
+            let allowance = Allowance::shared(rule, times, now_ms);
+            match self.count(self.shared_key(rule, client, prefix), allowance, now_ms, Some(prefix)) {
+                Admission::Admitted { remaining: left } => remaining = remaining.min(left),
+                refused @ Admission::Refused { .. } => {
+                    self.refund_first(rule, client, n, now_ms);
+                    return refused;
+                }
+            }
+        }
+        Admission::Admitted { remaining }
+    }
+
+    /// Takes back a request that [`Limiter::admit`] counted and that another rule then refused.
+    pub fn refund(&self, rule: &LimitRule, client: IpAddr, now_ms: u64) {
+        let shared = if client.is_ipv6() { SHARES.len() } else { 0 };
+        self.refund_first(rule, client, shared, now_ms);
+    }
+
+    /// From the client's own window and the first `shared` of the prefixes.
+    fn refund_first(&self, rule: &LimitRule, client: IpAddr, shared: usize, now_ms: u64) {
+        self.with_window(self.own_key(rule, client), now_ms, Window::pop);
+        for (prefix, _) in SHARES.into_iter().take(shared) {
+            self.with_window(self.shared_key(rule, client, prefix), now_ms, Window::pop);
+        }
+    }
+
+    fn count(&self, key: u64, allowance: Allowance, now_ms: u64, shared: Option<SharedPrefix>) -> Admission {
+        let Allowance { requests: limit, leaves_ms } = allowance;
+        self.with_window(key, now_ms, |window| {
             let requests = window.requests();
             if requests < limit {
                 window.push(leaves_ms);
                 return Admission::Admitted { remaining: limit - requests - 1 };
             }
             let wait = window.frees_ms(requests - limit + 1).saturating_sub(now_ms);
-            Admission::Refused { retry_after: Duration::from_millis(wait.max(1)) }
+            Admission::Refused { retry_after: Duration::from_millis(wait.max(1)), shared }
         })
     }
 
-    /// Takes back a request that [`Limiter::admit`] counted and that another rule then refused.
-    pub fn refund(&self, rule: &LimitRule, client: IpAddr, now_ms: u64) {
-        self.with_window(rule, client, now_ms, Window::pop);
+    fn own_key(&self, rule: &LimitRule, client: IpAddr) -> u64 {
+        self.hasher.hash_one((&*rule.name, client))
+    }
+
+    /// The length tells a prefix from the client whose address begins it.
+    fn shared_key(&self, rule: &LimitRule, client: IpAddr, prefix: SharedPrefix) -> u64 {
+        self.hasher.hash_one((&*rule.name, prefix.of(client)))
     }
 
     /// Frees the windows of one shard that have ended. Called every second, it goes around in a minute.
@@ -345,14 +392,7 @@ impl Limiter {
         stats
     }
 
-    fn with_window<T>(
-        &self,
-        rule: &LimitRule,
-        client: IpAddr,
-        now_ms: u64,
-        work: impl FnOnce(&mut Window) -> T,
-    ) -> T {
-        let key = self.hasher.hash_one((&*rule.name, client));
+    fn with_window<T>(&self, key: u64, now_ms: u64, work: impl FnOnce(&mut Window) -> T) -> T {
         let mut shard = self.shards[(key >> 32) as usize & (SHARDS - 1)].lock();
         let (at, ended_early) = shard.slot_of(key, now_ms);
         if ended_early {
@@ -365,13 +405,36 @@ impl Limiter {
     }
 }
 
-/// When a request of now leaves the rule's window. The clock's milliseconds are cut off, so the request
-/// may have come up to one later: it leaves one later.
-fn leaves_ms(rule: &LimitRule, now_ms: u64) -> u64 {
+/// What a window admits, and when a request of now leaves it.
+struct Allowance {
+    requests: u32,
+    leaves_ms: u64,
+}
+
+impl Allowance {
+    fn own(rule: &LimitRule, now_ms: u64) -> Self {
+        let requests = rule.rate.count();
+        let steps = if requests <= EXACT_COUNT { u32::MAX } else { EXACT_COUNT };
+        Self { requests, leaves_ms: leaves_ms(rule, now_ms, steps) }
+    }
+
+    fn shared(rule: &LimitRule, times: u32, now_ms: u64) -> Self {
+        let requests = rule.rate.count().saturating_mul(times).min(MAX_COUNT);
+        Self { requests, leaves_ms: leaves_ms(rule, now_ms, SHARED_COUNT) }
+    }
+}
+
+/// What a rule admits per period: of a client, or of a whole prefix.
+pub fn admitted_per_period(rule: &LimitRule, shared: Option<SharedPrefix>) -> u32 {
+    let times = SHARES.into_iter().find(|(prefix, _)| Some(*prefix) == shared).map_or(1, |(_, times)| times);
+    rule.rate.count().saturating_mul(times).min(MAX_COUNT)
+}
+
+/// When a request of now leaves the rule's window, rounded up to one of `steps` of the period. The clock's
+/// milliseconds are cut off, so the request may have come up to one later: it leaves one later.
+fn leaves_ms(rule: &LimitRule, now_ms: u64, steps: u32) -> u64 {
     let period_ms = millis(rule.rate.window());
-    let quantum_ms =
-        if rule.rate.count() <= EXACT_COUNT { 1 } else { period_ms.div_ceil(u64::from(EXACT_COUNT)) };
-    (now_ms + period_ms + 1).next_multiple_of(quantum_ms)
+    (now_ms + period_ms + 1).next_multiple_of(period_ms.div_ceil(u64::from(steps)))
 }
 
 #[cfg(test)]
@@ -379,7 +442,7 @@ mod tests {
     use super::*;
     use crate::{Mode, Rate, RequestMatch};
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::sync::atomic::AtomicU32;
 
     fn rule(count: u32, seconds: u64) -> LimitRule {
@@ -406,7 +469,7 @@ mod tests {
             let remaining = 2 - n as u32;
             assert_eq!(limiter.admit(&login, ip(1), now), Admission::Admitted { remaining });
         }
-        let Admission::Refused { retry_after } = limiter.admit(&login, ip(1), 30_000) else {
+        let Admission::Refused { retry_after, shared: None } = limiter.admit(&login, ip(1), 30_000) else {
             panic!("the fourth must be refused")
         };
         assert_eq!(retry_after, Duration::from_millis(270_001));
@@ -482,7 +545,99 @@ mod tests {
         assert!(stats.bytes <= 64 << 20, "{stats:?}");
     }
 
+    /// The /64 number `n` of a /48.
+    fn site(site: u16, n: u16) -> IpAddr {
+        Ipv6Addr::new(0x2001, 0xdb8, site, n, 0, 0, 0, 0).into()
+    }
+
+    #[test]
+    fn rotation_gains_eight_limits_in_a_56_and_64_in_a_48() {
+        let (limiter, login) = (Limiter::default(), rule(3, 300));
+        let through = |addresses: &mut dyn Iterator<Item = IpAddr>, now| {
+            addresses
+                .filter(|&ip| matches!(limiter.admit(&login, ip, now), Admission::Admitted { .. }))
+                .count()
+        };
+        assert_eq!(through(&mut (0..256).map(|n| site(1, n)), 0), 3 * 8, "one /56");
+        assert_eq!(
+            through(&mut (0..=u16::MAX).map(|n| site(1, n)), 1),
+            3 * 64 - 3 * 8,
+            "the rest of the /48"
+        );
+        let refused = limiter.admit(&login, site(1, 0xff00), 2);
+        assert!(
+            matches!(refused, Admission::Refused { shared: Some(SharedPrefix::Slash48), .. }),
+            "{refused:?}"
+        );
+        assert_eq!(through(&mut std::iter::once(site(2, 0)), 3), 1, "the neighbour is another site");
+        let Admission::Refused { retry_after, .. } = refused else { return };
+        let then = 2 + retry_after.as_millis() as u64;
+        assert_eq!(through(&mut std::iter::once(site(1, 0xff00)), then), 1, "who waits as told is let in");
+    }
+
+    #[test]
+    fn a_client_at_its_limit_takes_nothing_from_its_neighbours() {
+        let (limiter, login) = (Limiter::default(), rule(3, 300));
+        for now in 0..10_000 {
+            limiter.admit(&login, site(1, 0), now);
+        }
+        for n in 1..8 {
+            for now in 10_000..10_003 {
+                let admission = limiter.admit(&login, site(1, n), now);
+                assert!(matches!(admission, Admission::Admitted { .. }), "/64 number {n}: {admission:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_a_shared_window_and_a_refund_count_nowhere() {
+        let (limiter, one) = (Limiter::default(), rule(1, 60));
+        for n in 0..8 {
+            limiter.admit(&one, site(1, n), 0);
+        }
+        let refused = limiter.admit(&one, site(1, 8), 0);
+        assert!(matches!(refused, Admission::Refused { shared: Some(SharedPrefix::Slash56), .. }));
+        limiter.refund(&one, site(1, 0), 0);
+        assert_eq!(limiter.admit(&one, site(1, 8), 0), Admission::Admitted { remaining: 0 });
+        for n in 1..9 {
+            limiter.refund(&one, site(1, n), 0);
+        }
+        assert_eq!(limiter.stats().keys, 0);
+    }
+
+    #[test]
+    fn random_ipv6_clients_stay_in_memory_and_are_all_admitted() {
+        let (limiter, wide) = (Limiter::default(), rule(60, 60));
+        let mut random: u64 = 1;
+        for n in 0..3_000_000_u64 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let key = 0x2001_0db8_u128 << 96 | u128::from(random >> 32) << 64;
+            let admission = limiter.admit(&wide, Ipv6Addr::from_bits(key).into(), n / 100);
+            assert!(matches!(admission, Admission::Admitted { .. }), "{admission:?}");
+        }
+        let stats = limiter.stats();
+        assert!(stats.bytes <= 64 << 20, "{stats:?}");
+    }
+
     proptest! {
+        #[test]
+        fn no_trailing_window_of_a_prefix_admits_more_than_its_share(
+            count in 1_u32..5,
+            gaps in prop::collection::vec((0_u64..60, 0_u16..20), 1..900),
+        ) {
+            let (limiter, rule) = (Limiter::default(), rule(count, 1));
+            let mut now = 0;
+            let mut times: Vec<u64> = Vec::new();
+            for (gap, n) in gaps {
+                now += gap;
+                if let Admission::Admitted { .. } = limiter.admit(&rule, site(1, n), now) {
+                    times.push(now);
+                    let inside = times.iter().filter(|&&t| t + 1_000 >= now).count();
+                    prop_assert!(inside <= count as usize * 8, "{inside}");
+                }
+            }
+        }
+
         #[test]
         fn no_trailing_window_admits_one_more(
             count in prop_oneof![1_u32..20, 250_u32..300],
@@ -505,7 +660,7 @@ mod tests {
                         prop_assert!(remaining < count);
                         times.push(now);
                     }
-                    Admission::Refused { retry_after } => {
+                    Admission::Refused { retry_after, .. } => {
                         prop_assert!(surely >= count, "refused although there was room");
                         let after = now + retry_after.as_millis() as u64;
                         prop_assert!(times.iter().filter(|&&t| t + period >= after).count() < count as usize);

@@ -234,6 +234,57 @@ fn addresses_of_one_ipv6_subscriber_share_a_limit() {
 }
 
 #[test]
+fn changing_the_ipv6_network_soon_gains_nothing_and_the_log_names_the_prefix() {
+    let upstream = Upstream::start();
+    let gateway =
+        Gateway::start(behind_proxy(&upstream).limit("login", "paths = [\"/login\"]\nrate = \"1/1h\""));
+    let login = |client: &str| gateway.client_of(client).post("/login", "");
+    let statuses: Vec<u16> = (0..10).map(|n| login(&format!("2001:db8:1:{n:x}::1")).status()).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 200, 429, 429], "eight of one /56");
+    let through = (1..0x100).filter(|n| login(&format!("2001:db8:1:{:x}::1", n << 8)).status() == 200);
+    assert_eq!(8 + through.count(), 64, "64 of one /48");
+    assert_eq!(login("2001:db8:2::1").status(), 200, "another site");
+    let refused = login("2001:db8:1:fff0::1");
+    let row = gateway.data().row(&refused.decision_id());
+    assert_eq!((row.status, row.verdict.as_str(), row.reason.as_str()), (429, "limited", "limit:login/48"));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((3_000..=3_660).contains(&wait), "{wait}");
+    let why = gateway.cli_ok(&["why", &refused.decision_id()]);
+    assert!(why.contains("2001:db8:1::/48") && why.contains("64 requests of one IPv6 /48"), "{why}");
+}
+
+#[test]
+fn no_method_host_query_or_new_connection_evades_a_limit() {
+    let upstream = Upstream::start();
+    let rules = "hosts = [\"shop.example\"]\nrate = \"4/1h\"";
+    let gateway = Gateway::start(config().upstream(&upstream).limit("shop", rules));
+    let mut kept = gateway.client();
+    let host = |method: &str, target: &str, host: &str| Request::new(method, target).header("Host", host);
+    for request in [
+        host("GET", "/a", "shop.example"),
+        host("HEAD", "/b", "SHOP.example"),
+        host("OPTIONS", "/c", "shop.example."),
+        host("DELETE", "/d", "shop.example:8080"),
+    ] {
+        assert_eq!(kept.send(&request).status(), 200);
+    }
+    for (n, request) in [
+        host("GET", "/", "shop.example"),
+        host("get", "/?q=1", "shop.example"),
+        host("PUT", "/?q=2", "Shop.Example.:80"),
+        host("GET", "http://shop.example/absolute", "shop.example"),
+        host("BREW", "/", "shop.example"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(kept.send(&request).status(), 429, "the same connection, {n}");
+        assert_eq!(gateway.client().send(&request).status(), 429, "a new connection, {n}");
+    }
+    assert_eq!(upstream.requests(), 4);
+}
+
+#[test]
 fn dry_run_refuses_nobody_and_records_what_would_have_been() {
     let upstream = Upstream::start();
     let block = "[[block]]\nnetwork = \"203.0.113.9\"\nreason = \"test\"";

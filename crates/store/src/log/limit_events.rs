@@ -74,7 +74,7 @@ impl LimitEvents {
     pub(crate) fn gather(&mut self, batch: &[RequestRecord], stats: &LogStats) {
         for record in batch {
             let is_limited = matches!(record.verdict, VerdictKind::Limited | VerdictKind::WouldLimit);
-            if is_limited && let Reason::Limit(rule) = &record.reason {
+            if is_limited && let Reason::Limit(rule) | Reason::SharedLimit(rule, _) = &record.reason {
                 self.add(record, rule, stats);
             }
         }

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use portcullis_config::Config;
 use portcullis_model::{
-    Allow, Block, BlockSource, ClientIp, Reason, RequestId, UnixMs, UpstreamFailure, VerdictKind,
-    normalise_path,
+    Allow, Block, BlockSource, ClientIp, Reason, RequestId, SharedPrefix, UnixMs, UpstreamFailure,
+    VerdictKind, normalise_path,
 };
-use portcullis_policy::LimitRule;
+use portcullis_policy::{LimitRule, admitted_per_period};
 use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredFinding};
 
 use super::client::Standing;
@@ -168,7 +168,8 @@ impl Explainer<'_> {
             Ok(Reason::None) => nothing_to_say(&row),
             Ok(Reason::Allow(id)) => self.allow(*id, &row)?,
             Ok(Reason::Block(id)) => self.block(*id, &row)?,
-            Ok(Reason::Limit(rule)) => self.limit(rule, &row)?,
+            Ok(Reason::Limit(rule)) => self.limit(rule, None, &row)?,
+            Ok(Reason::SharedLimit(rule, prefix)) => self.limit(rule, Some(*prefix), &row)?,
             Ok(Reason::Malformed(kind)) => {
                 let words = words::malformed(*kind);
                 Grounds::words(words.means, vec![Advice::sentence(words.look_at)])
@@ -318,7 +319,8 @@ impl Explainer<'_> {
         advice
     }
 
-    fn limit(&self, name: &str, row: &LogRow) -> anyhow::Result<Grounds> {
+    /// `shared`: the client's prefix used the limit up as a whole.
+    fn limit(&self, name: &str, shared: Option<SharedPrefix>, row: &LogRow) -> anyhow::Result<Grounds> {
         let client = network_of(row.client);
         let mut advice = vec![Advice::command(
             format!("exempt {} from all limits and blocks", bare(&client)),
@@ -333,14 +335,18 @@ impl Explainer<'_> {
                 advice,
             ));
         };
-        let window = self.window(rule, row)?;
-        let whole = match client.prefix_len() == client.max_prefix_len() {
-            true => window.client.clone(),
-            false => format!("{}, whose addresses count as one client,", window.client),
+        let admitted = admitted_per_period(rule, shared);
+        let window = self.window(rule, shared, row)?;
+        let whole = match (shared, client.prefix_len() == client.max_prefix_len()) {
+            (Some(_), _) => {
+                format!("{}, which has many clients or one who changes addresses,", window.client)
+            }
+            (None, true) => window.client.clone(),
+            (None, false) => format!("{}, whose addresses count as one client,", window.client),
         };
         let at_least = if window.is_partial { "at least " } else { "" };
         // Otherwise the gateway would have served it; one more or less is a matter of milliseconds.
-        let is_other_rate = window.served + 1 < u64::from(rule.rate.count()) && !window.is_partial;
+        let is_other_rate = window.served + 1 < u64::from(admitted) && !window.is_partial;
         let lasts = window.room_at.map(|at| {
             if at <= self.context.now {
                 format!("over since {}", self.context.time(at))
@@ -350,8 +356,9 @@ impl Explainer<'_> {
         });
         let mut because = vec![
             format!(
-                "The limit \"{name}\" admits {} of one client in any {}: {}.",
-                count(u64::from(rule.rate.count()), "request"),
+                "The limit \"{name}\" admits {} of one {} in any {}: {}.",
+                count(u64::from(admitted), "request"),
+                shared.map_or("client".to_owned(), |prefix| format!("IPv6 /{}", prefix.length())),
                 time::in_words(rule.rate.window()),
                 matched(&rule.applies_to)
             ),
@@ -379,8 +386,14 @@ impl Explainer<'_> {
     }
 
     /// What the client did in the limit's window before this request, from the log.
-    fn window(&self, rule: &LimitRule, row: &LogRow) -> anyhow::Result<LimitWindow> {
-        let client = network_of(row.client);
+    fn window(
+        &self,
+        rule: &LimitRule,
+        shared: Option<SharedPrefix>,
+        row: &LogRow,
+    ) -> anyhow::Result<LimitWindow> {
+        let client =
+            shared.and_then(|prefix| prefix.of(row.client.ip())).unwrap_or_else(|| network_of(row.client));
         let filter = LogFilter {
             network: Some(client),
             since: Some(row.time().minus(rule.rate.window())),
@@ -404,7 +417,9 @@ impl Explainer<'_> {
         });
         let served = rows.len() as u64;
         // The next one is admitted when of the last N the oldest leaves the window.
-        let oldest = usize::try_from(rule.rate.count()).ok().and_then(|n| rows.get(n.saturating_sub(1)));
+        let oldest = usize::try_from(admitted_per_period(rule, shared))
+            .ok()
+            .and_then(|n| rows.get(n.saturating_sub(1)));
         let room_at = oldest.map(|row| row.time().plus(rule.rate.window()));
         rows.truncate(SHOWN);
         Ok(LimitWindow {
@@ -490,6 +505,9 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
     };
     let limit = match reason {
         Some(Reason::Limit(rule)) => format!("the limit \"{rule}\""),
+        Some(Reason::SharedLimit(rule, prefix)) => {
+            format!("the limit \"{rule}\" together with its /{}", prefix.length())
+        }
         _ => "a limit".to_owned(),
     };
     match row.verdict {
