@@ -185,6 +185,10 @@ closed_set! {
         ReadTimeout = "read_timeout",
         /// Every server of the pool is unhealthy. 502.
         NoneHealthy = "none_healthy",
+        /// Too many requests had failed, so the pool is being left alone for a while. 503.
+        CircuitOpen = "circuit_open",
+        /// Every server of the pool had as many requests as it may get. 503.
+        Busy = "busy",
         /// The client left before the answer was complete.
         ClientGone = "client_gone",
         /// No upstream is configured for this host and path. 502.

@@ -75,6 +75,17 @@ struct Chosen {
 }
 
 impl OpenRecord {
+    /// Notes why there is no complete answer. What a rule in dry-run would have done is worth more than that:
+    /// the status tells the rest.
+    fn fail(&mut self, reason: Reason) {
+        match (&reason, self.verdict) {
+            (Reason::Malformed(_), _) => self.verdict = VerdictKind::Malformed,
+            (_, VerdictKind::WouldBlock | VerdictKind::WouldLimit) => return,
+            _ => {}
+        }
+        self.reason = reason;
+    }
+
     fn close(self, status: u16, bytes_in: u64, bytes_out: u64) {
         self.edge.finish(RequestRecord {
             id: self.id,
@@ -94,7 +105,7 @@ impl OpenRecord {
 impl Drop for Context {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
-            record.reason = Reason::Upstream(UpstreamFailure::Interrupted);
+            record.fail(Reason::Upstream(UpstreamFailure::Interrupted));
             let status = record.status;
             record.close(status, 0, 0);
         }
@@ -339,10 +350,7 @@ impl ProxyHttp for Hooks {
         };
         // A failure that a hook named is more exact than what Pingora makes of it.
         if !matches!(record.reason, Reason::Upstream(_)) {
-            if matches!(reason, Reason::Malformed(_)) {
-                record.verdict = VerdictKind::Malformed;
-            }
-            record.reason = reason;
+            record.fail(reason);
         }
         if status > 0 {
             let refusal = Refusal { status, id: record.id, limit: None, keep_alive: false };
@@ -382,7 +390,7 @@ impl Context {
 
     fn fail(&mut self, failure: UpstreamFailure) {
         if let Some(record) = &mut self.record {
-            record.reason = Reason::Upstream(failure);
+            record.fail(Reason::Upstream(failure));
         }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn message(status: u16) -> Message {
         429 => ("Too many requests", "You have sent too many requests. Please wait a moment and try again."),
         431 => ("Headers too large", "The headers of the request are larger than this site accepts."),
         502 => ("Site unavailable", "The site behind this gateway does not answer. Please try again soon."),
+        503 => ("Site busy", "The site behind this gateway is busy. Please try again in a moment."),
         504 => {
             ("Site too slow", "The site behind this gateway took too long to answer. Please try again soon.")
         }
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn every_page_carries_the_decision_id_and_escapes_the_brand() {
         let id = RequestId::new(UnixMs(1_795_000_000_000), 7);
-        for status in [400, 403, 405, 408, 413, 414, 429, 431, 500, 502, 504] {
+        for status in [400, 403, 405, 408, 413, 414, 429, 431, 500, 502, 503, 504] {
             let html = String::from_utf8(template(None).html(message(status), id).to_vec()).unwrap();
             assert!(html.contains(&id.to_string()) && html.contains("A&amp;B &lt;shop&gt;"), "{html}");
             assert!(!html.contains("{{"), "a placeholder was left in the page for {status}");

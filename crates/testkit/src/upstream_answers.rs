@@ -52,6 +52,8 @@ pub(crate) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> 
         // An answer before the body has been read.
         ["early"] => text("early"),
         ["events"] => events(shared),
+        // The head at once, and as its body of so many bytes the next event.
+        ["event", length] => next_event(shared, length.parse().unwrap()),
         ["websocket"] => websocket(request),
         ["cookies"] => with(text("cookies"), &[(SET_COOKIE, "a=1; Path=/"), (SET_COOKIE, "b=2; HttpOnly")]),
         ["redirect"] => with(empty(302), &[(LOCATION, "/elsewhere?x=1&y=%2F")]),
@@ -188,6 +190,18 @@ fn events(shared: &Shared) -> Answer {
         }
     });
     with(answer, &[(CONTENT_TYPE, "text/event-stream")])
+}
+
+fn next_event(shared: &Shared, length: u64) -> Answer {
+    let (feed, mut answer) = fed();
+    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let mut events = shared.events.subscribe();
+    tokio::spawn(async move {
+        if let Ok(event) = events.recv().await {
+            let _ = feed.send(Ok(Bytes::from(event))).await;
+        }
+    });
+    answer
 }
 
 fn websocket(mut request: Request<Incoming>) -> Answer {

@@ -306,6 +306,21 @@ fn dry_run_refuses_nobody_and_records_what_would_have_been() {
 }
 
 #[test]
+fn dry_run_names_its_rule_also_when_the_site_fails() {
+    let upstream = Upstream::start();
+    let config = behind_proxy(&upstream).limit("all", "rate = \"1/1h\"").top("mode = \"dry-run\"");
+    let gateway = Gateway::start(config);
+    for (path, verdict, reason) in
+        [("/close?first", "admitted", "upstream:broken"), ("/close?second", "would_limit", "limit:all")]
+    {
+        let answer = gateway.client_of("203.0.113.10").get(path);
+        assert_eq!(answer.status(), 502);
+        let row = gateway.data().row(&answer.decision_id());
+        assert_eq!((row.verdict.as_str(), &*row.reason, row.status), (verdict, reason, 502));
+    }
+}
+
+#[test]
 fn the_option_dry_run_wins_over_the_file() {
     let upstream = Upstream::start();
     let config = behind_proxy(&upstream).limit("all", "rate = \"1/1h\"").arg("--dry-run");

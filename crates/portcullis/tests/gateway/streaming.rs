@@ -62,6 +62,20 @@ fn a_large_upload_streams_with_bounded_memory() {
 }
 
 #[test]
+fn the_head_of_an_answer_does_not_wait_for_its_body() {
+    let upstream = Upstream::start();
+    let gateway = in_front_of(&upstream);
+    let mut client = gateway.client();
+    client.write_request(&Request::get("/event/5"));
+    let head = client.read_head();
+    assert_eq!((head.status, head.header("content-length")), (200, Some("5")));
+    assert_eq!(upstream.send_event("later"), 1);
+    let mut body = Vec::new();
+    client.read_body(&head, "GET", |part| body.extend_from_slice(part));
+    assert_eq!(body, b"later");
+}
+
+#[test]
 fn an_event_arrives_while_its_stream_stays_open() {
     let upstream = Upstream::start();
     let gateway = in_front_of(&upstream);

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
 /// About one segment, as Pingora's own listeners have it: a header and a small body leave together,
-/// and nothing waits, since the end of each part is flushed.
+/// and nothing waits, since the end of each part is flushed, as is what is left when the peer is listened to.
 const WRITE_BUFFER: usize = 1_460;
 
 #[derive(Debug)]
@@ -36,7 +36,16 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        // Whoever waits for the peer has said all there is to say for now: the head of an answer whose body
+        // takes its time must not wait for that body.
+        if read.is_pending()
+            && !self.stream.buffer().is_empty()
+            && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        read
     }
 }
 

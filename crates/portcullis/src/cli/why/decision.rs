@@ -485,6 +485,7 @@ fn failed(failure: UpstreamFailure) -> &'static str {
         | UpstreamFailure::Broken
         | UpstreamFailure::ReadTimeout
         | UpstreamFailure::NoneHealthy => "the site gave no complete answer",
+        UpstreamFailure::CircuitOpen | UpstreamFailure::Busy => "the site was too busy to be asked",
         UpstreamFailure::ClientGone => "the client left before the answer was complete",
         UpstreamFailure::NoRoute => "no route led to a site",
         UpstreamFailure::Internal => "the gateway itself failed",

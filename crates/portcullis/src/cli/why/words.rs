@@ -158,6 +158,18 @@ pub(super) fn upstream(failure: UpstreamFailure) -> Words {
             "Every server of the pool had failed its health checks, so nobody was asked.",
             "Try the path of [upstream.health] from this machine with curl, and look at the site's servers.",
         ),
+        UpstreamFailure::CircuitOpen => (
+            "So many requests to the site's servers had failed that its circuit breaker was open: it was left \
+             alone for a while, and nobody was asked.",
+            "Look at the failed requests right before this one. [upstream.breaker] says how many are too many \
+             and how long the pause is.",
+        ),
+        UpstreamFailure::Busy => (
+            "Every server of the site was serving as many requests as max_connections allows, and the queue was \
+             full or took too long.",
+            "The site is too slow for its traffic at this time. If its servers can take more, raise \
+             max_connections in [[upstream]]; queue and queue_timeout say how many may wait, and how long.",
+        ),
         UpstreamFailure::ClientGone => (
             "The client went away before the answer was complete.",
             "Somebody closed a page or lost the connection. Many of them point to slow pages.",
