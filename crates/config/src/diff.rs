@@ -1,9 +1,11 @@
 //! What a reload would change, and whether it can be done while running. Pure.
 //! Must not act: the binary carries it out.
 
+use std::net::SocketAddr;
+
 use portcullis_store::LogSettings;
 
-use crate::{Config, Server};
+use crate::{Config, Server, TlsListener};
 
 /// The difference of two configurations. Settings are named as in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +97,10 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
         body_timeout,
     } = old;
     restart.note("server.listen", listen, &new.listen);
-    restart.note("server.tls", tls, &new.tls);
+    let listen = |tls: &[TlsListener]| tls.iter().map(|tls| tls.listen).collect::<Vec<_>>();
+    let (old_listen, new_listen) = (listen(tls), listen(&new.tls));
+    restart.note("server.tls.listen", &old_listen, &new_listen);
+    live.note("server.tls", &in_common(tls, &new_listen), &in_common(&new.tls, &old_listen));
     restart.note("server.threads", threads, &new.threads);
     restart.note("server.grace_period", grace_period, &new.grace_period);
     live.note("server.trusted_proxies", trusted_proxies, &new.trusted_proxies);
@@ -108,6 +113,11 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
     live.note("server.head_timeout", head_timeout, &new.head_timeout);
     live.note("server.keepalive_timeout", keepalive_timeout, &new.keepalive_timeout);
     live.note("server.body_timeout", body_timeout, &new.body_timeout);
+}
+
+/// The listeners that are among those of the other configuration too.
+fn in_common<'a>(tls: &'a [TlsListener], others: &[SocketAddr]) -> Vec<&'a TlsListener> {
+    tls.iter().filter(|tls| others.contains(&tls.listen)).collect()
 }
 
 fn compare_log(old: &LogSettings, new: &LogSettings, restart: &mut Changes, live: &mut Changes) {

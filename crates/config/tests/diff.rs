@@ -1,5 +1,7 @@
 //! Which changes a running gateway takes, and which need a restart.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::path::Path;
 
 use portcullis_config::{Config, Diff, Overrides, diff, parse};
@@ -79,6 +81,27 @@ fn everything_else_changes_while_running() {
     ] {
         assert_eq!(changed(from, to), Diff::Live { changed: vec![field] }, "{to}");
     }
+}
+
+#[test]
+fn certificates_change_while_running_and_listeners_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, kind) in [("c.pem", "CERTIFICATE"), ("d.pem", "CERTIFICATE"), ("k.pem", "PRIVATE KEY")] {
+        std::fs::write(folder.path().join(name), format!("-----BEGIN {kind}-----\n")).unwrap();
+    }
+    let with = |port: u16, cert: &str, more: &str| {
+        let pair = format!("{{ cert = \"{cert}\", key = \"k.pem\" }}");
+        let tls = format!("[[server.tls]]\nlisten = \"127.0.0.1:{port}\"\ncertificates = [{pair}]\n");
+        parse(&format!("{BASE}{tls}{more}"), "f.toml", folder.path(), &Overrides::default()).unwrap()
+    };
+    let old = with(8443, "c.pem", "");
+    let live = Diff::Live { changed: vec!["server.tls"] };
+    assert_eq!(diff(&old, &with(8443, "d.pem", "")), live);
+    assert_eq!(diff(&old, &with(8443, "c.pem", "http2 = false\n")), live);
+    let restart = |live| Diff::RestartRequired { fields: vec!["server.tls.listen"], live };
+    assert_eq!(diff(&old, &with(8444, "c.pem", "")), restart(Vec::new()));
+    let none = parse(BASE, "f.toml", folder.path(), &Overrides::default()).unwrap();
+    assert_eq!(diff(&old, &none), restart(Vec::new()));
 }
 
 #[test]

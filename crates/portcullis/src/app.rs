@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portcullis_admin::{Operations, Probes};
-use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, diff, load};
+use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, LiveState};
@@ -154,6 +154,7 @@ impl App {
     /// Reads the configuration again. A broken one changes nothing, and the log says why.
     pub(crate) fn reload(&self) {
         let _one = self.reload.lock();
+        self.gateway.refresh_certificates();
         let outcome = self.try_reload().unwrap_or_else(|why| {
             tracing::error!(
                 "the configuration was not reloaded, the old one stays in force:\n{}",
@@ -175,6 +176,8 @@ impl App {
             Diff::Live { changed } => (changed, Vec::new()),
             Diff::RestartRequired { fields, live } => (live, fields),
         };
+        // What waits for a restart stays as it is, so that the next reload says so again.
+        let new = keep_until_restart(&old, new);
         self.put_in_force(&old, &new)?;
         if !changed.is_empty() {
             tracing::info!("configuration reloaded: {} changed", changed.join(", "));
@@ -182,8 +185,7 @@ impl App {
         if !waiting.is_empty() {
             tracing::warn!("these settings take effect at the next start only: {}", waiting.join(", "));
         }
-        // What waits for a restart stays as it is, so that the next reload says so again.
-        self.config.store(Arc::new(keep_until_restart(&old, new)));
+        self.config.store(Arc::new(new));
         Ok(ReloadOutcome::Applied)
     }
 
@@ -224,10 +226,19 @@ fn keep_until_restart(old: &Config, mut new: Config) -> Config {
     new.metrics = old.metrics;
     new.log.queue = old.log.queue;
     new.server.listen.clone_from(&old.server.listen);
-    new.server.tls.clone_from(&old.server.tls);
+    new.server.tls = keep_listeners(&old.server.tls, new.server.tls);
     new.server.threads = old.server.threads;
     new.server.grace_period = old.server.grace_period;
     new
+}
+
+/// The listeners that there are, with their new settings where there are any.
+fn keep_listeners(old: &[TlsListener], mut new: Vec<TlsListener>) -> Vec<TlsListener> {
+    let settings = |kept: &TlsListener| match new.iter().position(|tls| tls.listen == kept.listen) {
+        Some(found) => new.remove(found),
+        None => kept.clone(),
+    };
+    old.iter().map(settings).collect()
 }
 
 /// Two gateways on one data folder would write one log.

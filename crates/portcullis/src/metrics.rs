@@ -133,6 +133,7 @@ impl Collector for Sources {
         self.policy(encoder)?;
         self.log(encoder)?;
         self.detector(encoder)?;
+        self.certificates(encoder)?;
         self.rest(encoder)
     }
 }
@@ -231,6 +232,21 @@ impl Sources {
             findings.count([("severity", severity.to_string())], stats.findings[severity as usize])?;
         }
         Ok(())
+    }
+
+    fn certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "When the certificate in use expires, in seconds since 1970";
+        let name = "portcullis_tls_certificate_expiry_seconds";
+        let mut expiry = Family::new(encoder, name, help, MetricType::Gauge)?;
+        for certificate in self.edge.certificates() {
+            let Some(facts) = certificate.facts else { continue };
+            let name = facts.names.into_iter().next().unwrap_or_default();
+            let labels = [("listen", certificate.listen.to_string()), ("name", name)];
+            expiry.gauge(labels, facts.not_after.0 as f64 / 1e3)?;
+        }
+        let help = "Changed certificate files that could not be used";
+        let failures = self.edge.certificate_failures();
+        counter(encoder, "portcullis_tls_certificate_reload_failures", help, failures)
     }
 
     fn rest(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

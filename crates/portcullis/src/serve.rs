@@ -8,7 +8,8 @@ use portcullis_config::{Loaded, Overrides};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::{App, banner};
+use crate::app::{App, banner, wall_now};
+use crate::certificates;
 use crate::tasks::Tasks;
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reloads the configuration.
@@ -16,10 +17,11 @@ use crate::tasks::Tasks;
 /// # Errors
 /// What kept the gateway from starting, in one sentence.
 pub(crate) fn run(loaded: Loaded, overrides: Overrides) -> anyhow::Result<()> {
-    let notes = loaded.notes.clone();
+    let mut notes = loaded.notes.clone();
     // Before anything starts: until somebody listens, SIGHUP would end the process.
     let signals = Signals::listen().context("cannot listen for signals")?;
     let app = Arc::new(App::start(loaded, overrides)?);
+    notes.extend(certificates::notes(&app.gateway().edge().certificates(), wall_now()));
     // Whoever started it may not be reading, or have no room for it; the gateway serves all the same.
     let _ = writeln!(std::io::stdout(), "{}", banner(&app, &notes).trim_end());
     until_a_signal(app, signals)

@@ -74,6 +74,7 @@ fn chores(app: &App, control: &Control) {
         std::thread::park_timeout(TICK);
         let edge = app.gateway().edge();
         edge.state.limiter.sweep(edge.clock.now().monotonic_ms);
+        shielded("the look at the certificates", || app.gateway().refresh_certificates());
         if watched.has_changed() {
             shielded("the reload", || app.reload());
         }

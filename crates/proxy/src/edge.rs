@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use portcullis_model::RequestRecord;
 use portcullis_policy::LiveState;
 
+use crate::tls::{CertificateStatus, Tls};
 use crate::{Clock, EdgeMetrics, ruleset::Ruleset};
 
 /// Where records go. Must not wait.
@@ -14,6 +15,7 @@ pub type Recorder = Box<dyn Fn(RequestRecord) + Send + Sync>;
 /// One for the life of the gateway.
 pub struct Edge {
     pub(crate) rules: ArcSwap<Ruleset>,
+    pub(crate) tls: Tls,
     pub state: Arc<LiveState>,
     pub metrics: EdgeMetrics,
     pub clock: Clock,
@@ -21,14 +23,31 @@ pub struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn new(rules: Ruleset, state: Arc<LiveState>, clock: Clock, recorder: Recorder) -> Self {
-        Self { rules: ArcSwap::from_pointee(rules), state, metrics: EdgeMetrics::default(), clock, recorder }
+    pub(crate) fn new(
+        rules: Ruleset,
+        tls: Tls,
+        state: Arc<LiveState>,
+        clock: Clock,
+        recorder: Recorder,
+    ) -> Self {
+        let rules = ArcSwap::from_pointee(rules);
+        Self { rules, tls, state, metrics: EdgeMetrics::default(), clock, recorder }
     }
 
     /// Counts a request that has ended and hands its record to the log.
     pub(crate) fn finish(&self, record: RequestRecord) {
         self.metrics.count(record.verdict, record.status, record.latency_us);
         (self.recorder)(record);
+    }
+
+    /// The certificates that clients get.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        self.tls.status()
+    }
+
+    /// How often files of certificates were changed to something that cannot be used.
+    pub fn certificate_failures(&self) -> u64 {
+        self.tls.failures()
     }
 
     /// Each upstream's name, its servers that answer and its servers in all.

@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use pingora::apps::{HttpServerApp as _, HttpServerOptions};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
-use pingora::listeners::tls::Acceptor as TlsAcceptor;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
@@ -23,7 +22,8 @@ use crate::guard::{Acceptor, serve};
 use crate::hooks::Hooks;
 use crate::pool::Pool;
 use crate::ruleset::Ruleset;
-use crate::{Clock, EdgeError, tls};
+use crate::tls::{Listener, Tls};
+use crate::{Clock, EdgeError};
 
 /// Tries of one request, the first included.
 const MAX_TRIES: usize = 2;
@@ -39,7 +39,8 @@ const BACKLOG: i32 = 4_096;
 
 /// Listening sockets, bound but not served yet: what can fail has failed before anything is started.
 pub struct Bound {
-    listeners: Vec<(TcpListener, Option<Arc<rustls::ServerConfig>>)>,
+    listeners: Vec<(TcpListener, Option<Arc<Listener>>)>,
+    tls: Tls,
 }
 
 impl Bound {
@@ -48,15 +49,15 @@ impl Bound {
     /// # Errors
     /// The first file or address that cannot be used.
     pub fn bind(server: &Server) -> Result<Self, EdgeError> {
+        let tls = Tls::open(server)?;
         let mut listeners = Vec::new();
         for &address in &server.listen {
             listeners.push((bind(address)?, None));
         }
-        for listener in &server.tls {
-            let config = tls::server_config(listener)?;
-            listeners.push((bind(listener.listen)?, Some(Arc::new(config))));
+        for (settings, listener) in server.tls.iter().zip(tls.listeners()) {
+            listeners.push((bind(settings.listen)?, Some(Arc::clone(listener))));
         }
-        Ok(Self { listeners })
+        Ok(Self { listeners, tls })
     }
 
     /// The addresses that were bound, ports of 0 resolved, plaintext first; and whether each speaks TLS.
@@ -115,7 +116,7 @@ impl Gateway {
             .enable_all()
             .build()
             .map_err(EdgeError::Runtime)?;
-        let edge = Arc::new(Edge::new(Ruleset::build(config, None)?, state, clock, recorder));
+        let edge = Arc::new(Edge::new(Ruleset::build(config, None)?, bound.tls, state, clock, recorder));
         let conf = Arc::new(ServerConf {
             threads: config.server.threads,
             max_retries: MAX_TRIES,
@@ -150,7 +151,6 @@ impl Gateway {
             let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| EdgeError::Listen { address, source })?;
-            let tls = tls.map(|config| Arc::new(TlsAcceptor::from_server_config(config)));
             let acceptor = Acceptor { edge: Arc::clone(&edge), proxy: Arc::clone(&proxy), tls };
             runtime.spawn(serve(listener, acceptor, watching.clone()));
         }
@@ -163,13 +163,15 @@ impl Gateway {
         &self.edge
     }
 
-    /// Puts a new configuration in force, for requests that begin from now on. Listeners stay as they are.
+    /// Puts a new configuration in force, for connections and requests that begin from now on. It must have the
+    /// same listeners.
     ///
     /// # Errors
-    /// When an upstream's certificates cannot be read; the old configuration stays.
+    /// When a certificate cannot be read; the old configuration stays.
     pub fn apply(&self, config: &Config) -> Result<(), EdgeError> {
         let _one = self.reload.lock();
         let old = self.edge.rules.load_full();
+        let tls = self.edge.tls.prepare(&config.server)?;
         let new = Ruleset::build(config, Some(&old))?;
         let added: Vec<Weak<Pool>> = new
             .pools
@@ -182,11 +184,17 @@ impl Gateway {
                 pool.resolve().await;
             }
         });
+        tls.put_in_force();
         self.edge.rules.store(Arc::new(new));
         for pool in added {
             self.runtime.spawn(Pool::maintain(pool, Arc::clone(&self.connector)));
         }
         Ok(())
+    }
+
+    /// Takes over the files of certificates that have changed; a broken one changes nothing, and the log says so.
+    pub fn refresh_certificates(&self) {
+        self.edge.tls.refresh();
     }
 
     /// Stops accepting, lets open requests finish for the grace period, then ends what is left.

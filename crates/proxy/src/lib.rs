@@ -25,3 +25,4 @@ pub use edge::{Edge, Recorder};
 pub use error::EdgeError;
 pub use gateway::{Bound, Gateway};
 pub use metrics::{CLASSES, EdgeMetrics, LATENCY_BUCKETS_US, LatencySnapshot};
+pub use tls::{CertificateFacts, CertificateStatus, inspect_certificates};

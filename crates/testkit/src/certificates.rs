@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::CryptoProvider;
@@ -34,9 +35,24 @@ impl Authority {
 
     /// A certificate for DNS names or addresses.
     pub fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_with(names, |_| ())
+    }
+
+    /// A certificate that expires so long from now.
+    pub fn issue_for(&self, names: &[&str], validity: Duration) -> Issued {
+        let now = SystemTime::now();
+        self.issue_with(names, |params| {
+            params.not_before = (now - 10 * validity).into();
+            params.not_after = (now + validity).into();
+        })
+    }
+
+    fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 

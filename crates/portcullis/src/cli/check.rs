@@ -7,9 +7,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use portcullis_config::{Config, ConfigErrors, Loaded, Overrides, Upstream, format_duration, format_size};
+use portcullis_model::UnixMs;
 use portcullis_policy::{LimitRule, RequestMatch};
+use portcullis_proxy::inspect_certificates;
 
-use super::context::Context;
+use crate::certificates;
+
+use super::context::{Context, Misuse};
 use super::output::{GREEN, Screen, YELLOW, count};
 use super::{Format, Outcome};
 
@@ -48,8 +52,13 @@ impl Check {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let mut overrides = Overrides { upstream: self.upstream, ..Overrides::default() };
         match context.load(&mut overrides) {
-            Ok(loaded) if self.format.json => screen.json(&as_json(&loaded))?,
-            Ok(loaded) => summary(&loaded, screen)?,
+            Ok(mut loaded) => {
+                loaded.notes.extend(certificate_notes(&loaded.config, context.now)?);
+                match self.format.json {
+                    true => screen.json(&as_json(&loaded))?,
+                    false => summary(&loaded, screen)?,
+                }
+            }
             Err(errors) => {
                 if self.format.json {
                     screen.json(&json!({ "valid": false, "errors": mistakes(&errors) }))?;
@@ -60,6 +69,17 @@ impl Check {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// # Errors
+/// All certificates that the gateway would not start with.
+fn certificate_notes(config: &Config, now: UnixMs) -> anyhow::Result<Vec<String>> {
+    let certificates = inspect_certificates(&config.server);
+    let problems: Vec<_> = certificates.iter().filter_map(|found| found.problem.clone()).collect();
+    if !problems.is_empty() {
+        return Err(Misuse(problems.join("\n")).into());
+    }
+    Ok(certificates::notes(&certificates, now))
 }
 
 fn mistakes(errors: &ConfigErrors) -> Vec<Mistake<'_>> {

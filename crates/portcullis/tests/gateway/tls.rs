@@ -1,7 +1,9 @@
 //! TLS to clients and to upstreams, and HTTP/2.
 
+use std::time::Duration;
+
 use portcullis_testkit::{
-    Authority, Client, Gateway, GatewayConfig, H2Client, H2Request, Request, Upstream, client_config,
+    Authority, Client, Gateway, GatewayConfig, H2Client, H2Request, Issued, Request, Upstream, client_config,
     eventually, exchange, server_config,
 };
 use tempfile::TempDir;
@@ -35,6 +37,11 @@ impl Certificates {
 
     fn client(&self, gateway: &Gateway, name: &str) -> Client {
         Client::connect_tls(gateway.tls_address(), name, &client_config(&self.authority, &["http/1.1"]))
+    }
+
+    /// Whether a new connection gets a certificate of this authority for the name.
+    fn is_trusted(&self, gateway: &Gateway, name: &str) -> bool {
+        self.client(gateway, name).try_write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok()
     }
 
     fn h2_client(&self, gateway: &Gateway, name: &str) -> H2Client {
@@ -288,4 +295,93 @@ fn an_http_2_client_that_changes_its_mind_is_not_malformed() {
     });
     let row = gateway.data().row_of("/slow/1000");
     assert_eq!((row.verdict.as_str(), row.reason.as_str()), ("admitted", "upstream:client_gone"));
+}
+
+/// Writes over files as a tool does that renews a certificate.
+fn replace(issued: &Issued, folder: &TempDir, name: &str) {
+    issued.write(folder.path(), name);
+}
+
+#[test]
+fn a_certificate_that_changes_on_disk_is_taken_over_without_a_restart() {
+    let upstream = Upstream::start();
+    let (old, new) = (Certificates::new(), Certificates::new());
+    let gateway = with_tls(config().upstream(&upstream), &old, &["a.example"]);
+    let mut open = old.client(&gateway, "a.example");
+    assert_eq!(open.get("/before").status(), 200);
+    replace(&new.authority.issue(&["a.example"]), &old.folder, "0");
+    eventually("new connections get the new certificate", || {
+        new.is_trusted(&gateway, "a.example").then_some(())
+    });
+    assert!(!old.is_trusted(&gateway, "a.example"));
+    assert_eq!(open.get("/after").status(), 200, "an open connection goes on");
+    assert_eq!(gateway.metric("portcullis_tls_certificate_reload_failures_total"), 0.0);
+}
+
+#[test]
+fn a_broken_certificate_on_disk_leaves_the_last_good_one_in_use() {
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let gateway = with_tls(config().upstream(&upstream), &certificates, &["a.example", "b.example"]);
+    let failures = || gateway.metric("portcullis_tls_certificate_reload_failures_total");
+    // The key of somebody else, then no certificate at all.
+    let other = certificates.authority.issue(&["a.example"]);
+    std::fs::write(certificates.folder.path().join("0.key"), &other.key).unwrap();
+    eventually("the mismatch is noticed", || (failures() > 0.0).then_some(()));
+    assert!(certificates.is_trusted(&gateway, "a.example"));
+    eventually("the log says so", || gateway.stderr().contains("does not belong").then_some(()));
+    let so_far = failures();
+    std::fs::write(certificates.folder.path().join("0.pem"), "half a fi").unwrap();
+    eventually("the garbage is noticed", || (failures() > so_far).then_some(()));
+    assert!(certificates.is_trusted(&gateway, "a.example"));
+    assert!(certificates.is_trusted(&gateway, "b.example"));
+    let new = Certificates::new();
+    replace(&new.authority.issue(&["a.example"]), &certificates.folder, "0");
+    eventually("a good pair is taken over", || new.is_trusted(&gateway, "a.example").then_some(()));
+}
+
+#[test]
+fn certificates_are_added_and_removed_by_a_reload() {
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let base = config().upstream(&upstream);
+    let both = base.clone().section(&certificates.listener(&["a.example", "b.example"]));
+    let one = base.clone().section(&certificates.listener(&["a.example"]));
+    let gateway = Gateway::start(one.clone());
+    assert!(!certificates.is_trusted(&gateway, "b.example"));
+    let mut open = certificates.client(&gateway, "a.example");
+    assert_eq!(open.get("/").status(), 200);
+    gateway.write_config(&both.text());
+    gateway.hang_up();
+    eventually("the added name has its certificate", || {
+        certificates.is_trusted(&gateway, "b.example").then_some(())
+    });
+    gateway.write_config(&one.text());
+    gateway.hang_up();
+    eventually("the removed name has none", || {
+        (!certificates.is_trusted(&gateway, "b.example")).then_some(())
+    });
+    assert_eq!(open.get("/").status(), 200);
+    assert!(!gateway.stderr().contains("next start"), "no restart is asked for");
+}
+
+#[test]
+fn check_tells_of_certificates_that_expire_and_of_names_that_two_have() {
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let days = |days: u64| Duration::from_secs(days * 86_400 + 3_600);
+    let listener = certificates.listener(&["fine.example", "soon.example", "soon.example"]);
+    certificates.authority.issue_for(&["soon.example"], days(5)).write(certificates.folder.path(), "1");
+    let gateway = Gateway::start(config().upstream(&upstream).section(&listener));
+    let said = gateway.cli_ok(&["check"]);
+    assert!(said.contains("(soon.example) expires in 5 days"), "{said}");
+    assert!(said.contains("soon.example is in ") && said.contains("the first is used"), "{said}");
+    assert!(!said.contains("(fine.example)"), "{said}");
+    let name = "portcullis_tls_certificate_expiry_seconds";
+    assert!(gateway.metrics().contains("name=\"soon.example\""), "{name} is missing");
+    let other = certificates.authority.issue(&["fine.example"]);
+    std::fs::write(certificates.folder.path().join("0.key"), &other.key).unwrap();
+    let refused = gateway.cli(&["check"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("does not belong to the certificate"), "{refused:?}");
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::listeners::tls::Acceptor as TlsAcceptor;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, IO};
 use pingora::proxy::HttpProxy;
@@ -14,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::edge::Edge;
 use crate::hooks::Hooks;
+use crate::tls::Listener;
 
 use super::Connection;
 use super::socket::Socket;
@@ -28,7 +28,7 @@ pub(crate) struct Acceptor {
     pub(crate) edge: Arc<Edge>,
     pub(crate) proxy: Arc<HttpProxy<Hooks>>,
     /// `None` is plaintext.
-    pub(crate) tls: Option<Arc<TlsAcceptor>>,
+    pub(crate) tls: Option<Arc<Listener>>,
 }
 
 /// Accepts until `shutdown` says so. Connections that are open go on.
@@ -86,7 +86,7 @@ impl Acceptor {
             return self.requests(socket, connection, shutdown).await;
         };
         let bound = connection.bounds().head_timeout;
-        match tokio::time::timeout(bound, tls.tls_handshake(socket)).await {
+        match tokio::time::timeout(bound, tls.acceptor().tls_handshake(socket)).await {
             Ok(Ok(stream)) => self.requests(stream, connection, shutdown).await,
             Ok(Err(_)) | Err(_) => connection.record_failed_handshake(),
         }
