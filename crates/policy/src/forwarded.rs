@@ -15,14 +15,27 @@ pub enum ClientIpSource {
     /// `X-Forwarded-For`, read from the right.
     #[default]
     XForwardedFor,
+    /// The `for` of `Forwarded` (RFC 7239), read from the right.
+    Forwarded,
     /// One header that holds exactly one address, such as `CF-Connecting-IP`. Lower case.
     Header(Box<str>),
+}
+
+impl ClientIpSource {
+    /// The header's name in lower case.
+    pub fn header(&self) -> &str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::Header(name) => name,
+        }
+    }
 }
 
 /// Resolves the client's address.
 ///
 /// `lines` are the values of the forwarding header in the order in which they came; they are read only
-/// when `peer` is in `trusted`. For `X-Forwarded-For` the entries of all lines are read from the right:
+/// when `peer` is in `trusted`. For `X-Forwarded-For` and `Forwarded` the entries of all lines are read from the right:
 /// the first that is not trusted is the client. An entry that is no address ends the walk, and the last
 /// good hop is the client, because whatever stands to the left of junk was written by nobody we know.
 /// For a single header, anything but exactly one line with one address leaves the peer.
@@ -39,7 +52,14 @@ where
         return peer;
     }
     match source {
-        ClientIpSource::XForwardedFor => rightmost_untrusted(peer, trusted, lines),
+        ClientIpSource::XForwardedFor => {
+            let hops = lines.rev().flat_map(|line| line.rsplit(|&b| b == b','));
+            rightmost_untrusted(peer, trusted, hops.map(parse_hop))
+        }
+        ClientIpSource::Forwarded => {
+            let elements = lines.rev().flat_map(|line| Elements { rest: Some(line) });
+            rightmost_untrusted(peer, trusted, elements.map(|element| parse_hop(forwarded_for(element)?)))
+        }
         ClientIpSource::Header(_) => {
             let mut lines = lines;
             match (lines.next().and_then(parse_hop), lines.next()) {
@@ -50,20 +70,75 @@ where
     }
 }
 
-fn rightmost_untrusted<'a, I>(peer: ClientIp, trusted: &PrefixSet<IpNet>, lines: I) -> ClientIp
-where
-    I: DoubleEndedIterator<Item = &'a [u8]>,
-{
+/// `hops` come from the right; `None` is one that is no address.
+fn rightmost_untrusted(
+    peer: ClientIp,
+    trusted: &PrefixSet<IpNet>,
+    hops: impl Iterator<Item = Option<ClientIp>>,
+) -> ClientIp {
     let mut client = peer;
-    let hops = lines.rev().flat_map(|line| line.rsplit(|&b| b == b','));
     for hop in hops.take(MAX_HOPS) {
-        let Some(address) = parse_hop(hop) else { break };
+        let Some(address) = hop else { break };
         client = address;
         if trusted.lookup(address.ip()).is_none() {
             break;
         }
     }
     client
+}
+
+/// The elements of a `Forwarded` line from the right. It is read backwards, quotes included: what a client
+/// wrote stands to the left, so that a quote which it left open cannot swallow what our proxies added.
+struct Elements<'a> {
+    /// What is still unread; `None` when all has been.
+    rest: Option<&'a [u8]>,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.rest?;
+        let mut quoted = false;
+        let comma = line.iter().enumerate().rposition(|(at, &byte)| {
+            quoted ^= byte == b'"' && !is_escaped(line, at);
+            byte == b',' && !quoted
+        });
+        let (rest, element) = match comma {
+            Some(at) => (Some(&line[..at]), &line[at + 1..]),
+            None => (None, line),
+        };
+        self.rest = rest;
+        Some(element)
+    }
+}
+
+/// Whether an odd number of backslashes stands before the byte.
+fn is_escaped(line: &[u8], at: usize) -> bool {
+    line[..at].iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
+}
+
+/// The one `for` of an element, without its quotes. An element that is not made of `name=value` pairs, or
+/// has two, is nobody's.
+fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+    let mut quoted = false;
+    let pairs = element.split(|&byte| {
+        quoted ^= byte == b'"';
+        byte == b';' && !quoted
+    });
+    let mut found = None;
+    for pair in pairs {
+        let equals = pair.iter().position(|&byte| byte == b'=')?;
+        let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
+        if !name.eq_ignore_ascii_case(b"for") {
+            continue;
+        }
+        let bare = value.strip_prefix(b"\"").map_or(Some(value), |inner| inner.strip_suffix(b"\""))?;
+        if found.replace(bare).is_some() {
+            return None;
+        }
+    }
+    found
 }
 
 /// An address as proxies write it: bare, with a port, or an IPv6 address in brackets with or without one.
@@ -139,8 +214,72 @@ mod tests {
         }
     }
 
+    fn resolve_forwarded(lines: &[&str]) -> String {
+        let trusted =
+            ["10.0.0.0/8"].map(|n| n.parse::<IpNet>().unwrap()).into_iter().map(|n| (n, n)).collect();
+        let lines = lines.iter().map(|line| line.as_bytes());
+        client_ip("10.0.0.2".parse().unwrap(), &trusted, &ClientIpSource::Forwarded, lines).to_string()
+    }
+
+    #[test]
+    fn forwarded_is_read_from_the_right_with_quotes_brackets_and_ports() {
+        for (lines, client) in [
+            (&["for=198.51.100.7"][..], "198.51.100.7"),
+            (&["For=\"198.51.100.7:4711\";proto=https;by=10.0.0.2"], "198.51.100.7"),
+            (&["proto=https; for=198.51.100.7 "], "198.51.100.7"),
+            (&["for=\"[2001:db8::7]\""], "2001:db8::7"),
+            (&["for=\"[2001:db8::7]:80\", for=10.0.0.9"], "2001:db8::7"),
+            (&["for=203.0.113.66, for=198.51.100.7, for=10.0.0.1"], "198.51.100.7"),
+            (&["for=203.0.113.66", "for=198.51.100.7", "for=10.0.0.1;host=\"a,b;c\""], "198.51.100.7"),
+            (&["for=198.51.100.7;host=\"a\\\",for=203.0.113.66;x=\\\"\""], "198.51.100.7"),
+            (&["for=\"[::ffff:198.51.100.7]\""], "198.51.100.7"),
+        ] {
+            assert_eq!(resolve_forwarded(lines), client, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_address_in_forwarded_ends_the_walk() {
+        for (line, client) in [
+            ("", "10.0.0.2"),
+            ("for=unknown", "10.0.0.2"),
+            ("for=_hidden, for=10.0.0.1", "10.0.0.1"),
+            ("for=203.0.113.66, by=10.0.0.1", "10.0.0.2"),
+            ("for=203.0.113.66;for=198.51.100.7", "10.0.0.2"),
+            ("198.51.100.7", "10.0.0.2"),
+            ("for=\"198.51.100.7", "10.0.0.2"),
+            ("for=198.51.100.7;secure", "10.0.0.2"),
+            ("for=203.0.113.66, , for=10.0.0.1", "10.0.0.1"),
+            ("for=\"[2001:db8::7]:_port\"", "10.0.0.2"),
+        ] {
+            assert_eq!(resolve_forwarded(&[line]), client, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_quote_that_a_client_left_open_swallows_nothing() {
+        for said in ["for=\"", "for=\"[::1]\", host=\"", "\"", "for=\"a\\", "x=\"\\\""] {
+            assert_eq!(
+                resolve_forwarded(&[&format!("{said}, for=198.51.100.7")]),
+                "198.51.100.7",
+                "{said:?}"
+            );
+            let two_hops = format!("{said}, for=198.51.100.7;proto=https, for=\"10.0.0.1:80\"");
+            assert_eq!(resolve_forwarded(&[&two_hops]), "198.51.100.7", "{said:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_a_client_writes_into_forwarded_hides_it(said in "[a-z0-9=;,\"\\\\ \\[\\]:._]{0,40}") {
+            proptest::prop_assert_eq!(resolve_forwarded(&[&format!("{said}, for=198.51.100.7")]), "198.51.100.7");
+        }
+    }
+
     #[test]
     fn the_walk_is_bounded() {
+        let long = ["for=10.0.0.1"; 10_000].join(",");
+        assert_eq!(resolve_forwarded(&[&format!("for=198.51.100.7,{long}")]), "10.0.0.1");
         let long = ["10.0.0.1"; 10_000].join(",");
         assert_eq!(resolve("10.0.0.2", &[&format!("198.51.100.7,{long}")]), "10.0.0.1");
     }

@@ -72,11 +72,7 @@ pub(crate) fn resolve_client(peer: ClientIp, rules: &Ruleset, headers: &HeaderMa
     if rules.trusted.is_empty() {
         return peer;
     }
-    let name = match &rules.client_ip {
-        ClientIpSource::XForwardedFor => "x-forwarded-for",
-        ClientIpSource::Header(name) => name,
-    };
-    let lines = headers.get_all(name).iter().map(|value| value.as_bytes());
+    let lines = headers.get_all(rules.client_ip.header()).iter().map(|value| value.as_bytes());
     client_ip(peer, &rules.trusted, &rules.client_ip, lines)
 }
 
@@ -84,7 +80,7 @@ pub(crate) fn resolve_client(peer: ClientIp, rules: &Ruleset, headers: &HeaderMa
 /// added to it, and nothing says which one is true.
 pub(crate) fn names_two_clients(peer: ClientIp, rules: &Ruleset, headers: &HeaderMap) -> bool {
     match &rules.client_ip {
-        ClientIpSource::XForwardedFor => false,
+        ClientIpSource::XForwardedFor | ClientIpSource::Forwarded => false,
         ClientIpSource::Header(name) => {
             rules.trusted.lookup(peer.ip()).is_some() && headers.get_all(&**name).iter().nth(1).is_some()
         }

@@ -6,7 +6,7 @@ use pingora::http::RequestHeader;
 use portcullis_model::{ClientIp, RequestId};
 
 /// Headers that only a gateway may write. A client's copies never reach the upstream.
-const GATEWAY_ONLY: [&str; 21] = [
+const GATEWAY_ONLY: [&str; 33] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -16,6 +16,13 @@ const GATEWAY_ONLY: [&str; 21] = [
     "x-forwarded",
     "x-forwarded-ssl",
     "x-forwarded-scheme",
+    "x-forwarded-by",
+    "x-forwarded-path",
+    "x-forwarded-uri",
+    "x-forwarded-protocol",
+    "x-url-scheme",
+    "x-scheme",
+    "x-host",
     // Some frameworks route by these instead of by the path, past every rule for it.
     "x-original-url",
     "x-rewrite-url",
@@ -23,6 +30,11 @@ const GATEWAY_ONLY: [&str; 21] = [
     "x-client-ip",
     "x-cluster-client-ip",
     "x-original-forwarded-for",
+    "x-original-host",
+    "x-originating-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-envoy-external-address",
     "cf-connecting-ip",
     "cf-connecting-ipv6",
     "true-client-ip",
@@ -48,7 +60,10 @@ pub(crate) fn write_forwarding(request: &mut RequestHeader, about: &Forwarding<'
         request.remove_header(&name);
     }
     let scheme = if about.is_https { "https" } else { "http" };
-    request.insert_header("X-Forwarded-For", about.client.to_string())?;
+    let client = about.client.to_string();
+    // Much of what runs behind nginx reads this one.
+    request.insert_header("X-Real-IP", client.as_str())?;
+    request.insert_header("X-Forwarded-For", client)?;
     request.insert_header("X-Forwarded-Proto", scheme)?;
     if !about.host.is_empty() {
         request.insert_header("X-Forwarded-Host", about.host)?;

@@ -152,17 +152,13 @@ fn client_ip_header(value: &Value<'_>, nobody_trusted: bool) -> Option<ClientIpS
     })?;
     match name.as_str() {
         "x-forwarded-for" => Some(ClientIpSource::XForwardedFor),
-        "forwarded" => {
-            value
-                .fail("\"forwarded\" is not read; let the proxy send x-forwarded-for or a header of its own");
-            None
-        }
         _ if nobody_trusted => {
             value.fail(
                 "the header is read from server.trusted_proxies alone, and none is given; name your proxies",
             );
             None
         }
+        "forwarded" => Some(ClientIpSource::Forwarded),
         _ => Some(ClientIpSource::Header(name.into())),
     }
 }

@@ -1,10 +1,12 @@
 //! Who the client is: the socket's peer, and what trusted proxies say, never what a client says.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use portcullis_testkit::{Client, Gateway, Request, Upstream};
 
 use crate::{behind_proxy, config, in_front_of};
 
-const FORGED: [&str; 12] = [
+const FORGED: [&str; 20] = [
     "X-Forwarded-For",
     "X-Real-IP",
     "CF-Connecting-IP",
@@ -17,6 +19,14 @@ const FORGED: [&str; 12] = [
     "X-Forwarded-Proto",
     "X-Forwarded-Port",
     "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Uri",
+    "X-Original-Host",
+    "X-Original-Forwarded-For",
+    "X-Originating-IP",
+    "X-Remote-IP",
+    "X-Remote-Addr",
 ];
 
 fn forged(target: &str) -> Request {
@@ -40,6 +50,7 @@ fn an_untrusted_peer_is_the_client_whatever_it_says() {
         Client::connect_from("127.0.0.5", gateway.address()).send(&forged("/forged"));
         let seen = upstream.last();
         assert_eq!(seen.header("x-forwarded-for"), "127.0.0.5");
+        assert_eq!(seen.header("x-real-ip"), "127.0.0.5");
         assert_eq!(seen.header("x-forwarded-proto"), "http");
         assert_eq!(seen.header("x-forwarded-host"), gateway.address().to_string());
         let leaked: Vec<_> =
@@ -103,6 +114,60 @@ fn the_rightmost_untrusted_hop_is_the_client() {
     assert_eq!(resolved(&["203.0.113.66", "198.51.100.7", "10.0.0.1, 10.9.9.9"]), "198.51.100.7");
     assert_eq!(resolved(&["2001:db8::7"]), "2001:db8::7");
     assert_eq!(resolved(&[]), "127.0.0.1");
+}
+
+#[test]
+fn the_standard_forwarded_header_names_the_client_when_the_proxy_sends_it() {
+    let upstream = Upstream::start();
+    let trust = "trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\nclient_ip_header = \"forwarded\"";
+    let gateway = Gateway::start(config().upstream(&upstream).server(trust));
+    let named = |lines: &[&str]| {
+        let request = Request::get("/").header("X-Forwarded-For", "203.0.113.66");
+        let request = lines.iter().fold(request, |request, line| request.header("Forwarded", line));
+        assert_eq!(gateway.client().send(&request).status(), 200, "{lines:?}");
+        upstream.last().header("x-forwarded-for").to_owned()
+    };
+    assert_eq!(
+        named(&["for=203.0.113.66, for=\"198.51.100.7:4711\";proto=https, for=10.0.0.1"]),
+        "198.51.100.7"
+    );
+    assert_eq!(named(&["for=203.0.113.66", "for=\"[2001:db8::7]\""]), "2001:db8::7");
+    assert_eq!(named(&["for=\", for=198.51.100.7"]), "198.51.100.7", "a quote left open by the client");
+    assert_eq!(named(&["for=203.0.113.66, for=_hidden, for=10.0.0.1"]), "10.0.0.1");
+    assert_eq!(named(&["for=unknown"]), "127.0.0.1");
+    assert_eq!(named(&[]), "127.0.0.1");
+    assert!(upstream.last().all("forwarded").is_empty());
+    // From anybody else it is a lie.
+    let said = Request::get("/").header("Forwarded", "for=198.51.100.7");
+    Client::connect_from("127.0.0.5", gateway.address()).send(&said);
+    assert_eq!(upstream.last().header("x-forwarded-for"), "127.0.0.5");
+}
+
+#[test]
+fn headers_that_a_client_calls_hop_by_hop_still_reach_the_upstream_from_us() {
+    let upstream = Upstream::start();
+    let gateway = in_front_of(&upstream);
+    let send = |names: &str| {
+        let forged =
+            FORGED.iter().fold(Request::get("/"), |request, name| request.header(name, "203.0.113.66"));
+        gateway.client().send(&forged.header("Connection", names)).status()
+    };
+    for names in ["keep-alive, X-Real-IP", "close, X-REAL-IP, Forwarded, X-Forwarded-Port"] {
+        assert_eq!(send(names), 200, "{names}");
+        let seen = upstream.last();
+        for ours in ["x-real-ip", "x-forwarded-for"] {
+            assert_eq!(seen.all(ours), ["127.0.0.1"], "{names}: {seen:?}");
+        }
+        assert_eq!(seen.all("x-forwarded-proto"), ["http"], "{names}");
+        assert_eq!(seen.all("host").len(), 1, "{names}");
+        // A proxy between us and the site must not be told to remove them either.
+        let said = seen.all("connection").concat().to_ascii_lowercase();
+        assert!(!said.contains("x-") && !said.contains("forwarded"), "{names}: {said}");
+    }
+    // These are never anything but an attempt.
+    for names in ["X-Forwarded-For", "close, x-forwarded-proto", "keep-alive, Host"] {
+        assert_eq!((send(names), upstream.requests()), (400, 2), "{names}");
+    }
 }
 
 #[test]
@@ -180,6 +245,33 @@ fn one_client_has_one_address_however_it_is_written() {
     ] {
         assert_eq!(gateway.client_of(client).get("/").status(), status, "{client}");
     }
+}
+
+#[test]
+fn a_block_that_covers_a_trusted_proxy_meets_no_visitor_of_it() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    gateway.cli_ok(&["block", "127.0.0.0/8", "--force"]);
+    let named = |client: &str| gateway.client_of(client).get("/").status();
+    portcullis_testkit::eventually("the block is in force", || (named("127.0.0.9") == 403).then_some(()));
+    assert_eq!(named("203.0.113.9"), 200, "the connection of a trusted proxy is not dropped");
+    assert_eq!(named("127.0.0.9"), 403, "the client it names is judged");
+    assert_eq!(gateway.client().get("/").status(), 403, "so is the proxy's own request");
+}
+
+#[test]
+fn an_ipv4_client_of_a_dual_stack_listener_is_the_ipv4_client() {
+    let upstream = Upstream::start();
+    let block = "[[block]]\nnetwork = \"127.0.0.66\"\nreason = \"test\"";
+    let config = config().upstream(&upstream).listen("[::]:0").section(block);
+    let gateway = Gateway::start(config.server("trusted_proxies = [\"127.0.0.7\"]"));
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, gateway.address().port()));
+    assert_eq!(Client::connect_from("127.0.0.5", to).get("/mapped").status(), 200);
+    assert_eq!(upstream.last().header("x-forwarded-for"), "127.0.0.5");
+    assert_eq!(gateway.data().row_of("/mapped").client.to_string(), "127.0.0.5");
+    assert_eq!(Client::connect_from("127.0.0.66", to).forwarded_for("198.51.100.7").get("/").status(), 403);
+    Client::connect_from("127.0.0.7", to).forwarded_for("198.51.100.7").get("/");
+    assert_eq!(upstream.last().header("x-forwarded-for"), "198.51.100.7", "a proxy is trusted here too");
 }
 
 #[test]
