@@ -16,7 +16,14 @@ use serde_json::Value;
 /// they need of each other handed in by the binary.
 const LAYERS: &[&[&str]] = &[
     &["portcullis-model"],
-    &["portcullis-policy", "portcullis-detect", "portcullis-geo", "portcullis-store", "portcullis-notify"],
+    &[
+        "portcullis-wire",
+        "portcullis-policy",
+        "portcullis-detect",
+        "portcullis-geo",
+        "portcullis-store",
+        "portcullis-notify",
+    ],
     &["portcullis-config"],
     &["portcullis-proxy", "portcullis-admin"],
     &["portcullis"],
@@ -41,7 +48,7 @@ const EXCLUSIVE: &[(&str, &str, &str)] = &[
 ];
 
 /// Crates that decide and never wait: no runtime, no sockets, no SQL.
-const PURE: &[&str] = &["portcullis-model", "portcullis-policy", "portcullis-detect"];
+const PURE: &[&str] = &["portcullis-model", "portcullis-policy", "portcullis-detect", "portcullis-wire"];
 const IMPURE: &[&str] =
     &["tokio", "async-trait", "hyper", "hyper-util", "axum", "pingora", "rusqlite", "rustls", "maxminddb"];
 
