@@ -48,6 +48,10 @@ pub struct Server {
     /// Peers whose forwarding header is believed.
     pub trusted_proxies: Vec<IpNet>,
     pub client_ip: ClientIpSource,
+    /// Where plain requests are sent instead of being served: https on this port of the same host.
+    pub redirect_to_https: Option<u16>,
+    /// What answers over https say about the future (RFC 6797); `None` is nothing.
+    pub hsts: Option<Hsts>,
     /// Whether the upstream also gets `Forwarded` (RFC 7239).
     pub forwarded_header: bool,
     /// How long open requests may take to finish after SIGTERM.
@@ -66,6 +70,17 @@ pub struct Server {
     pub keepalive_timeout: Duration,
     /// Between two parts of a request body.
     pub body_timeout: Duration,
+}
+
+/// `Strict-Transport-Security` (RFC 6797).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    /// How long browsers use https alone; whole seconds. Zero makes them forget.
+    pub max_age: Duration,
+    /// Whether the hosts below this one are meant too.
+    pub subdomains: bool,
+    /// Whether browsers may ship with it.
+    pub preload: bool,
 }
 
 /// A listener that speaks TLS.

@@ -86,6 +86,8 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
         threads,
         trusted_proxies,
         client_ip,
+        redirect_to_https,
+        hsts,
         forwarded_header,
         grace_period,
         max_body,
@@ -105,6 +107,8 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
     restart.note("server.grace_period", grace_period, &new.grace_period);
     live.note("server.trusted_proxies", trusted_proxies, &new.trusted_proxies);
     live.note("server.client_ip_header", client_ip, &new.client_ip);
+    live.note("server.redirect_to_https", redirect_to_https, &new.redirect_to_https);
+    live.note("server.hsts", hsts, &new.hsts);
     live.note("server.forwarded_header", forwarded_header, &new.forwarded_header);
     live.note("server.max_body", max_body, &new.max_body);
     live.note("server.max_head", max_head, &new.max_head);

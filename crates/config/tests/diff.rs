@@ -68,6 +68,7 @@ fn everything_else_changes_while_running() {
         ("[server]", "[pages]\nname = \"Us\"\n[server]", "pages"),
         ("[server]", "[server]\ntrusted_proxies = [\"10.0.0.1\"]", "server.trusted_proxies"),
         ("[server]", "[server]\nforwarded_header = true", "server.forwarded_header"),
+        ("[server]", "[server]\nhsts = \"1d\"", "server.hsts"),
         ("[server]", "[server]\nmax_body = \"1MB\"", "server.max_body"),
         ("[server]", "[server]\nmax_head = \"16KiB\"", "server.max_head"),
         ("[server]", "[server]\nmax_headers = 50", "server.max_headers"),

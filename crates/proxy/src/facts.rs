@@ -136,6 +136,11 @@ pub(crate) fn has_nul(path: &[u8]) -> bool {
     path.windows(3).any(|escape| escape == b"%00")
 }
 
+/// Whether it is where a certificate authority looks for the proof that a name is ours (RFC 8555, 8.3).
+pub(crate) fn is_acme_challenge(path: &[u8]) -> bool {
+    path.starts_with(b"/.well-known/acme-challenge/")
+}
+
 /// Whether the client's own connection is over TLS: to us, or to a trusted proxy that says so.
 pub(crate) fn is_https(peer: ClientIp, is_tls: bool, rules: &Ruleset, headers: &HeaderMap) -> bool {
     if is_tls {

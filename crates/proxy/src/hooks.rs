@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING};
 use http::{Method, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -20,14 +20,14 @@ use portcullis_policy::{RequestFacts, Verdict, decide};
 
 use crate::edge::Edge;
 use crate::facts::{
-    Target, has_known_form, has_nul, has_plain_framing, is_authority, is_https, names_two_clients, protocol,
-    resolve_client,
+    Target, has_known_form, has_nul, has_plain_framing, is_acme_challenge, is_authority, is_https,
+    names_two_clients, protocol, resolve_client,
 };
 use crate::failure::classify;
 use crate::guard::Connection;
 use crate::headers::{Forwarding, make_origin_form, write_forwarding};
 use crate::pool::{Lease, Pool};
-use crate::respond::{Refusal, refuse};
+use crate::respond::{Refusal, redirect_to_https, refuse};
 use crate::ruleset::Ruleset;
 
 /// Between two messages of a connection that has become a WebSocket.
@@ -113,7 +113,7 @@ impl Drop for Context {
 }
 
 /// The connection that a session came on.
-fn connection(session: &Session) -> Option<Arc<Connection>> {
+pub(crate) fn connection(session: &Session) -> Option<Arc<Connection>> {
     let digest = session.digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
 }
@@ -185,14 +185,17 @@ impl ProxyHttp for Hooks {
             path: normalise_path(target.path),
         };
         let decision = decide(&rules.policy, &self.edge.state, &facts, now);
-        let malformed = malformed(head, &target, connection.peer, &rules);
+        let is_https = is_https(connection.peer, connection.is_tls, &rules, &head.headers);
+        let redirect = rules.redirect_to_https.filter(|_| !is_https && !is_acme_challenge(target.path));
+        let nowhere = (redirect.is_some() && target.host.is_empty()).then_some((400, MalformedKind::Host));
+        let malformed = malformed(head, &target, connection.peer, &rules).or(nowhere);
         let pool = rules.routes.find(&target.host, &facts.path).cloned();
         ctx.record = Some(OpenRecord {
             edge: Arc::clone(&self.edge),
             began,
             id,
             client,
-            is_https: is_https(connection.peer, connection.is_tls, &rules, &head.headers),
+            is_https,
             protocol: protocol(head.version),
             verdict: decision.kind(),
             reason: decision.reason(),
@@ -204,17 +207,21 @@ impl ProxyHttp for Hooks {
                 Verdict::Limit(hit) => (429, Some(hit)),
                 Verdict::Block(_) | Verdict::Admit | Verdict::Allow(_) => (403, None),
             };
-            refuse(session, &rules.pages, &Refusal { status, id, limit, keep_alive: true }).await;
+            refuse(session, &rules, &Refusal { status, id, limit, keep_alive: true }).await;
             return Ok(true);
         }
         if let Some((status, kind)) = malformed {
             ctx.set(VerdictKind::Malformed, Reason::Malformed(kind));
-            refuse(session, &rules.pages, &Refusal { status, id, limit: None, keep_alive: false }).await;
+            refuse(session, &rules, &Refusal { status, id, limit: None, keep_alive: false }).await;
+            return Ok(true);
+        }
+        if let Some(port) = redirect {
+            redirect_to_https(session, port).await;
             return Ok(true);
         }
         let Some(pool) = pool else {
             ctx.fail(UpstreamFailure::NoRoute);
-            refuse(session, &rules.pages, &Refusal { status: 502, id, limit: None, keep_alive: false }).await;
+            refuse(session, &rules, &Refusal { status: 502, id, limit: None, keep_alive: false }).await;
             return Ok(true);
         };
         ctx.upstream = Some(Chosen { pool, lease: None, failed: None });
@@ -332,6 +339,9 @@ impl ProxyHttp for Hooks {
         if let Some(record) = &mut ctx.record {
             record.status = response.status.as_u16();
         }
+        if let Some(hsts) = ctx.rules.hsts.as_ref().filter(|_| ctx.is_https()) {
+            response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
         if response.version < Version::HTTP_11 && session.req_header().version == Version::HTTP_11 {
             response.set_version(Version::HTTP_11);
         }
@@ -354,7 +364,7 @@ impl ProxyHttp for Hooks {
         }
         if status > 0 {
             let refusal = Refusal { status, id: record.id, limit: None, keep_alive: false };
-            refuse(session, &ctx.rules.pages, &refusal).await;
+            refuse(session, &ctx.rules, &refusal).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
@@ -382,6 +392,10 @@ impl ProxyHttp for Hooks {
 }
 
 impl Context {
+    fn is_https(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.is_https)
+    }
+
     fn set(&mut self, verdict: VerdictKind, reason: Reason) {
         if let Some(record) = &mut self.record {
             (record.verdict, record.reason) = (verdict, reason);

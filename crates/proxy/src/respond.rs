@@ -4,13 +4,19 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY,
+};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use portcullis_model::RequestId;
 use portcullis_policy::LimitHit;
 
+use crate::facts::{Target, is_https};
+use crate::hooks::connection;
 use crate::pages::{Message, PageTemplate, message, prefers_json};
+use crate::ruleset::Ruleset;
 
 /// The header that carries the decision ID of a refusal.
 pub(crate) const DECISION_HEADER: &str = "X-Portcullis-Decision";
@@ -26,19 +32,19 @@ pub(crate) struct Refusal<'a> {
 
 /// Sends the page, unless an answer has begun. A client that is gone cannot be told: what the record says of
 /// the request stays as it is.
-pub(crate) async fn refuse(session: &mut Session, pages: &PageTemplate, refusal: &Refusal<'_>) {
+pub(crate) async fn refuse(session: &mut Session, rules: &Ruleset, refusal: &Refusal<'_>) {
     // "100 Continue" and "103 Early Hints" are no answer yet; after "101 Switching Protocols" nothing is HTTP.
     let has_begun = session
         .response_written()
         .is_some_and(|answer| !answer.status.is_informational() || session.was_upgraded());
-    if !has_begun && send(session, pages, refusal).await.is_err() {
+    if !has_begun && send(session, rules, refusal).await.is_err() {
         session.set_keepalive(None);
     }
 }
 
-async fn send(session: &mut Session, pages: &PageTemplate, refusal: &Refusal<'_>) -> pingora::Result<()> {
+async fn send(session: &mut Session, rules: &Ruleset, refusal: &Refusal<'_>) -> pingora::Result<()> {
     let json = prefers_json(session.req_header().headers.get(ACCEPT).map_or(b"", |value| value.as_bytes()));
-    let (content_type, body) = page(pages, message(refusal.status), refusal.id, json);
+    let (content_type, body) = page(&rules.pages, message(refusal.status), refusal.id, json);
     let mut header = ResponseHeader::build(refusal.status, Some(8))?;
     header.insert_header(CONTENT_TYPE, content_type)?;
     header.insert_header(CONTENT_LENGTH, body.len())?;
@@ -47,6 +53,7 @@ async fn send(session: &mut Session, pages: &PageTemplate, refusal: &Refusal<'_>
     if let Some(hit) = refusal.limit {
         add_limit(&mut header, hit)?;
     }
+    add_hsts(&mut header, session, rules)?;
     if !refusal.keep_alive {
         session.set_keepalive(None);
     }
@@ -56,6 +63,54 @@ async fn send(session: &mut Session, pages: &PageTemplate, refusal: &Refusal<'_>
         session.write_response_body(Some(body), true).await?;
     }
     Ok(())
+}
+
+/// Over https only (RFC 6797, 7.2).
+fn add_hsts(header: &mut ResponseHeader, session: &Session, rules: &Ruleset) -> pingora::Result<()> {
+    if let Some(hsts) = &rules.hsts
+        && let Some(connection) = connection(session)
+        && is_https(connection.peer, connection.is_tls, rules, &session.req_header().headers)
+    {
+        header.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
+    }
+    Ok(())
+}
+
+/// How long a browser may remember a redirect to https, so that an operator can take it back.
+const REDIRECT_MAX_AGE: &str = "max-age=3600";
+
+/// Sends the client to https on `port` of the host that it asked for, which the caller has found valid. Old
+/// clients know 301 only, and for GET and HEAD it says the same as 308, which keeps the method of the others.
+pub(crate) async fn redirect_to_https(session: &mut Session, port: u16) {
+    let head = session.req_header();
+    let target = Target::of(head);
+    let status = if matches!(head.method, http::Method::GET | http::Method::HEAD) { 301 } else { 308 };
+    let location = https_location(&target, port);
+    let sent = async {
+        let mut header = ResponseHeader::build(status, Some(4))?;
+        header.insert_header(LOCATION, location)?;
+        header.insert_header(CONTENT_LENGTH, 0)?;
+        header.insert_header(CACHE_CONTROL, REDIRECT_MAX_AGE)?;
+        session.write_response_header(Box::new(header), true).await
+    };
+    if sent.await.is_err() {
+        session.set_keepalive(None);
+    }
+}
+
+fn https_location(target: &Target<'_>, port: u16) -> Vec<u8> {
+    let mut location = b"https://".to_vec();
+    location.extend_from_slice(target.host.as_bytes());
+    if port != 443 {
+        location.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    // `*` is no path of a site.
+    location.extend_from_slice(if target.path.starts_with(b"/") { target.path } else { b"/" });
+    if !target.query.is_empty() {
+        location.push(b'?');
+        location.extend_from_slice(target.query);
+    }
+    location
 }
 
 /// `Retry-After` (RFC 9110) and the fields of draft-ietf-httpapi-ratelimit-headers.
@@ -83,14 +138,16 @@ fn page(pages: &PageTemplate, message: Message, id: RequestId, json: bool) -> (&
 }
 
 /// The whole HTTP/1.1 answer to bytes that never became a request.
-pub(crate) fn raw_refusal(pages: &PageTemplate, status: u16, id: RequestId) -> Vec<u8> {
+pub(crate) fn raw_refusal(rules: &Ruleset, is_tls: bool, status: u16, id: RequestId) -> Vec<u8> {
     let message = message(status);
-    let (content_type, body) = page(pages, message, id, false);
+    let (content_type, body) = page(&rules.pages, message, id, false);
+    let hsts = rules.hsts.as_ref().filter(|_| is_tls).and_then(|value| value.to_str().ok());
+    let hsts = hsts.map(|value| format!("{STRICT_TRANSPORT_SECURITY}: {value}\r\n")).unwrap_or_default();
     let mut out = Vec::with_capacity(body.len() + 256);
     // Writing into a Vec cannot fail.
     let _ = write!(
         out,
-        "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{DECISION_HEADER}: {id}\r\n{}: close\r\n\r\n",
+        "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{DECISION_HEADER}: {id}\r\n{hsts}{}: close\r\n\r\n",
         message.title,
         body.len(),
         CONNECTION.as_str(),

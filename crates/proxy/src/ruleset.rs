@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use ipnet::IpNet;
-use portcullis_config::Config;
+use portcullis_config::{Config, Hsts};
 use portcullis_policy::{ClientIpSource, PrefixSet, Snapshot};
 
 use crate::EdgeError;
@@ -21,6 +22,10 @@ pub(crate) struct Ruleset {
     pub(crate) pools: Vec<Arc<Pool>>,
     pub(crate) pages: PageTemplate,
     pub(crate) forwarded_header: bool,
+    /// The port of https, where plain requests are sent.
+    pub(crate) redirect_to_https: Option<u16>,
+    /// The value of `Strict-Transport-Security`.
+    pub(crate) hsts: Option<HeaderValue>,
     pub(crate) bounds: Bounds,
 }
 
@@ -57,6 +62,8 @@ impl Ruleset {
             pools,
             pages: PageTemplate::new(&config.pages),
             forwarded_header: server.forwarded_header,
+            redirect_to_https: server.redirect_to_https,
+            hsts: server.hsts.as_ref().and_then(hsts_value),
             bounds: Bounds {
                 max_body: server.max_body,
                 max_head: server.max_head,
@@ -68,4 +75,11 @@ impl Ruleset {
             },
         })
     }
+}
+
+/// As RFC 6797, 6.1 writes it.
+fn hsts_value(hsts: &Hsts) -> Option<HeaderValue> {
+    let subdomains = if hsts.subdomains { "; includeSubDomains" } else { "" };
+    let preload = if hsts.preload { "; preload" } else { "" };
+    HeaderValue::from_str(&format!("max-age={}{subdomains}{preload}", hsts.max_age.as_secs())).ok()
 }

@@ -11,7 +11,8 @@ use portcullis_model::network_of;
 use portcullis_policy::ClientIpSource;
 
 use crate::load::Overrides;
-use crate::{CertificateFiles, Server, TlsListener};
+use crate::units::parse_duration;
+use crate::{CertificateFiles, Hsts, Server, TlsListener};
 
 use super::fields::{Context, Origin, Place, Section, Value, quoted};
 use super::files;
@@ -21,6 +22,9 @@ use super::{DAY, HOUR, MILLISECOND, SECOND};
 const MAX_LISTENERS: usize = 64;
 const MAX_CERTIFICATES: usize = 1_000;
 const MAX_TRUSTED: usize = 10_000;
+/// The least `max-age` with which browsers take a host into their lists.
+const PRELOAD_AGE: Duration = Duration::from_secs(31_536_000);
+const HTTPS_PORT: u16 = 443;
 const MAX_THREADS: usize = 1_024;
 /// What the HTTP parser can take; see `max_head` and `max_headers`.
 const MAX_HEAD_BYTES: u64 = 1_023 << 10;
@@ -49,12 +53,16 @@ pub(super) fn read(
     let client_ip = server
         .read("client_ip_header", ClientIpSource::default(), |value| client_ip_header(value, nobody_trusted));
     let max_head = server.read("max_head", 32 << 10, |value| value.size(1 << 10..=MAX_HEAD_BYTES));
+    let redirect_to_https = redirect_to_https(&mut server, &tls, nobody_trusted);
+    let hsts = hsts(&mut server);
     let settings = Server {
         listen,
         tls,
         threads: threads(&mut server),
         trusted_proxies,
         client_ip,
+        redirect_to_https,
+        hsts,
         forwarded_header: server.read("forwarded_header", false, Value::boolean),
         grace_period: server.read("grace_period", 30 * SECOND, |v| v.duration(Duration::ZERO..=HOUR)),
         max_body: server.read("max_body", None, |value| value.size(0..=u64::MAX).map(nonzero)),
@@ -126,6 +134,42 @@ fn certificate(value: &Value<'_>) -> Option<CertificateFiles> {
     let key = pair.required("key", "\"key.pem\"", files::private_key);
     pair.finish();
     Some(CertificateFiles { cert: cert?, key: key? })
+}
+
+/// The port of https, if plain requests are sent there.
+fn redirect_to_https(server: &mut Section<'_>, tls: &[TlsListener], nobody_trusted: bool) -> Option<u16> {
+    let is_served = !tls.is_empty() || !nobody_trusted;
+    let redirects = server.read("redirect_to_https", false, |value| {
+        let wanted = value.boolean()?;
+        if wanted && !is_served {
+            value.fail(
+                "there is no https: add a [[server.tls]], or name in server.trusted_proxies what speaks it",
+            );
+        }
+        Some(wanted)
+    });
+    let default = tls.first().map_or(HTTPS_PORT, |tls| tls.listen.port());
+    let port = server
+        .read("https_port", default, |value| u16::try_from(value.integer(1..=u64::from(u16::MAX))?).ok());
+    redirects.then_some(port)
+}
+
+fn hsts(server: &mut Section<'_>) -> Option<Hsts> {
+    const WHAT: &str = "a duration such as \"365d\", or \"off\"";
+    let max_age = server.read("hsts", None, |value| match value.text(WHAT)? {
+        "off" => Some(None),
+        text if parse_duration(text).is_none() => value.expected(WHAT),
+        _ => value.duration(Duration::ZERO..=3_650 * DAY).map(Some),
+    });
+    let subdomains = server.read("hsts_subdomains", false, Value::boolean);
+    let preload = server.read("hsts_preload", false, |value| {
+        let wanted = value.boolean()?;
+        if wanted && !(subdomains && max_age.is_some_and(|age| age >= PRELOAD_AGE)) {
+            value.fail("needs hsts = \"365d\" or longer, and hsts_subdomains = true");
+        }
+        Some(wanted)
+    });
+    max_age.map(|max_age| Hsts { max_age, subdomains, preload })
 }
 
 fn trusted_proxy(value: &Value<'_>) -> Option<IpNet> {

@@ -8,6 +8,7 @@ mod client_ip;
 mod decisions;
 mod detector;
 mod forwarding;
+mod https;
 mod log;
 mod malformed;
 mod reload;

@@ -125,7 +125,7 @@ impl Connection {
 
     /// The whole answer to a head that failed.
     pub(super) fn failed_head_page(&self, status: u16) -> Vec<u8> {
-        raw_refusal(&self.edge.rules.load().pages, status, self.answer_head(status))
+        raw_refusal(&self.edge.rules.load(), self.is_tls, status, self.answer_head(status))
     }
 
     /// Records bytes that came and never became a request.
