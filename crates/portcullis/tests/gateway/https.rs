@@ -40,7 +40,11 @@ fn plain_requests_are_sent_to_https_with_their_path_and_query() {
         (Request::get("/a/b?c=d&e=%2f"), 301, "https://a.example/a/b?c=d&e=%2f"),
         (Request::new("HEAD", "/"), 301, "https://a.example/"),
         (Request::get("/").header("Host", "A.example.:8080"), 301, "https://a.example/"),
-        (Request::get("http://other.example/x"), 301, "https://other.example/x"),
+        (
+            Request::get("http://other.example/x").header("Host", "other.example"),
+            301,
+            "https://other.example/x",
+        ),
         (Request::get("//evil.example/x"), 301, "https://a.example//evil.example/x"),
         // Its body is not read, so the connection may end.
         (Request::post("/form", "body"), 308, "https://a.example/form"),
