@@ -91,6 +91,38 @@ pub struct TlsListener {
     pub http2: bool,
     /// At least one; the first is used when no name matches.
     pub certificates: Vec<CertificateFiles>,
+    pub min_version: TlsVersion,
+    /// Whether clients are asked for a certificate; `None` is no.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// The oldest protocol that a client may speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    #[default]
+    V1_2,
+    V1_3,
+}
+
+impl TlsVersion {
+    pub const ALL: [Self; 2] = [Self::V1_2, Self::V1_3];
+
+    /// The word that the file uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+        }
+    }
+}
+
+/// Certificates of clients (mTLS).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// PEM certificates of the authorities whose clients are let in.
+    pub authorities: PathBuf,
+    /// Whether a client without a certificate is refused in the handshake. A wrong certificate always is.
+    pub required: bool,
 }
 
 /// A certificate chain and its private key, both PEM.

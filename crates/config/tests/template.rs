@@ -65,7 +65,9 @@ fn a_file_with_nothing_but_an_upstream_has_the_same_defaults_without_the_limits(
 #[test]
 fn the_examples_are_valid_too() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, kind) in [("cert.pem", "CERTIFICATE"), ("key.pem", "PRIVATE KEY")] {
+    for (name, kind) in
+        [("cert.pem", "CERTIFICATE"), ("clients.pem", "CERTIFICATE"), ("key.pem", "PRIVATE KEY")]
+    {
         fs::write(dir.path().join(name), format!("-----BEGIN {kind}-----\n")).unwrap();
     }
     // The health check belongs to the upstream that stands before it, as in the template.

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use pingora::http::RequestHeader;
 use portcullis_model::{ClientIp, RequestId};
 
+use crate::tls::ClientCertificate;
+
 /// Headers that only a gateway may write. A client's copies never reach the upstream.
-const GATEWAY_ONLY: [&str; 33] = [
+const GATEWAY_ONLY: [&str; 41] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -41,6 +43,14 @@ const GATEWAY_ONLY: [&str; 33] = [
     "fastly-client-ip",
     "x-request-id",
     "forwarded",
+    "client-cert",
+    "client-cert-chain",
+    "x-client-cert-verify",
+    "x-client-cert-subject",
+    "x-client-cert-fingerprint",
+    "x-ssl-client-verify",
+    "x-ssl-client-s-dn",
+    "x-ssl-client-cert",
 ];
 
 /// What is written about a request.
@@ -52,6 +62,8 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) id: RequestId,
     /// Also as RFC 7239 has it.
     pub(crate) forwarded: bool,
+    /// Verified in the handshake.
+    pub(crate) certificate: Option<&'a ClientCertificate>,
 }
 
 /// Replaces every forwarding header by the gateway's own.
@@ -69,6 +81,13 @@ pub(crate) fn write_forwarding(request: &mut RequestHeader, about: &Forwarding<'
         request.insert_header("X-Forwarded-Host", about.host)?;
     }
     request.insert_header("X-Request-Id", &about.id.encode()[..])?;
+    if let Some(certificate) = about.certificate {
+        request.insert_header("X-Client-Cert-Verify", "SUCCESS")?;
+        request.insert_header("X-Client-Cert-Fingerprint", &certificate.fingerprint)?;
+        if let Some(subject) = &certificate.subject {
+            request.insert_header("X-Client-Cert-Subject", subject)?;
+        }
+    }
     if about.forwarded {
         let client = match about.client.ip() {
             IpAddr::V4(v4) => v4.to_string(),

@@ -309,6 +309,7 @@ impl ProxyHttp for Hooks {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         let Some(record) = &ctx.record else { return Ok(()) };
+        let connection = connection(session);
         let target = Target::of(session.req_header());
         let about = Forwarding {
             client: record.client,
@@ -316,6 +317,7 @@ impl ProxyHttp for Hooks {
             host: target.authority,
             id: record.id,
             forwarded: ctx.rules.forwarded_header,
+            certificate: connection.as_ref().and_then(|connection| connection.certificate.get()),
         };
         write_forwarding(request, &about)?;
         let has_host = request.headers.contains_key(HOST);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -47,6 +47,15 @@ impl Authority {
         })
     }
 
+    /// A certificate of a client, with this common name.
+    pub fn issue_client(&self, name: &str) -> Issued {
+        self.issue_with(&[], |params| {
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::OrganizationName, "Testers");
+            params.distinguished_name.push(DnType::CommonName, name);
+        })
+    }
+
     fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().unwrap();
@@ -84,17 +93,34 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// A TLS client that trusts the authority and offers these protocols.
 pub fn client_config(authority: &Authority, alpn: &[&str]) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let mut config = builder.unwrap().with_root_certificates(roots(authority)).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// A client of HTTP/1.1 that shows a certificate.
+pub fn client_config_as(authority: &Authority, client: &Issued) -> Arc<ClientConfig> {
+    let chain = CertificateDer::pem_slice_iter(client.certificate.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(client.key.as_bytes()).unwrap();
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.unwrap().with_root_certificates(roots(authority));
+    Arc::new(builder.with_client_auth_cert(chain, key).unwrap())
+}
+
+/// A client that speaks TLS 1.2 at most.
+pub fn old_client_config(authority: &Authority) -> Arc<ClientConfig> {
+    let versions = [&rustls::version::TLS12];
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&versions);
+    Arc::new(builder.unwrap().with_root_certificates(roots(authority)).with_no_client_auth())
+}
+
+fn roots(authority: &Authority) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(authority.pem().as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    Arc::new(config)
+    roots
 }
 
 /// A TLS server with one certificate, which asks clients for none.

@@ -355,6 +355,14 @@ impl Client {
         }
     }
 
+    /// What comes first; nothing when the server has closed or ended TLS with an alert.
+    pub fn try_read(&mut self) -> Vec<u8> {
+        let mut chunk = vec![0; READ_CHUNK];
+        let length = self.stream.read(&mut chunk).unwrap_or(0);
+        chunk.truncate(length);
+        chunk
+    }
+
     /// Everything until the server closes.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.fill() > 0 {}

@@ -16,7 +16,9 @@ mod upstream;
 mod upstream_answers;
 mod wait;
 
-pub use certificates::{Authority, Issued, client_config, server_config};
+pub use certificates::{
+    Authority, Issued, client_config, client_config_as, old_client_config, server_config,
+};
 pub use client::{Client, Head, Request, Response, exchange, parse_response};
 pub use files::Data;
 pub use gateway::{Ended, Gateway, GatewayConfig, Output};
@@ -25,5 +27,7 @@ pub use raw_upstream::RawUpstream;
 pub use upstream::{Refusing, Seen, Silent, Upstream};
 pub use wait::{DEADLINE, eventually, eventually_within};
 
+/// What a TLS client of the tests offers and trusts.
+pub use rustls::ClientConfig;
 /// The WebSocket client of the tests.
 pub use tokio_tungstenite::tungstenite;

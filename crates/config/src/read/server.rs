@@ -12,7 +12,7 @@ use portcullis_policy::ClientIpSource;
 
 use crate::load::Overrides;
 use crate::units::parse_duration;
-use crate::{CertificateFiles, Hsts, Server, TlsListener};
+use crate::{CertificateFiles, ClientAuth, Hsts, Server, TlsListener, TlsVersion};
 
 use super::fields::{Context, Origin, Place, Section, Value, quoted};
 use super::files;
@@ -124,8 +124,28 @@ fn tls_listener(mut tls: Section<'_>, listeners: &mut Listeners) -> Option<TlsLi
         }
         value.list(MAX_CERTIFICATES, certificate)
     });
+    let min_version = tls.read("min_version", TlsVersion::default(), |value| {
+        value.choice(&TlsVersion::ALL, TlsVersion::as_str)
+    });
+    let client_auth = client_auth(&mut tls);
     tls.finish();
-    Some(TlsListener { listen: listen?, http2, certificates: certificates? })
+    Some(TlsListener { listen: listen?, http2, certificates: certificates?, min_version, client_auth })
+}
+
+fn client_auth(tls: &mut Section<'_>) -> Option<ClientAuth> {
+    const MODES: [(&str, bool); 2] = [("required", true), ("optional", false)];
+    let ca = tls.get("client_ca");
+    let authorities = ca.as_ref().and_then(files::certificates);
+    let mode = tls.get("client_auth");
+    if ca.is_none() {
+        if let Some(mode) = &mode {
+            mode.fail("needs client_ca, a PEM file of the authorities whose clients are let in");
+        }
+        return None;
+    }
+    let (_, required) =
+        mode.map_or(Some(MODES[0]), |value| value.choice(&MODES, |(word, _)| word)).unwrap_or(MODES[0]);
+    authorities.map(|authorities| ClientAuth { authorities, required })
 }
 
 fn certificate(value: &Value<'_>) -> Option<CertificateFiles> {

@@ -11,6 +11,7 @@ mod forwarding;
 mod https;
 mod log;
 mod malformed;
+mod mtls;
 mod reload;
 mod start;
 mod streaming;

@@ -1,8 +1,8 @@
 //! What is known of one connection: shared by its guard and the requests on it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use portcullis_model::{
 use crate::edge::Edge;
 use crate::respond::raw_refusal;
 use crate::ruleset::Bounds;
+use crate::tls::ClientCertificate;
 
 /// How many bytes of a head are kept for the record.
 const KEPT_BYTES: usize = 1_024;
@@ -20,6 +21,8 @@ const KEPT_BYTES: usize = 1_024;
 pub(crate) struct Connection {
     pub(crate) peer: ClientIp,
     pub(crate) is_tls: bool,
+    /// What the client has proved in the handshake.
+    pub(crate) certificate: OnceLock<ClientCertificate>,
     pub(super) edge: Arc<Edge>,
     opened: Instant,
     /// Requests that were handed to the hooks.
@@ -45,6 +48,7 @@ impl Connection {
         Self {
             peer: ClientIp::new(peer.ip()),
             is_tls,
+            certificate: OnceLock::new(),
             edge,
             opened: Instant::now(),
             requests: AtomicU64::new(0),

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::edge::Edge;
 use crate::hooks::Hooks;
-use crate::tls::Listener;
+use crate::tls::{ClientCertificate, Listener};
 
 use super::Connection;
 use super::socket::Socket;
@@ -87,7 +87,12 @@ impl Acceptor {
         };
         let bound = connection.bounds().head_timeout;
         match tokio::time::timeout(bound, tls.acceptor().tls_handshake(socket)).await {
-            Ok(Ok(stream)) => self.requests(stream, connection, shutdown).await,
+            Ok(Ok(stream)) => {
+                if let Some(certificate) = ClientCertificate::of(&stream) {
+                    let _ = connection.certificate.set(certificate);
+                }
+                self.requests(stream, connection, shutdown).await;
+            }
             Ok(Err(_)) | Err(_) => connection.record_failed_handshake(),
         }
     }

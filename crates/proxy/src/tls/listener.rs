@@ -6,11 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::listeners::tls::Acceptor;
-use portcullis_config::{CertificateFiles, FileStamp, TlsListener};
+use portcullis_config::{CertificateFiles, FileStamp, TlsListener, TlsVersion};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::version::{TLS12, TLS13};
 
 use super::CertificateStatus;
+use super::clients::verifier;
 use super::files::{Loaded, load, unusable};
 use super::resolver::{Names, Resolver};
 use crate::EdgeError;
@@ -28,6 +30,8 @@ pub(super) struct Active {
     slots: Vec<Slot>,
     resolver: Arc<Resolver>,
     config: Arc<ServerConfig>,
+    /// Of the file of the clients' authorities.
+    clients_seen: Option<FileStamp>,
 }
 
 /// The place of one certificate.
@@ -89,9 +93,14 @@ impl Active {
             .map(|files| kept(files).cloned().map_or_else(|| Slot::open(files, &provider), Ok))
             .collect::<Result<Vec<_>, _>>()?;
         let resolver = Arc::new(Resolver::new(names(&slots)));
+        let clients_seen = look_at_clients(settings);
         let config = Arc::new(server_config(settings, &resolver, provider)?);
-        Ok(Self { settings: settings.clone(), slots, resolver, config })
+        Ok(Self { settings: settings.clone(), slots, resolver, config, clients_seen })
     }
+}
+
+fn look_at_clients(settings: &TlsListener) -> Option<FileStamp> {
+    FileStamp::of(&settings.client_auth.as_ref()?.authorities)
 }
 
 fn names(slots: &[Slot]) -> Names {
@@ -108,10 +117,18 @@ fn server_config(
     provider: Arc<CryptoProvider>,
 ) -> Result<ServerConfig, EdgeError> {
     let place = settings.listen.to_string();
-    let builder = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])
+    let versions: &[_] = match settings.min_version {
+        TlsVersion::V1_2 => &[&TLS12, &TLS13],
+        TlsVersion::V1_3 => &[&TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
         .map_err(|error| unusable(place, &error))?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::<Resolver>::clone(resolver));
+    let builder = match &settings.client_auth {
+        None => builder.with_no_client_auth(),
+        Some(auth) => builder.with_client_cert_verifier(verifier(auth, provider)?),
+    };
+    let mut config = builder.with_cert_resolver(Arc::<Resolver>::clone(resolver));
     config.alpn_protocols =
         if settings.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(config)
@@ -169,7 +186,29 @@ impl Listener {
         if taken {
             active.resolver.replace(names(&active.slots));
         }
-        failed
+        failed + self.refresh_clients(&mut active, provider)
+    }
+
+    /// Takes over the file of the clients' authorities if it has changed; returns 1 if it could not be used.
+    fn refresh_clients(&self, active: &mut Active, provider: Arc<CryptoProvider>) -> u64 {
+        let now = look_at_clients(&active.settings);
+        if now == active.clients_seen {
+            return 0;
+        }
+        active.clients_seen = now;
+        // A new configuration has no sessions to resume, so no client of the old authorities comes back.
+        match server_config(&active.settings, &active.resolver, provider) {
+            Ok(config) => {
+                active.config = Arc::new(config);
+                self.acceptor.store(Arc::new(acceptor(active)));
+                tracing::info!("the clients' authorities of {} have changed", active.settings.listen);
+                0
+            }
+            Err(error) => {
+                tracing::warn!("{error}; the clients' authorities of before stay in force");
+                1
+            }
+        }
     }
 
     pub(super) fn status(&self) -> Vec<CertificateStatus> {

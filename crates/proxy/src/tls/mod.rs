@@ -3,6 +3,7 @@
 //! Owns certificates from their files to the handshake, and their replacement while the gateway serves. Must
 //! not know how they come into the files.
 
+mod clients;
 mod files;
 mod listener;
 mod resolver;
@@ -17,6 +18,7 @@ use portcullis_config::Server;
 use crate::EdgeError;
 use listener::Active;
 
+pub(crate) use clients::ClientCertificate;
 pub use files::CertificateFacts;
 pub(crate) use files::authorities;
 pub(crate) use listener::Listener;
