@@ -8,6 +8,7 @@ mod escape;
 mod fields;
 mod head;
 mod path;
+pub mod proxy_protocol;
 mod request_line;
 
 pub use chunked::{Advance, ChunkError, Chunks, MAX_EXTENSION, MAX_EXTENSION_EXCESS};
