@@ -133,7 +133,7 @@ pub struct CertificateFiles {
 }
 
 /// A pool of servers that serve the same site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// Unique.
     pub name: Arc<str>,
@@ -154,8 +154,24 @@ pub struct Upstream {
     /// PEM certificates to trust instead of the system's.
     pub tls_ca: Option<PathBuf>,
     pub host_header: HostHeader,
+    /// Failures in a row that take a server out while another one is there; 0 is never.
+    pub max_fails: usize,
+    /// No more than this between the first and the last of them; a server is then out for as long.
+    pub fail_timeout: Duration,
+    /// Whether an answer of 500 and above is a failure, as no answer is.
+    pub fail_on_5xx: bool,
+    /// The most requests that one server gets at once, at least 1; `None` is no limit.
+    pub max_connections: Option<usize>,
+    /// The most requests that wait while all servers are full.
+    pub queue: usize,
+    /// The longest that one of them waits.
+    pub queue_timeout: Duration,
+    /// How long a server that comes back or joins takes to its whole share; zero is no time.
+    pub slow_start: Duration,
     /// Active checks; `None` is off.
     pub health: Option<HealthCheck>,
+    /// When the whole pool is left alone; `None` is never.
+    pub breaker: Option<CircuitBreaker>,
 }
 
 /// One server of a pool.
@@ -246,6 +262,21 @@ impl HealthCheck {
     pub fn expects(&self, status: u16) -> bool {
         self.expect.iter().any(|range| range.contains(&status))
     }
+}
+
+/// A pool of which too many requests fail is not asked for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CircuitBreaker {
+    /// The share of failed requests that opens it, above 0, at most 1.
+    pub error_share: f64,
+    /// The fewest requests in the window that it judges by, at least 1.
+    pub min_requests: usize,
+    /// How far back requests count.
+    pub window: Duration,
+    /// How long nobody is asked.
+    pub open_for: Duration,
+    /// Requests that are let through after that; when so many have been answered, it closes. At least 1.
+    pub probes: usize,
 }
 
 /// Sends the requests of some hosts and paths to an upstream. An empty list means "any".

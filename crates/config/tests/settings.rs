@@ -50,6 +50,13 @@ fn every_setting_arrives() {
         tls_name = "API.example"
         tls_ca = "c.pem"
         host_header = "upstream"
+        max_fails = 0
+        max_connections = 10
+        queue = 0
+        slow_start = "30s"
+        [upstream.breaker]
+        error_share = 1
+        open_for = "500ms"
         [upstream.health]
         path = "/up?x=1"
         interval = "1s"
@@ -102,6 +109,14 @@ fn every_setting_arrives() {
     assert_eq!((upstream.balance, upstream.host_header), (Balance::ConsistentHash, HostHeader::Upstream));
     assert_eq!(upstream.read_timeout, Duration::from_secs(300));
     assert_eq!(upstream.tls_name.as_deref(), Some("api.example"));
+    assert_eq!((upstream.max_fails, upstream.max_connections, upstream.queue), (0, Some(10), 0));
+    assert_eq!(
+        (upstream.fail_timeout, upstream.slow_start),
+        (Duration::from_secs(10), Duration::from_secs(30))
+    );
+    let breaker = upstream.breaker.as_ref().unwrap();
+    assert_eq!((breaker.error_share, breaker.min_requests, breaker.probes), (1.0, 20, 3));
+    assert_eq!(breaker.open_for, Duration::from_millis(500));
     let health = upstream.health.as_ref().unwrap();
     assert_eq!(health.expect, [200..=204, 300..=399]);
     assert!(health.expects(204) && !health.expects(205) && !health.expects(404));

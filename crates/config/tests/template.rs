@@ -81,6 +81,9 @@ fn the_examples_are_valid_too() {
     // What the example shows is what an empty table means.
     let empty = read("[[upstream]]\nname = \"app\"\nservers = [\"a:1\"]\nhealth = {}\n");
     assert_eq!(empty.upstreams[0].health.as_ref(), Some(health));
+    let breaker = config.upstreams[0].breaker.as_ref().unwrap();
+    let empty = read("[[upstream]]\nname = \"app\"\nservers = [\"a:1\"]\nbreaker = {}\n");
+    assert_eq!(empty.upstreams[0].breaker.as_ref(), Some(breaker));
 }
 
 /// Asks for the settings that are known in a section by misspelling one beyond recognition.
@@ -99,6 +102,7 @@ fn every_setting_is_in_the_template() {
         "[[server.tls]]",
         "[[upstream]]",
         "[[upstream]]\nname = \"a\"\n[upstream.health]",
+        "[[upstream]]\nname = \"a\"\n[upstream.breaker]",
         "[[route]]",
         "[[limit]]",
         "[[block]]",

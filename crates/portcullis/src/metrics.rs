@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use portcullis_geo::Geo;
 use portcullis_model::{Severity, UnixMs, VerdictKind};
-use portcullis_proxy::{CLASSES, Edge, LATENCY_BUCKETS_US};
+use portcullis_proxy::{CLASSES, CircuitState, Edge, LATENCY_BUCKETS_US};
 use portcullis_store::LogStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
@@ -134,6 +134,7 @@ impl Collector for Sources {
         self.log(encoder)?;
         self.detector(encoder)?;
         self.certificates(encoder)?;
+        self.upstreams(encoder)?;
         self.rest(encoder)
     }
 }
@@ -249,6 +250,58 @@ impl Sources {
         counter(encoder, "portcullis_tls_certificate_reload_failures", help, failures)
     }
 
+    fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let pools = self.edge.upstreams();
+        let help = "Servers of an upstream that answer";
+        let mut healthy = Family::new(encoder, "portcullis_upstream_healthy", help, MetricType::Gauge)?;
+        for pool in &pools {
+            let count = pool.servers.iter().filter(|server| server.answers()).count();
+            healthy.gauge([("upstream", pool.name.to_string())], count as f64)?;
+        }
+        let help = "Requests that wait for a server that is not full";
+        let mut waiting = Family::new(encoder, "portcullis_upstream_waiting", help, MetricType::Gauge)?;
+        for pool in &pools {
+            waiting.gauge([("upstream", pool.name.to_string())], pool.waiting as f64)?;
+        }
+        let help = "Whether an upstream's circuit breaker lets nobody through; 0.5 is a few";
+        let mut open = Family::new(encoder, "portcullis_upstream_circuit_open", help, MetricType::Gauge)?;
+        for pool in &pools {
+            let value = match pool.circuit {
+                None => continue,
+                Some(CircuitState::Closed) => 0.0,
+                Some(CircuitState::HalfOpen) => 0.5,
+                Some(CircuitState::Open) => 1.0,
+            };
+            open.gauge([("upstream", pool.name.to_string())], value)?;
+        }
+        let servers = || {
+            pools.iter().flat_map(|pool| {
+                pool.servers.iter().map(|server| {
+                    let labels =
+                        [("upstream", pool.name.to_string()), ("server", server.address.to_string())];
+                    (labels, server)
+                })
+            })
+        };
+        let help = "Whether a server answers";
+        let mut up = Family::new(encoder, "portcullis_upstream_server_up", help, MetricType::Gauge)?;
+        for (labels, server) in servers() {
+            up.gauge(labels, f64::from(u8::from(server.answers())))?;
+        }
+        let help = "Requests that a server is serving";
+        let mut active = Family::new(encoder, "portcullis_upstream_server_active", help, MetricType::Gauge)?;
+        for (labels, server) in servers() {
+            active.gauge(labels, server.active as f64)?;
+        }
+        let help = "Requests that a server gave no proper answer to";
+        let name = "portcullis_upstream_server_failures";
+        let mut failures = Family::new(encoder, name, help, MetricType::Counter)?;
+        for (labels, server) in servers() {
+            failures.count(labels, server.failures)?;
+        }
+        Ok(())
+    }
+
     fn rest(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let geo = self.geo.load().stats();
         let mut lookups =
@@ -265,11 +318,6 @@ impl Sources {
         let good = 1 - self.app.last_reload_failed.load(Ordering::Relaxed).min(1);
         let help = "Whether the newest configuration is in force";
         gauge(encoder, "portcullis_config_last_reload_successful", help, good as f64)?;
-        let help = "Servers of an upstream that answer";
-        let mut healthy = Family::new(encoder, "portcullis_upstream_healthy", help, MetricType::Gauge)?;
-        for (name, count, _) in self.edge.upstreams() {
-            healthy.gauge([("upstream", name.to_string())], count as f64)?;
-        }
         let help = "When the gateway started, in seconds since 1970";
         gauge(encoder, "portcullis_start_time_seconds", help, self.started.0 as f64 / 1e3)?;
         let help = "The version that runs";

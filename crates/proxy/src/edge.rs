@@ -1,13 +1,14 @@
 //! What all connections share: the rules in force, the live state, the counters, the way to the log.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use portcullis_model::RequestRecord;
 use portcullis_policy::LiveState;
 
 use crate::tls::{CertificateStatus, Tls};
-use crate::{Clock, EdgeMetrics, ruleset::Ruleset};
+use crate::{Clock, EdgeMetrics, PoolState, ruleset::Ruleset};
 
 /// Where records go. Must not wait.
 pub type Recorder = Box<dyn Fn(RequestRecord) + Send + Sync>;
@@ -50,8 +51,9 @@ impl Edge {
         self.tls.failures()
     }
 
-    /// Each upstream's name, its servers that answer and its servers in all.
-    pub fn upstreams(&self) -> Vec<(Arc<str>, usize, usize)> {
-        self.rules.load().pools.iter().map(|pool| (pool.name(), pool.healthy(), pool.len())).collect()
+    /// Each upstream as it is now.
+    pub fn upstreams(&self) -> Vec<PoolState> {
+        let now = Instant::now();
+        self.rules.load().pools.iter().map(|pool| pool.state(now)).collect()
     }
 }

@@ -1,6 +1,5 @@
 //! The hooks of one request, in the order in which Pingora calls them. Each one delegates.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use portcullis_model::{
 };
 use portcullis_policy::{RequestFacts, Verdict, decide};
 
+use crate::attempt::{Attempt, Broken};
 use crate::edge::Edge;
 use crate::facts::{
     Target, has_known_form, has_nul, has_plain_framing, is_acme_challenge, is_authority, is_https,
@@ -26,8 +26,7 @@ use crate::facts::{
 use crate::failure::classify;
 use crate::guard::Connection;
 use crate::headers::{Forwarding, make_origin_form, write_forwarding};
-use crate::pool::{Lease, Pool};
-use crate::respond::{Refusal, redirect_to_https, refuse};
+use crate::respond::{Refusal, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::Ruleset;
 
 /// Between two messages of a connection that has become a WebSocket.
@@ -49,7 +48,7 @@ pub(crate) struct Context {
     rules: Arc<Ruleset>,
     /// Until it is handed to the log: by `logging`, or by `Drop` when a hook panics or the gateway ends.
     record: Option<OpenRecord>,
-    upstream: Option<Chosen>,
+    upstream: Option<Attempt>,
     body_bytes: u64,
 }
 
@@ -65,13 +64,6 @@ struct OpenRecord {
     /// Of the upstream's answer, as soon as that has begun.
     status: u16,
     text: RecordText,
-}
-
-struct Chosen {
-    pool: Arc<Pool>,
-    lease: Option<Lease>,
-    /// The server that could not be connected to.
-    failed: Option<SocketAddr>,
 }
 
 impl OpenRecord {
@@ -224,7 +216,7 @@ impl ProxyHttp for Hooks {
             refuse(session, &rules, &Refusal { status: 502, id, limit: None, keep_alive: false }).await;
             return Ok(true);
         };
-        ctx.upstream = Some(Chosen { pool, lease: None, failed: None });
+        ctx.upstream = Some(Attempt::new(pool));
         let patience = if session.is_upgrade_req() { UPGRADED_TIMEOUT } else { rules.bounds.body_timeout };
         session.set_read_timeout(Some(patience));
         session.set_write_timeout(Some(patience));
@@ -239,6 +231,9 @@ impl ProxyHttp for Hooks {
         _end_of_stream: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if let Some(attempt) = &mut ctx.upstream {
+            attempt.head_is_sent();
+        }
         ctx.body_bytes += body.as_ref().map_or(0, |part| part.len() as u64);
         let Some(max) = ctx.rules.bounds.max_body else { return Ok(()) };
         if ctx.body_bytes > max && !session.was_upgraded() {
@@ -254,13 +249,11 @@ impl ProxyHttp for Hooks {
         ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         let client = ctx.record.as_ref().map(|record| record.client.limit_key());
-        let (Some(chosen), Some(client)) = (&mut ctx.upstream, client) else {
+        let (Some(attempt), Some(client)) = (&mut ctx.upstream, client) else {
             return Error::e_explain(ErrorType::InternalError, "a request without an upstream");
         };
-        chosen.lease = chosen.pool.choose(client, chosen.failed);
-        let Some(lease) = &chosen.lease else {
-            ctx.fail(UpstreamFailure::NoneHealthy);
-            return Err(Error::explain(ErrorType::ConnectNoRoute, "no healthy server").into_up());
+        let Some(lease) = attempt.next_server(client).await else {
+            return Err(Error::explain(ErrorType::ConnectNoRoute, "no server may be asked").into_up());
         };
         let mut peer = lease.peer();
         if session.is_upgrade_req() {
@@ -276,16 +269,11 @@ impl ProxyHttp for Hooks {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent, so another server may be tried; ServerConf bounds the tries.
-        error.set_retry(true);
-        if let Some(chosen) = &mut ctx.upstream {
-            chosen.failed = chosen.lease.take().map(|lease| lease.address());
-        }
+        // ServerConf bounds the tries.
+        error.set_retry(ctx.upstream.as_mut().is_some_and(Attempt::not_connected));
         error
     }
 
-    /// A kept connection that the upstream was about to close is no fault of the request: it is tried once
-    /// more, unless the upstream may have acted on it already.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -294,11 +282,14 @@ impl ProxyHttp for Hooks {
         ctx: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
-        if ctx.body_bytes == 0 && session.req_header().method.is_idempotent() {
-            error.retry.decide_reuse(client_reused);
-        } else {
-            error.set_retry(false);
-        }
+        let broken = Broken {
+            is_idempotent: session.req_header().method.is_idempotent(),
+            was_kept: client_reused,
+            body_bytes: ctx.body_bytes,
+            has_answer: session.response_written().is_some(),
+        };
+        let repeat = ctx.upstream.as_mut().is_some_and(|attempt| attempt.broke(&error, broken));
+        error.set_retry(repeat);
         error
     }
 
@@ -321,7 +312,7 @@ impl ProxyHttp for Hooks {
         };
         write_forwarding(request, &about)?;
         let has_host = request.headers.contains_key(HOST);
-        if let Some(lease) = ctx.upstream.as_ref().and_then(|chosen| chosen.lease.as_ref())
+        if let Some(lease) = ctx.upstream.as_ref().and_then(Attempt::lease)
             && let Some(host) = lease.host_header(has_host)
         {
             request.insert_header(HOST, host)?;
@@ -344,6 +335,9 @@ impl ProxyHttp for Hooks {
         if let Some(hsts) = ctx.rules.hsts.as_ref().filter(|_| ctx.is_https()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
         }
+        if let Some(attempt) = &mut ctx.upstream {
+            attempt.answered(response.status.as_u16());
+        }
         if response.version < Version::HTTP_11 && session.req_header().version == Version::HTTP_11 {
             response.set_version(Version::HTTP_11);
         }
@@ -356,7 +350,14 @@ impl ProxyHttp for Hooks {
 
     /// Answers a request that could not be served, and says why in the record.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let (status, reason) = classify(error);
+        let unasked = ctx.upstream.as_ref().and_then(Attempt::unasked);
+        let (status, reason) = match unasked {
+            Some(unasked) => (unasked.status, Reason::Upstream(unasked.failure)),
+            None => classify(error),
+        };
+        if let (Some(attempt), Reason::Upstream(failure)) = (&mut ctx.upstream, &reason) {
+            attempt.ended(*failure);
+        }
         let Some(record) = &mut ctx.record else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
@@ -366,7 +367,8 @@ impl ProxyHttp for Hooks {
         }
         if status > 0 {
             let refusal = Refusal { status, id: record.id, limit: None, keep_alive: false };
-            refuse(session, &ctx.rules, &refusal).await;
+            let retry_after = unasked.and_then(|unasked| unasked.retry_after);
+            refuse_for_now(session, &ctx.rules, &refusal, retry_after).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }

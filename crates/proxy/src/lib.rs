@@ -3,6 +3,7 @@
 //! Owns connections and requests from accept to the record of them. Must not decide (that is `policy`),
 //! nor know SQL: records leave through a closure.
 
+mod attempt;
 mod clock;
 mod edge;
 mod error;
@@ -25,4 +26,5 @@ pub use edge::{Edge, Recorder};
 pub use error::EdgeError;
 pub use gateway::{Bound, Gateway};
 pub use metrics::{CLASSES, EdgeMetrics, LATENCY_BUCKETS_US, LatencySnapshot};
+pub use pool::{CircuitState, PoolState, ServerState};
 pub use tls::{CertificateFacts, CertificateStatus, inspect_certificates};

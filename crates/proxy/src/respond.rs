@@ -33,16 +33,31 @@ pub(crate) struct Refusal<'a> {
 /// Sends the page, unless an answer has begun. A client that is gone cannot be told: what the record says of
 /// the request stays as it is.
 pub(crate) async fn refuse(session: &mut Session, rules: &Ruleset, refusal: &Refusal<'_>) {
+    refuse_for_now(session, rules, refusal, None).await;
+}
+
+/// [`refuse`], and says when it may be different.
+pub(crate) async fn refuse_for_now(
+    session: &mut Session,
+    rules: &Ruleset,
+    refusal: &Refusal<'_>,
+    retry_after: Option<Duration>,
+) {
     // "100 Continue" and "103 Early Hints" are no answer yet; after "101 Switching Protocols" nothing is HTTP.
     let has_begun = session
         .response_written()
         .is_some_and(|answer| !answer.status.is_informational() || session.was_upgraded());
-    if !has_begun && send(session, rules, refusal).await.is_err() {
+    if !has_begun && send(session, rules, refusal, retry_after).await.is_err() {
         session.set_keepalive(None);
     }
 }
 
-async fn send(session: &mut Session, rules: &Ruleset, refusal: &Refusal<'_>) -> pingora::Result<()> {
+async fn send(
+    session: &mut Session,
+    rules: &Ruleset,
+    refusal: &Refusal<'_>,
+    retry_after: Option<Duration>,
+) -> pingora::Result<()> {
     let json = prefers_json(session.req_header().headers.get(ACCEPT).map_or(b"", |value| value.as_bytes()));
     let (content_type, body) = page(&rules.pages, message(refusal.status), refusal.id, json);
     let mut header = ResponseHeader::build(refusal.status, Some(8))?;
@@ -50,6 +65,9 @@ async fn send(session: &mut Session, rules: &Ruleset, refusal: &Refusal<'_>) -> 
     header.insert_header(CONTENT_LENGTH, body.len())?;
     header.insert_header(CACHE_CONTROL, "no-store")?;
     header.insert_header(DECISION_HEADER, refusal.id.to_string())?;
+    if let Some(retry_after) = retry_after {
+        header.insert_header(RETRY_AFTER, whole_seconds(retry_after))?;
+    }
     if let Some(hit) = refusal.limit {
         add_limit(&mut header, hit)?;
     }

@@ -42,15 +42,17 @@ pub(crate) struct Bounds {
 }
 
 impl Ruleset {
-    /// Pools of `previous` whose settings are the same go on, with their health and their counts.
+    /// Pools of `previous` whose settings are the same go on; others of the same name keep what is known of
+    /// their servers.
     pub(crate) fn build(config: &Config, previous: Option<&Self>) -> Result<Self, EdgeError> {
-        let kept = |settings| previous.and_then(|old| old.pools.iter().find(|pool| pool.has(settings)));
+        let named =
+            |name: &Arc<str>| previous.and_then(|old| old.pools.iter().find(|pool| pool.name() == *name));
         let pools = config
             .upstreams
             .iter()
-            .map(|settings| match kept(settings) {
-                Some(pool) => Ok(Arc::clone(pool)),
-                None => Pool::new(settings.clone()).map(Arc::new),
+            .map(|settings| match named(&settings.name) {
+                Some(pool) if pool.has(settings) => Ok(Arc::clone(pool)),
+                held => Pool::new(settings.clone(), held.map(Arc::as_ref)).map(Arc::new),
             })
             .collect::<Result<Vec<_>, _>>()?;
         let server = &config.server;

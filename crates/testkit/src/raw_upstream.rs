@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use crate::wait::DEADLINE;
 
 /// The longest request that is read.
@@ -23,18 +25,50 @@ pub struct RawUpstream {
 impl RawUpstream {
     /// Each connection gets one answer and is closed after `pause`. Requests must come in one piece.
     pub fn answering(answer: &str, pause: Duration) -> Self {
+        let answer = answer.to_owned();
+        Self::run(move |stream, count| {
+            if has_request(stream) {
+                count();
+                // The gateway may have gone meanwhile.
+                let _ = stream.write_all(answer.as_bytes());
+                thread::sleep(pause);
+            }
+        })
+    }
+
+    /// Resets each connection as soon as a request has come on it.
+    pub fn resetting() -> Self {
+        Self::run(|stream, count| reset_after_request(stream, count))
+    }
+
+    /// Answers the first request of each connection, and resets it as soon as a second one has come.
+    pub fn resetting_kept_connections(answer: &str) -> Self {
+        let answer = answer.to_owned();
+        Self::run(move |stream, count| {
+            if has_request(stream) {
+                count();
+                let _ = stream.write_all(answer.as_bytes());
+                reset_after_request(stream, count);
+            }
+        })
+    }
+
+    /// `serve` counts each request.
+    fn run(serve: impl Fn(&mut TcpStream, &dyn Fn()) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, stopping) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (answer, count, stop) = (answer.to_owned(), Arc::clone(&requests), Arc::clone(&stopping));
+        let (count, stop) = (Arc::clone(&requests), Arc::clone(&stopping));
         let thread = thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                if serve(stream.unwrap(), &answer, pause) {
+                let mut stream = stream.unwrap();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                serve(&mut stream, &|| {
                     count.fetch_add(1, Ordering::SeqCst);
-                }
+                });
             }
         });
         Self { address, requests, stopping, thread: Some(thread) }
@@ -45,23 +79,27 @@ impl RawUpstream {
         format!("http://{}", self.address)
     }
 
-    /// Requests that were answered.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Requests that have come.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 }
 
-/// Whether there was a request.
-fn serve(mut stream: TcpStream, answer: &str, pause: Duration) -> bool {
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut request = vec![0; MAX_REQUEST];
-    if !stream.read(&mut request).is_ok_and(|n| n > 0) {
-        return false;
+/// Waits for a request, or for the end of the connection.
+fn has_request(stream: &mut TcpStream) -> bool {
+    stream.read(&mut vec![0; MAX_REQUEST]).is_ok_and(|n| n > 0)
+}
+
+fn reset_after_request(stream: &mut TcpStream, count: &dyn Fn()) {
+    if has_request(stream) {
+        count();
+        // Without a linger time the end of the socket is a reset.
+        SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
-    // The gateway may have gone meanwhile.
-    let _ = stream.write_all(answer.as_bytes());
-    thread::sleep(pause);
-    true
 }
 
 impl Drop for RawUpstream {

@@ -1,4 +1,4 @@
-//! `[[upstream]]` and `[upstream.health]`: the servers behind the gateway. Must not connect to them.
+//! `[[upstream]]`, `[upstream.health]` and `[upstream.breaker]`: the servers behind the gateway. Must not connect to them.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::load::Overrides;
-use crate::{Balance, HealthCheck, HostHeader, Route, Upstream, UpstreamServer};
+use crate::{Balance, CircuitBreaker, HealthCheck, HostHeader, Route, Upstream, UpstreamServer};
 
 use super::fields::{Context, Origin, Place, Section, Value, quoted};
 use super::files;
@@ -18,6 +18,9 @@ const MAX_UPSTREAMS: usize = 1_000;
 const MAX_SERVERS: usize = 1_000;
 const MAX_WEIGHT: usize = 1_000;
 const MAX_STREAK: usize = 100;
+const MAX_CONNECTIONS: usize = 1_000_000;
+const MAX_MIN_REQUESTS: usize = 1_000_000;
+const MAX_QUEUE: usize = 100_000;
 const MAX_EXPECT: usize = 100;
 const MAX_HEALTH_PATH: usize = 2_048;
 
@@ -89,7 +92,15 @@ fn with_defaults(name: Arc<str>, servers: Vec<UpstreamServer>) -> Upstream {
         tls_name: None,
         tls_ca: None,
         host_header: HostHeader::default(),
+        max_fails: 3,
+        fail_timeout: 10 * SECOND,
+        fail_on_5xx: false,
+        max_connections: None,
+        queue: 100,
+        queue_timeout: SECOND,
+        slow_start: Duration::ZERO,
         health: None,
+        breaker: None,
     }
 }
 
@@ -115,6 +126,21 @@ fn upstream(mut section: Section<'_>, names: &mut Vec<Arc<str>>) -> Option<Upstr
         tls_ca,
         host_header: section.read("host_header", default.host_header, |value| {
             value.choice(&HostHeader::ALL, HostHeader::as_str)
+        }),
+        max_fails: section.read("max_fails", default.max_fails, |value| value.count(0..=MAX_STREAK)),
+        fail_timeout: section
+            .read("fail_timeout", default.fail_timeout, |value| value.duration(100 * MILLISECOND..=HOUR)),
+        fail_on_5xx: section.read("fail_on_5xx", default.fail_on_5xx, Value::boolean),
+        max_connections: section.read("max_connections", default.max_connections, |value| {
+            value.count(0..=MAX_CONNECTIONS).map(|most| (most > 0).then_some(most))
+        }),
+        queue: section.read("queue", default.queue, |value| value.count(0..=MAX_QUEUE)),
+        queue_timeout: section
+            .read("queue_timeout", default.queue_timeout, |value| value.duration(10 * MILLISECOND..=HOUR)),
+        slow_start: section
+            .read("slow_start", default.slow_start, |value| value.duration(Duration::ZERO..=HOUR)),
+        breaker: section.read("breaker", None, |value| {
+            value.section("a table [upstream.breaker]").map(|breaker| Some(circuit_breaker(breaker)))
         }),
         health: section.read("health", None, |value| {
             value.section("a table [upstream.health]").map(|health| Some(health_check(health)))
@@ -264,6 +290,21 @@ fn health_check(mut health: Section<'_>) -> HealthCheck {
     };
     health.finish();
     check
+}
+
+fn circuit_breaker(mut breaker: Section<'_>) -> CircuitBreaker {
+    let settings = CircuitBreaker {
+        error_share: breaker.read("error_share", 0.5, |value| match value.share()? {
+            0.0 => value.expected("a share above 0.0, at most 1.0"),
+            share => Some(share),
+        }),
+        min_requests: breaker.read("min_requests", 20, |value| value.count(1..=MAX_MIN_REQUESTS)),
+        window: breaker.read("window", 10 * SECOND, |value| value.duration(SECOND..=HOUR)),
+        open_for: breaker.read("open_for", 10 * SECOND, |value| value.duration(100 * MILLISECOND..=HOUR)),
+        probes: breaker.read("probes", 3, |value| value.count(1..=MAX_STREAK)),
+    };
+    breaker.finish();
+    settings
 }
 
 fn health_path(value: &Value<'_>) -> Option<String> {

@@ -17,6 +17,9 @@ mod start;
 mod streaming;
 mod tls;
 mod upstreams;
+mod upstreams_health;
+mod upstreams_load;
+mod upstreams_retries;
 
 use portcullis_testkit::{Gateway, GatewayConfig, Upstream};
 
