@@ -6,6 +6,7 @@
 mod chunked;
 mod escape;
 mod fields;
+pub mod frames;
 mod head;
 mod path;
 pub mod proxy_protocol;
