@@ -15,7 +15,7 @@ use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, LiveState};
 use portcullis_proxy::{Bound, Clock, Gateway};
-use portcullis_store::{Changes, Enrich, Flusher, Log, State, StateWatcher};
+use portcullis_store::{Changes, Enrich, Flusher, Log, LogStats, State, StateWatcher};
 
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::sentence::sentence;
@@ -141,6 +141,10 @@ impl App {
 
     pub(crate) fn stats(&self) -> &AppStats {
         &self.stats
+    }
+
+    pub(crate) fn log_stats(&self) -> Arc<LogStats> {
+        self.log.stats()
     }
 
     pub(crate) fn flusher(&self) -> Flusher {

@@ -7,9 +7,11 @@ mod cli;
 mod demo;
 mod demo_run;
 mod detection;
+mod machine;
 mod metrics;
 mod sentence;
 mod serve;
+mod status;
 mod tasks;
 
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use portcullis_geo::Geo;
 use portcullis_model::{Severity, UnixMs, VerdictKind};
-use portcullis_proxy::{CLASSES, CircuitState, Edge, LATENCY_BUCKETS_US};
+use portcullis_proxy::{CLASSES, CircuitState, Edge, FORWARDING_HEADERS, LATENCY_BUCKETS_US};
 use portcullis_store::LogStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
@@ -168,7 +168,13 @@ impl Sources {
             .encode_descriptor("portcullis_request_duration_seconds", help, None, MetricType::Histogram)?
             .encode_histogram::<NoLabels>(latency.sum_us as f64 / 1e6, count, &buckets, None)?;
         let open = self.edge.metrics.connections() as f64;
-        gauge(encoder, "portcullis_connections_open", "Connections from clients that are open", open)
+        gauge(encoder, "portcullis_connections_open", "Connections from clients that are open", open)?;
+        let help = "Requests with a forwarding header from a peer that is not a trusted proxy";
+        let mut family = Family::new(encoder, "portcullis_forwarding_ignored", help, MetricType::Counter)?;
+        for (n, header) in FORWARDING_HEADERS.into_iter().enumerate() {
+            family.count([("header", header.to_owned())], self.edge.metrics.ignored_forwarding(n))?;
+        }
+        Ok(())
     }
 
     fn policy(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -14,6 +14,7 @@ use portcullis_store::{NewTaskRun, State, StoreError};
 use crate::app::{App, wall_now};
 use crate::detection::{self, Control, Outcome};
 use crate::sentence::sentence;
+use crate::status::StatusWriter;
 
 const TICK: Duration = Duration::from_secs(1);
 const GEO_INTERVAL: Duration = Duration::from_secs(30);
@@ -70,11 +71,17 @@ fn chores(app: &App, control: &Control) {
         Watched { path: app.source().map(PathBuf::from), seen: app.source_stamp(), pending: None };
     let start = Instant::now();
     let (mut next_geo, mut next_purge) = (start + GEO_INTERVAL, start + FIRST_PURGE);
+    let mut status = StatusWriter::new(wall_now(), start);
+    let log = app.log_stats();
     while !control.is_stopping() {
         std::thread::park_timeout(TICK);
         let edge = app.gateway().edge();
         edge.state.limiter.sweep(edge.clock.now().monotonic_ms);
         shielded("the look at the certificates", || app.gateway().refresh_certificates());
+        let data = &app.config().data;
+        shielded("the gateway's status", || {
+            status.tick(data, &edge.metrics, &log, wall_now(), Instant::now());
+        });
         if watched.has_changed() {
             shielded("the reload", || app.reload());
         }

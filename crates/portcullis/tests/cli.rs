@@ -873,3 +873,63 @@ fn a_broken_file_does_not_make_a_running_gateway_unhealthy() {
     assert_ne!(ran.code, MISUSED, "{}", ran.err);
     assert!(ran.err.contains("has mistakes") && ran.err.contains("127.0.0.1:9611"), "{}", ran.err);
 }
+
+#[test]
+fn the_doctor_cries_no_wolf_over_the_defaults() {
+    let place = Place::new();
+    place.run("init --upstream http://127.0.0.1:8000").expect(DONE, &[]);
+    place.run("doctor").expect(DONE, &["Nothing is wrong", "portcullis.toml", "none has run"]);
+    // Somebody tries the gateway out from this machine.
+    place.state();
+    place.log((0..300).map(|n| request("127.0.0.1", &format!("/{n}"), n + 5)));
+    place.run("doctor").expect(DONE, &["Nothing is wrong", "300 requests of the last hour"]);
+    let said = place.run("doctor --json").expect(DONE, &[]).json();
+    assert_eq!(said["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn the_doctor_names_what_it_saw_the_remedy_and_the_line_to_write() {
+    let place = Place::new();
+    place.write(
+        "portcullis.toml",
+        "[server]\nlisten = [\"127.0.0.1:8080\"]\ntrusted_proxies = [\"1.0.0.0/8\"]\n[[upstream]]\nname = \"app\"\n\
+         servers = [\"http://127.0.0.1:8080\"]\n[[allow]]\nnetwork = \"::/0\"\nreason = \"test\"\n",
+    );
+    place.state();
+    let ahead = || RequestRecord {
+        id: RequestId::new(now().plus(Duration::from_secs(7_200)), 1),
+        ..request("198.51.100.1", "/", 1)
+    };
+    place.log([ahead()]);
+    place.run("block 1.2.3.0/24 --force").expect(DONE, &[]);
+    place.run("doctor").expect(
+        MISUSED,
+        &[
+            "error wide_trust",
+            "16,777,216 addresses",
+            "error own_upstream",
+            "error allows",
+            "portcullis disallow ::/0",
+            "error clock",
+            "error blocks",
+            "portcullis unblock 1.2.3.0/24",
+        ],
+    );
+    let said = place.run("doctor --json").expect(MISUSED, &[]).json();
+    assert!(said["findings"].as_array().unwrap().iter().all(|finding| finding["remedy"].is_string()));
+}
+
+#[test]
+fn the_doctor_ends_with_one_for_warnings() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::new();
+    place.run("init --upstream http://127.0.0.1:8000").expect(DONE, &[]);
+    place.state();
+    place.log([request("198.51.100.1", "/", 1)]);
+    for (name, mode) in [("", 0o755), ("log.db", 0o644)] {
+        let file = place.data().join(name);
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    place.run("doctor").expect(FAILED, &["warning permissions", "chmod o-rwx", "log.db"]);
+}

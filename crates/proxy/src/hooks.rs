@@ -168,6 +168,9 @@ impl ProxyHttp for Hooks {
         let head = session.req_header();
         let target = Target::of(head);
         let client = resolve_client(connection.peer, &rules, &head.headers);
+        if rules.trusted.lookup(connection.peer.ip()).is_none() {
+            self.edge.metrics.forwarding_ignored(&head.headers);
+        }
         let id = RequestId::new(now.wall, fastrand::u32(..));
 
         let facts = RequestFacts {

@@ -25,6 +25,6 @@ pub use clock::Clock;
 pub use edge::{Edge, Recorder};
 pub use error::EdgeError;
 pub use gateway::{Bound, Gateway};
-pub use metrics::{CLASSES, EdgeMetrics, LATENCY_BUCKETS_US, LatencySnapshot};
+pub use metrics::{CLASSES, EdgeMetrics, FORWARDING_HEADERS, LATENCY_BUCKETS_US, LatencySnapshot};
 pub use pool::{CircuitState, PoolState, ServerState};
 pub use tls::{CertificateFacts, CertificateStatus, inspect_certificates};

@@ -10,6 +10,10 @@ pub const LATENCY_BUCKETS_US: [u64; 13] = [
     30_000_000,
 ];
 
+/// The headers that proxies name a client in, for [`EdgeMetrics::ignored_forwarding`].
+pub const FORWARDING_HEADERS: [&str; 5] =
+    ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip"];
+
 /// The classes of the answer's status, "none" being no answer at all.
 pub const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -28,6 +32,7 @@ pub struct EdgeMetrics {
     latency: [AtomicU64; LATENCY_BUCKETS_US.len() + 1],
     latency_sum_us: AtomicU64,
     connections: AtomicI64,
+    ignored_forwarding: [AtomicU64; FORWARDING_HEADERS.len()],
 }
 
 /// The histogram at one moment: counts per bucket, not cumulated.
@@ -54,6 +59,21 @@ impl EdgeMetrics {
     /// Connections from clients that are open now.
     pub fn connections(&self) -> u64 {
         u64::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// How many requests came from a peer that is not trusted and named a client in this one of
+    /// [`FORWARDING_HEADERS`]. Many of them mean that a proxy of the operator's own is not trusted.
+    pub fn ignored_forwarding(&self, header: usize) -> u64 {
+        self.ignored_forwarding[header].load(Ordering::Relaxed)
+    }
+
+    /// Counts a request under each of the headers that it has.
+    pub(crate) fn forwarding_ignored(&self, headers: &http::HeaderMap) {
+        for (name, count) in FORWARDING_HEADERS.iter().zip(&self.ignored_forwarding) {
+            if headers.contains_key(*name) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     pub(crate) fn count(&self, verdict: VerdictKind, status: u16, latency_us: u64) {

@@ -299,18 +299,7 @@ impl Gateway {
 
     /// Runs a command of the program with this gateway's data and configuration.
     pub fn cli(&self, args: &[&str]) -> Output {
-        let output = Command::new(&self.config.binary)
-            .args(args)
-            .arg("--config")
-            .arg(self.config_file())
-            .arg("--data")
-            .arg(self.data.folder())
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        run_command(&self.config.binary, args, &self.config_file(), self.data.folder())
     }
 
     /// Runs a command that must succeed; returns what it printed.
@@ -399,6 +388,27 @@ impl Ended {
         let config = self.config.clone().data(self.data.folder());
         Gateway::start_after(config, Some(Arc::clone(&self.folder)), |_| ())
     }
+
+    /// Runs a command of the program with the data and the configuration of what was.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        let file = self.folder.path().join("portcullis.toml");
+        run_command(&self.config.binary, args, &file, self.data.folder())
+    }
+}
+
+fn run_command(binary: &Path, args: &[&str], config: &Path, data: &Path) -> Output {
+    let output = Command::new(binary)
+        .args(args)
+        .arg("--config")
+        .arg(config)
+        .arg("--data")
+        .arg(data)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 fn signal(child: &Child, signal: Signal) {

@@ -3,8 +3,6 @@
 //! Owns what keeps a person from locking out the gateway's own machine, its proxies or themselves. Must
 //! not tell a running gateway anything: it watches the database.
 
-use std::net::IpAddr;
-
 use clap::Args;
 use ipnet::IpNet;
 use serde::Serialize;
@@ -14,6 +12,8 @@ use portcullis_config::Config;
 use portcullis_model::{Block as StandingBlock, BlockSource, ClientIp, UnixMs, network_of};
 use portcullis_policy::Mode;
 use portcullis_store::{NewBlock, State, StoredBlock};
+
+use crate::machine::{loopback, operators_address, overlap, own_addresses};
 
 use super::context::{Context, Misuse, actor, actor_in_words, open_state, reason};
 use super::output::{Align, Cell, DIM, RED, Screen, Table, YELLOW, count, tell};
@@ -134,37 +134,6 @@ fn objections(network: &IpNet, config: &Config) -> Vec<String> {
         objections.push(format!("{own} is the address from which you are logged in here"));
     }
     objections
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
-}
-
-fn loopback() -> [IpNet; 2] {
-    [
-        IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8),
-        IpNet::new_assert(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
-    ]
-}
-
-/// The addresses of all interfaces; none where the system does not tell.
-fn own_addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    interfaces
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .map(|ip| ClientIp::new(ip).ip())
-        .collect()
-}
-
-/// Whence somebody is logged in by SSH.
-fn operators_address() -> Option<IpAddr> {
-    let connection = std::env::var("SSH_CONNECTION").or_else(|_| std::env::var("SSH_CLIENT")).ok()?;
-    let client: ClientIp = connection.split_whitespace().next()?.parse().ok()?;
-    Some(client.ip())
 }
 
 /// The block of exactly this network that is in force.

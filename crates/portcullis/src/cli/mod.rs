@@ -11,6 +11,7 @@ mod completions;
 mod context;
 mod demo;
 mod detect;
+mod doctor;
 mod health;
 mod init;
 mod logs;
@@ -57,8 +58,9 @@ Somebody was refused and has an ID from the page:
 
 Exit codes:
   0  done
-  1  failed; \"health\": not ready; \"demo\": something did not go as it should
-  2  wrong usage or configuration
+  1  failed; \"health\": not ready; \"demo\": something did not go as it should;
+     \"doctor\": warnings
+  2  wrong usage or configuration; \"doctor\": errors
   3  nothing found or nothing to do (an empty list is no failure: that is 0)";
 
 /// What was typed.
@@ -137,6 +139,8 @@ enum Command {
     Detect(detect::Detect),
     /// Explain a decision, or how an address stands
     Why(why::Why),
+    /// Say what is wrong with the configuration, the machine and the last hour's traffic
+    Doctor(doctor::Doctor),
     /// Ask whether the gateway is ready
     Health(health::Health),
     /// Show the gateway at work, with a sample site, visitors and attackers
@@ -153,6 +157,10 @@ enum Outcome {
     Failed,
     /// There is nothing to show or to do.
     Nothing,
+    /// The doctor has warnings only.
+    Warned,
+    /// The doctor has errors.
+    Bad,
 }
 
 const FAILED: u8 = 1;
@@ -165,6 +173,8 @@ impl Outcome {
             Self::Done => ExitCode::SUCCESS,
             Self::Failed => ExitCode::from(FAILED),
             Self::Nothing => ExitCode::from(NOTHING),
+            Self::Warned => ExitCode::from(FAILED),
+            Self::Bad => ExitCode::from(MISUSED),
         }
     }
 }
@@ -220,6 +230,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Suspicious(command) => command.run(context, screen),
         Command::Detect(command) => command.run(context, screen),
         Command::Why(command) => command.run(context, screen),
+        Command::Doctor(command) => command.run(context, screen),
         Command::Health(command) => command.run(context, screen),
         Command::Demo(command) => command.run(context),
         Command::Completions(command) => command.run(screen),

@@ -7,6 +7,7 @@
 mod client_ip;
 mod decisions;
 mod detector;
+mod doctor;
 mod forwarding;
 mod https;
 mod log;

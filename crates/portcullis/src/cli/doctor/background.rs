@@ -1,0 +1,131 @@
+//! What runs beside the requests: the detector and the locations.
+
+use std::time::Duration;
+
+use portcullis_model::UnixMs;
+
+use super::facts::Facts;
+use super::{Finding, Gravity};
+use crate::cli::output::count;
+use crate::cli::time;
+
+/// Publishers bring out new files every month at the latest.
+const OLD_GEO: Duration = Duration::from_secs(40 * 86_400);
+
+/// A detector that should run and does not, or that fails.
+pub(super) fn detector(facts: &Facts<'_>) -> Vec<Finding> {
+    const CHECK: &str = "detector";
+    let detection = &facts.config.detection;
+    if !detection.enabled {
+        return Vec::new();
+    }
+    let overdue = detection.interval * 2;
+    if let Some(run) = facts.detector.as_ref().filter(|run| !run.succeeded) {
+        return vec![Finding::new(
+            CHECK,
+            Gravity::Error,
+            format!("its last run, {}, failed: {}", time::relative(run.started_at, facts.now), run.summary),
+            "Remove the cause; \"portcullis detect\" runs it at once and says what is wrong.",
+        )];
+    }
+    let running = facts.gateway.as_ref().filter(|status| status.is_running(facts.now));
+    let Some(uptime) = running.map(|status| facts.now.since(UnixMs(status.started_at))) else {
+        return Vec::new();
+    };
+    let idle = facts.detector.as_ref().map_or(uptime, |run| facts.now.since(run.started_at).min(uptime));
+    if idle <= overdue {
+        return Vec::new();
+    }
+    vec![Finding::new(
+        CHECK,
+        Gravity::Error,
+        format!(
+            "it runs every {} and has not run for {}, while the gateway did",
+            time::in_words(detection.interval),
+            time::span(idle)
+        ),
+        "Look into the gateway's own log for \"detector\"; \"portcullis detect\" runs it at once.",
+    )]
+}
+
+/// Geo files that are old or cannot be used.
+pub(super) fn geo(facts: &Facts<'_>) -> Vec<Finding> {
+    let databases = match &facts.geo {
+        Ok(databases) => databases,
+        Err(error) => {
+            return vec![Finding::new(
+                "geo",
+                Gravity::Error,
+                error.clone(),
+                "Put a whole MMDB file there, or take it out of geo.databases.",
+            )];
+        }
+    };
+    let old = databases.iter().filter(|database| facts.now.since(database.built) > OLD_GEO);
+    old.map(|database| {
+        let days = count(facts.now.since(database.built).as_secs() / 86_400, "day");
+        Finding::new(
+            "geo",
+            Gravity::Warning,
+            format!("{} was built {days} ago: addresses have moved since", database.path.display()),
+            "Download the publisher's newest file to the same place; the gateway takes it over by itself.",
+        )
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::facts::tests::{config, healthy, run};
+    use super::*;
+    use portcullis_geo::DatabaseStatus;
+
+    #[test]
+    fn a_detector_that_does_not_run_or_fails_is_found() {
+        let config = config("");
+        let mut facts = healthy(&config);
+        assert_eq!(detector(&facts), Vec::new());
+        let hours_ago = |n: u32| facts.now.minus(config.detection.interval * n);
+        let (three, one) = (hours_ago(3), hours_ago(1));
+        facts.detector = Some(run(three, true));
+        assert!(detector(&facts)[0].seen.contains("for 3 h"), "{:?}", detector(&facts));
+        facts.detector = Some(run(one, false));
+        assert!(detector(&facts)[0].seen.contains("the disk is full"));
+        facts.detector = None;
+        assert_eq!(detector(&facts).len(), 1, "a day without a run");
+        facts.gateway.as_mut().unwrap().started_at = one.0;
+        assert_eq!(detector(&facts), Vec::new(), "it has just been started");
+        facts.gateway = None;
+        facts.detector = Some(run(three, true));
+        assert_eq!(detector(&facts), Vec::new(), "no gateway, no detector");
+    }
+
+    #[test]
+    fn a_detector_that_is_switched_off_is_somebodys_choice() {
+        let config = config("[detection]\nenabled = false");
+        let mut facts = healthy(&config);
+        facts.detector = None;
+        assert_eq!(detector(&facts), Vec::new());
+    }
+
+    #[test]
+    fn old_and_broken_geo_files_are_found() {
+        let config = config("");
+        let mut facts = healthy(&config);
+        let built = |days: u64| DatabaseStatus {
+            path: "city.mmdb".into(),
+            kind: String::new(),
+            built: facts.now.minus(Duration::from_secs(days * 86_400)),
+            nodes: 1,
+            ip_version: 6,
+            bytes: 1,
+            rejected: None,
+        };
+        let (new, old) = (built(39), built(60));
+        facts.geo = Ok(vec![new, old]);
+        let found = geo(&facts);
+        assert!(found.len() == 1 && found[0].seen.contains("60 days"), "{found:?}");
+        facts.geo = Err("city.mmdb: not an MMDB file".to_owned());
+        assert_eq!(geo(&facts)[0].gravity, Gravity::Error);
+    }
+}

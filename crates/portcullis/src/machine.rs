@@ -1,0 +1,40 @@
+//! The addresses that are this machine's own, and whose it is that works on it: what must not be blocked by
+//! mistake. Must not decide; the command and the detector do.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use portcullis_model::ClientIp;
+
+/// Whether the two have an address in common.
+pub(crate) fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+/// The loopback prefixes of both families.
+pub(crate) fn loopback() -> [IpNet; 2] {
+    [
+        IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8),
+        IpNet::new_assert(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
+    ]
+}
+
+/// The addresses of all interfaces; none where the system does not tell.
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .map(|ip| ClientIp::new(ip).ip())
+        .collect()
+}
+
+/// Whence somebody is logged in by SSH.
+pub(crate) fn operators_address() -> Option<IpAddr> {
+    let connection = std::env::var("SSH_CONNECTION").or_else(|_| std::env::var("SSH_CLIENT")).ok()?;
+    let client: ClientIp = connection.split_whitespace().next()?.parse().ok()?;
+    Some(client.ip())
+}
