@@ -53,13 +53,27 @@ impl Operations {
     /// The address cannot be bound, or the thread cannot be started. Afterwards nothing fails here:
     /// requests that are malformed or too slow only lose their connection.
     pub fn start(listen: SocketAddr, probes: Probes) -> Result<Self, AdminError> {
-        let bind = || {
-            let listener = StdTcpListener::bind(listen)?;
-            listener.set_nonblocking(true)?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let (listener, address) = bind().map_err(|source| AdminError::from_bind(listen, source))?;
+        Self::start_on(Self::bind(listen)?, probes)
+    }
+
+    /// Binds `listen` and leaves it for [`Operations::start_on`].
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn bind(listen: SocketAddr) -> Result<StdTcpListener, AdminError> {
+        StdTcpListener::bind(listen).map_err(|source| AdminError::from_bind(listen, source))
+    }
+
+    /// As [`Operations::start`], on a socket that listens already.
+    ///
+    /// # Errors
+    /// The socket is none that listens, or the thread cannot be started.
+    pub fn start_on(listener: StdTcpListener, probes: Probes) -> Result<Self, AdminError> {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = listener
+            .set_nonblocking(true)
+            .and_then(|()| listener.local_addr())
+            .map_err(|source| AdminError::Bind { address: unknown, source })?;
         let failed = |source| AdminError::Start { address, source };
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let listener = {

@@ -56,6 +56,8 @@ pub struct Server {
     pub forwarded_header: bool,
     /// How long open requests may take to finish after SIGTERM.
     pub grace_period: Duration,
+    /// How long what is open may go on in the old process after `portcullis upgrade`, WebSockets included.
+    pub drain_timeout: Duration,
     /// Bytes of a request body, 413 above; `None` is no limit.
     pub max_body: Option<u64>,
     /// Bytes of the request line and all headers, 431 above.

@@ -90,6 +90,7 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
         hsts,
         forwarded_header,
         grace_period,
+        drain_timeout,
         max_body,
         max_head,
         max_headers,
@@ -105,6 +106,7 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
     live.note("server.tls", &in_common(tls, &new_listen), &in_common(&new.tls, &old_listen));
     restart.note("server.threads", threads, &new.threads);
     restart.note("server.grace_period", grace_period, &new.grace_period);
+    live.note("server.drain_timeout", drain_timeout, &new.drain_timeout);
     live.note("server.trusted_proxies", trusted_proxies, &new.trusted_proxies);
     live.note("server.client_ip_header", client_ip, &new.client_ip);
     live.note("server.redirect_to_https", redirect_to_https, &new.redirect_to_https);

@@ -75,6 +75,7 @@ fn everything_else_changes_while_running() {
         ("[server]", "[server]\nmax_uri = \"4KiB\"", "server.max_uri"),
         ("[server]", "[server]\nhead_timeout = \"5s\"", "server.head_timeout"),
         ("[server]", "[server]\nkeepalive_timeout = \"5s\"", "server.keepalive_timeout"),
+        ("[server]", "[server]\ndrain_timeout = \"5s\"", "server.drain_timeout"),
         ("[server]", "[server]\nbody_timeout = \"5s\"", "server.body_timeout"),
         ("queue = 65536", "retention = \"1d\"", "log.retention"),
         ("queue = 65536", "max_size = \"1GiB\"", "log.max_size"),

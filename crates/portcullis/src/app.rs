@@ -1,9 +1,10 @@
 //! The wiring: makes every part, hands each what it needs of the others, and ends them in order.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -19,6 +20,7 @@ use portcullis_store::{Changes, Enrich, Flusher, Log, LogStats, State, StateWatc
 
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::sentence::sentence;
+use crate::upgrade::Predecessor;
 
 /// How often the state database is asked whether something has changed.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,31 +36,62 @@ pub(crate) struct App {
     listeners: Vec<(SocketAddr, bool)>,
     metrics_address: Option<SocketAddr>,
     gateway: Gateway,
-    log: Log,
+    log: Arc<Log>,
     geo: Arc<ArcSwap<Geo>>,
     stats: Arc<AppStats>,
-    operations: Option<Operations>,
+    operations: Mutex<Option<Operations>>,
     watcher: StateWatcher,
     /// Reloads come one after another.
     reload: Mutex<()>,
+    /// While another process is being put in the place of this one nothing is reloaded; it reads for itself.
+    is_handing_over: AtomicBool,
+    place: Mutex<Place>,
+}
+
+/// What only one gateway has at a time.
+struct Place {
     /// Held as long as the gateway runs.
-    _lock: File,
+    lock: Option<File>,
+    /// The listening sockets once more, each with the address that was asked for.
+    sockets: Vec<(SocketAddr, TcpListener)>,
 }
 
 impl App {
-    /// Starts everything. When it returns the gateway serves.
+    /// Starts everything. When it returns the gateway serves, in the place of `predecessor` if there is one:
+    /// then log and state are touched only when everything else is there and that process has let go of them.
     ///
     /// # Errors
     /// One sentence about the first thing that cannot be had; nothing is left running.
-    pub(crate) fn start(loaded: Loaded, overrides: Overrides) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        loaded: Loaded,
+        overrides: Overrides,
+        mut predecessor: Option<&mut Predecessor>,
+    ) -> anyhow::Result<Self> {
         let Loaded { config, source, stamp, .. } = loaded;
         let clock = Clock::start();
-        let mut state = State::open(&config.data)?;
-        let lock = lock(&config.data)?;
-        let bound = Bound::bind(&config.server)?;
+        let own = if predecessor.is_none() { Some(claim(&config.data)?) } else { None };
+        let mut inherited = predecessor.as_mut().map(|old| old.take_sockets()).unwrap_or_default();
+        let bound = Bound::bind(&config.server, &mut inherited)?;
         let listeners = bound.addresses();
-        state.sync_config(&config.blocks, &config.allows, clock.now().wall)?;
+        let mut sockets = bound.sockets().context("cannot duplicate the listening sockets")?;
         let geo = Arc::new(ArcSwap::from_pointee(Geo::open(&config.geo)?));
+        let operations = match config.metrics {
+            Some(listen) => {
+                let socket = inherited.take(listen).map_or_else(|| Operations::bind(listen), Ok)?;
+                sockets.push((listen, socket.try_clone().context("cannot duplicate the metrics socket")?));
+                Some(socket)
+            }
+            None => None,
+        };
+        let (mut state, lock) = match (own, predecessor) {
+            (Some(own), _) => own,
+            (None, Some(old)) => {
+                let lock = old.wait_for_release(&config.data)?;
+                (State::open(&config.data)?, lock)
+            }
+            (None, None) => claim(&config.data)?,
+        };
+        state.sync_config(&config.blocks, &config.allows, clock.now().wall)?;
 
         let shared = Arc::new(ArcSwap::from_pointee(config));
         let config = shared.load_full();
@@ -74,8 +107,8 @@ impl App {
         });
         let gateway = Gateway::start(&config, bound, live, clock, record)?;
         let stats = Arc::new(AppStats::default());
-        let operations = match config.metrics {
-            Some(listen) => {
+        let operations = match operations {
+            Some(socket) => {
                 let sources = Sources {
                     edge: Arc::clone(gateway.edge()),
                     log: log.stats(),
@@ -90,7 +123,7 @@ impl App {
                     }
                     false => Ok(()),
                 });
-                Some(Operations::start(listen, Probes { metrics: renderer(sources), ready })?)
+                Some(Operations::start_on(socket, Probes { metrics: renderer(sources), ready })?)
             }
             None => None,
         };
@@ -102,13 +135,14 @@ impl App {
             listeners,
             metrics_address: operations.as_ref().map(Operations::address),
             gateway,
-            log,
+            log: Arc::new(log),
             geo,
             stats,
-            operations,
+            operations: Mutex::new(operations),
             watcher,
             reload: Mutex::new(()),
-            _lock: lock,
+            is_handing_over: AtomicBool::new(false),
+            place: Mutex::new(Place { lock: Some(lock), sockets }),
         })
     }
 
@@ -147,6 +181,10 @@ impl App {
         self.log.stats()
     }
 
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
     pub(crate) fn flusher(&self) -> Flusher {
         self.log.flusher()
     }
@@ -157,6 +195,11 @@ impl App {
 
     /// Reads the configuration again. A broken one changes nothing, and the log says why.
     pub(crate) fn reload(&self) {
+        if self.is_handing_over.load(Ordering::Relaxed) {
+            return tracing::info!(
+                "not reloaded: another process is taking over, with the new configuration"
+            );
+        }
         let _one = self.reload.lock();
         self.gateway.refresh_certificates();
         let outcome = self.try_reload().unwrap_or_else(|why| {
@@ -213,15 +256,52 @@ impl App {
         Ok(())
     }
 
-    /// Drains requests, then writes every record that is left.
-    pub(crate) fn shutdown(self) {
-        self.gateway.shutdown();
-        drop(self.watcher);
-        if let Some(operations) = self.operations {
+    /// Says whether another process is being put in the place of this one.
+    pub(crate) fn set_handing_over(&self, is: bool) {
+        self.is_handing_over.store(is, Ordering::Relaxed);
+    }
+
+    /// The folder's lock, if it is still held, and the listening sockets, each with the address that the
+    /// configuration asked for.
+    pub(crate) fn with_place<T>(
+        &self,
+        work: impl FnOnce(Option<&File>, &[(SocketAddr, TcpListener)]) -> T,
+    ) -> T {
+        let place = self.place.lock();
+        work(place.lock.as_ref(), &place.sockets)
+    }
+
+    /// Leaves the place to another process: accepts nothing more, and finishes what is open.
+    pub(crate) fn retire(&self) {
+        self.gateway.retire();
+        let mut place = self.place.lock();
+        place.lock = None;
+        place.sockets.clear();
+        drop(place);
+        if let Some(operations) = self.operations.lock().take() {
             operations.shutdown();
         }
-        self.log.shutdown();
     }
+
+    /// Lets requests finish for `grace`, then ends everything; every record that is left is written.
+    /// `last_records` is called when no more requests come and before the log ends.
+    pub(crate) fn shutdown(self, grace: Duration, last_records: impl FnOnce()) {
+        self.place.into_inner().sockets.clear();
+        self.gateway.shutdown(grace);
+        drop(self.watcher);
+        if let Some(operations) = self.operations.into_inner() {
+            operations.shutdown();
+        }
+        last_records();
+        // The last owner ends the log in order.
+        drop(self.log);
+    }
+}
+
+/// Makes the data folder this gateway's own.
+fn claim(data: &Path) -> anyhow::Result<(State, File)> {
+    let state = State::open(data)?;
+    Ok((state, lock(data)?))
 }
 
 /// Listeners, folders and queues are made once.

@@ -57,7 +57,7 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
         .replace("SITE", &site.address().to_string());
     std::fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
     let overrides = Overrides::default();
-    let app = Arc::new(App::start(load(Some(&file), &overrides)?, overrides)?);
+    let app = Arc::new(App::start(load(Some(&file), &overrides)?, overrides, None)?);
 
     let (events, happened) = sync_channel(EVENT_QUEUE);
     let tasks = Tasks::start(&app, Box::new(move |result| tell(&events, result)))

@@ -12,7 +12,9 @@ mod metrics;
 mod sentence;
 mod serve;
 mod status;
+mod systemd;
 mod tasks;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::time::SystemTime;

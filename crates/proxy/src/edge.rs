@@ -36,7 +36,7 @@ impl Edge {
     }
 
     /// Counts a request that has ended and hands its record to the log.
-    pub(crate) fn finish(&self, record: RequestRecord) {
+    pub fn finish(&self, record: RequestRecord) {
         self.metrics.count(record.verdict, record.status, record.latency_us);
         (self.recorder)(record);
     }

@@ -20,4 +20,6 @@ pub enum EdgeError {
     Certificate { path: PathBuf, problem: String },
     #[error("cannot start the worker threads: {0}")]
     Runtime(std::io::Error),
+    #[error("the gateway is ending and takes no new configuration")]
+    Ending,
 }

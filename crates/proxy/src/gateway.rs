@@ -37,27 +37,57 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4_096;
 
+/// Listening sockets of a predecessor, each with the address that was asked for when it was bound.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<(SocketAddr, TcpListener)>);
+
+impl Inherited {
+    /// Takes them over as they are.
+    pub fn new(sockets: Vec<(SocketAddr, TcpListener)>) -> Self {
+        Self(sockets)
+    }
+
+    /// The socket that was bound for `address`, each only once.
+    pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let at = self.0.iter().position(|(bound_for, _)| *bound_for == address)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
 /// Listening sockets, bound but not served yet: what can fail has failed before anything is started.
 pub struct Bound {
     listeners: Vec<(TcpListener, Option<Arc<Listener>>)>,
     tls: Tls,
+    /// What the configuration asked for, in the same order.
+    asked: Vec<SocketAddr>,
 }
 
 impl Bound {
-    /// Reads the certificates and binds every listener.
+    /// Reads the certificates and binds every listener that is not among the inherited ones.
     ///
     /// # Errors
     /// The first file or address that cannot be used.
-    pub fn bind(server: &Server) -> Result<Self, EdgeError> {
+    pub fn bind(server: &Server, inherited: &mut Inherited) -> Result<Self, EdgeError> {
         let tls = Tls::open(server)?;
+        let mut socket = |address| inherited.take(address).map_or_else(|| bind(address), Ok);
         let mut listeners = Vec::new();
         for &address in &server.listen {
-            listeners.push((bind(address)?, None));
+            listeners.push((socket(address)?, None));
         }
         for (settings, listener) in server.tls.iter().zip(tls.listeners()) {
-            listeners.push((bind(settings.listen)?, Some(Arc::clone(listener))));
+            listeners.push((socket(settings.listen)?, Some(Arc::clone(listener))));
         }
-        Ok(Self { listeners, tls })
+        let asked = server.listen.iter().copied().chain(server.tls.iter().map(|tls| tls.listen)).collect();
+        Ok(Self { listeners, tls, asked })
+    }
+
+    /// The sockets once more, for a successor, each with the address that the configuration asked for.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn sockets(&self) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let pairs = self.asked.iter().zip(&self.listeners);
+        pairs.map(|(&address, (listener, _))| Ok((address, listener.try_clone()?))).collect()
     }
 
     /// The addresses that were bound, ports of 0 resolved, plaintext first; and whether each speaks TLS.
@@ -179,11 +209,22 @@ impl Gateway {
             .filter(|pool| !old.pools.iter().any(|kept| Arc::ptr_eq(kept, pool)))
             .map(Arc::downgrade)
             .collect();
-        self.runtime.block_on(async {
-            for pool in added.iter().filter_map(Weak::upgrade) {
-                pool.resolve().await;
+        let mut ending = self.shutdown.subscribe();
+        let resolved = self.runtime.block_on(async {
+            let resolve = async {
+                for pool in added.iter().filter_map(Weak::upgrade) {
+                    pool.resolve().await;
+                }
+            };
+            // Names that nobody resolves must not hold up the end of the gateway.
+            tokio::select! {
+                () = resolve => true,
+                _ = ending.wait_for(|is_ending| *is_ending) => false,
             }
         });
+        if !resolved {
+            return Err(EdgeError::Ending);
+        }
         tls.put_in_force();
         self.edge.rules.store(Arc::new(new));
         for pool in added {
@@ -197,12 +238,25 @@ impl Gateway {
         self.edge.tls.refresh();
     }
 
-    /// Stops accepting, lets open requests finish for the grace period, then ends what is left.
-    pub fn shutdown(self) {
-        let _ = self.shutdown.send(true);
+    /// Stops accepting, and tells each client with its next answer that its connection is at its end. An
+    /// idle connection stays open until then, or until it has been idle for too long: a request that is on
+    /// its way must not meet a closed socket.
+    pub fn retire(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// How long open requests may take to finish at the end.
+    pub fn grace_period(&self) -> Duration {
+        self.grace_period
+    }
+
+    /// Stops accepting, closes idle connections, lets open requests finish for `grace`, then ends what is
+    /// left.
+    pub fn shutdown(self, grace: Duration) {
+        self.retire();
         // Ends the connections that wait for their next request.
         self.runtime.block_on(self.proxy.http_cleanup());
-        let deadline = Instant::now() + self.grace_period;
+        let deadline = Instant::now() + grace;
         while self.edge.metrics.connections() > 0 && Instant::now() < deadline {
             std::thread::sleep(DRAIN_POLL);
         }

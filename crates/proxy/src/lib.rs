@@ -24,7 +24,7 @@ mod tls;
 pub use clock::Clock;
 pub use edge::{Edge, Recorder};
 pub use error::EdgeError;
-pub use gateway::{Bound, Gateway};
+pub use gateway::{Bound, Gateway, Inherited};
 pub use metrics::{CLASSES, EdgeMetrics, FORWARDING_HEADERS, LATENCY_BUCKETS_US, LatencySnapshot};
 pub use pool::{CircuitState, PoolState, ServerState};
 pub use tls::{CertificateFacts, CertificateStatus, inspect_certificates};

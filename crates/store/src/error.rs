@@ -73,6 +73,10 @@ pub enum StoreError {
     /// The writer could not commit in time.
     #[error("the log could not be flushed within {seconds} s; the database is locked, full or failing")]
     FlushTimeout { seconds: u64 },
+
+    /// The writer did not let go of the log, or did not take it back, in time.
+    #[error("the log could not change hands within {seconds} s; the database is locked, full or failing")]
+    HandoverTimeout { seconds: u64 },
 }
 
 impl StoreError {
@@ -90,7 +94,8 @@ impl StoreError {
             | Self::WalHeldOpen { .. }
             | Self::BadValue { .. }
             | Self::NotFound { .. }
-            | Self::FlushTimeout { .. } => false,
+            | Self::FlushTimeout { .. }
+            | Self::HandoverTimeout { .. } => false,
         }
     }
 }

@@ -5,12 +5,13 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use crate::client::{Client, Response};
@@ -29,6 +30,7 @@ pub struct GatewayConfig {
     listen: Option<String>,
     data: Option<PathBuf>,
     args: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl GatewayConfig {
@@ -43,6 +45,7 @@ impl GatewayConfig {
             listen: Some("127.0.0.1:0".to_owned()),
             data: None,
             args: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -109,6 +112,12 @@ impl GatewayConfig {
         self
     }
 
+    /// A variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The text of the configuration file.
     pub fn text(&self) -> String {
         let listen =
@@ -142,9 +151,12 @@ impl GatewayConfig {
             .arg(self.data.clone().unwrap_or_else(|| folder.join("data")))
             .args(&self.args)
             .env_remove("RUST_LOG")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(create("stdout"))
             .stderr(create("stderr"))
+            // Whatever an upgrade starts belongs to it and ends with the test.
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.binary.display()))
     }
@@ -181,6 +193,8 @@ pub struct Output {
 /// A gateway that serves. Killed when it is dropped.
 pub struct Gateway {
     child: Child,
+    /// The process that serves since the last upgrade; not a child of this one.
+    successor: Option<Pid>,
     config: GatewayConfig,
     folder: Arc<TempDir>,
     /// The folder of a predecessor, whose data this one goes on with.
@@ -234,6 +248,7 @@ impl Gateway {
         let data = Data::new(&config.data.clone().unwrap_or_else(|| folder.path().join("data")));
         let gateway = Self {
             child,
+            successor: None,
             plain: addresses("http://"),
             tls: addresses("https://"),
             metrics: address_after(&banner, "metrics ").unwrap(),
@@ -325,23 +340,54 @@ impl Gateway {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
+    /// The process that serves.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.successor.map_or(self.child.id(), |pid| pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// SIGHUP.
     pub fn hang_up(&self) {
-        signal(&self.child, Signal::HUP);
+        self.signal(Signal::HUP);
     }
 
     /// SIGTERM, without waiting.
     pub fn begin_to_end(&self) {
-        signal(&self.child, Signal::TERM);
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.successor.unwrap_or_else(|| Pid::from_child(&self.child));
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// `portcullis upgrade` with these arguments. After a success this stands for the new process; the
+    /// answer holds the number of the old one, which may still finish what is open.
+    pub fn upgrade(&mut self, args: &[&str]) -> (Output, u32) {
+        let old = self.pid();
+        let output = self.cli(&[&["upgrade"], args].concat());
+        if output.code == Some(0) {
+            let line = output.stdout.lines().last().unwrap_or_default();
+            let pid = line.split(' ').nth(1).and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+            self.successor = Some(pid.unwrap_or_else(|| panic!("no process in {output:?}")));
+        }
+        (output, old)
+    }
+
+    /// Waits until a process of this gateway has ended.
+    pub fn wait_for_end(&mut self, pid: u32) {
+        eventually("a process ends", || {
+            // Reaps it when it is ours.
+            let _ = self.child.try_wait();
+            (!is_running(pid)).then_some(())
+        });
     }
 
     /// SIGTERM; waits for the end. Returns the data folder, which stays until the result is dropped.
     pub fn terminate(mut self) -> Ended {
         self.begin_to_end();
+        if self.successor.is_some() {
+            self.wait_for_end(self.pid());
+        }
         let code = eventually("the gateway ends after SIGTERM", || self.child.try_wait().unwrap());
         self.ended(code)
     }
@@ -362,6 +408,10 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let ended = self.child.try_wait().ok().flatten();
+        if ended.is_none() || self.successor.is_some() && is_running(self.pid()) {
+            // Fails only when it has just ended.
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
         end(&mut self.child);
         if thread::panicking() {
             if let Some(status) = ended {
@@ -414,6 +464,12 @@ fn run_command(binary: &Path, args: &[&str], config: &Path, data: &Path) -> Outp
 fn signal(child: &Child, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(pid, signal).unwrap();
+}
+
+/// Whether a process runs, whoever started it. One that nobody has waited for yet does not.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 fn end(child: &mut Child) {

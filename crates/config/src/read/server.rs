@@ -65,6 +65,7 @@ pub(super) fn read(
         hsts,
         forwarded_header: server.read("forwarded_header", false, Value::boolean),
         grace_period: server.read("grace_period", 30 * SECOND, |v| v.duration(Duration::ZERO..=HOUR)),
+        drain_timeout: server.read("drain_timeout", 600 * SECOND, |v| v.duration(Duration::ZERO..=DAY)),
         max_body: server.read("max_body", None, |value| value.size(0..=u64::MAX).map(nonzero)),
         max_head: as_usize(max_head),
         max_headers: server.read("max_headers", 100, |value| value.count(1..=MAX_HEADER_LINES)),

@@ -20,6 +20,7 @@ mod run;
 mod suspicious;
 mod time;
 mod top;
+mod upgrade;
 mod why;
 
 use std::ffi::OsString;
@@ -143,6 +144,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Ask whether the gateway is ready
     Health(health::Health),
+    /// Put a new binary in the place of the running gateway, without a dropped request
+    Upgrade(upgrade::Upgrade),
     /// Show the gateway at work, with a sample site, visitors and attackers
     Demo(demo::Demo),
     /// Print completions for a shell
@@ -232,6 +235,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Why(command) => command.run(context, screen),
         Command::Doctor(command) => command.run(context, screen),
         Command::Health(command) => command.run(context, screen),
+        Command::Upgrade(command) => command.run(context, screen),
         Command::Demo(command) => command.run(context),
         Command::Completions(command) => command.run(screen),
     }

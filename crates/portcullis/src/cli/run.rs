@@ -7,7 +7,9 @@ use portcullis_config::Overrides;
 
 use super::Outcome;
 use super::context::Context;
+use crate::sentence::sentence;
 use crate::serve;
+use crate::upgrade::Predecessor;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,7 +22,7 @@ Examples:
       as configured; \"portcullis init\" writes such a file
 
 Signals: SIGTERM and SIGINT let requests under way finish and end; SIGHUP reads
-the configuration again.";
+the configuration again. \"portcullis upgrade\" puts a new binary in its place.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -36,14 +38,26 @@ pub(super) struct Run {
     /// Refuse nobody; record in the log what would have been refused
     #[arg(long)]
     dry_run: bool,
+
+    /// Take the place of the gateway that started this process
+    #[arg(long, hide = true)]
+    take_over: bool,
 }
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Outcome> {
+        let mut predecessor = if self.take_over { Some(Predecessor::meet()?) } else { None };
+        let result = self.serve(context, &mut predecessor);
+        if let (Err(error), Some(predecessor)) = (&result, &mut predecessor) {
+            predecessor.failed(&sentence(error));
+        }
+        result.map(|()| Outcome::Done)
+    }
+
+    fn serve(self, context: &Context, predecessor: &mut Option<Predecessor>) -> anyhow::Result<()> {
         let mut overrides =
             Overrides { upstream: self.upstream, listen: self.listen, data: None, dry_run: self.dry_run };
         let loaded = context.load(&mut overrides)?;
-        serve::run(loaded, overrides)?;
-        Ok(Outcome::Done)
+        serve::run(loaded, overrides, predecessor)
     }
 }

@@ -17,6 +17,7 @@ mod reload;
 mod start;
 mod streaming;
 mod tls;
+mod upgrade;
 mod upstreams;
 mod upstreams_health;
 mod upstreams_load;

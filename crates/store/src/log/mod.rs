@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use portcullis_model::{ClientIp, Location, RequestRecord};
 
@@ -35,6 +35,8 @@ const MAX_ORDERS: usize = 64;
 const MAX_QUEUED_BYTES: u64 = 64 << 20;
 /// How long a flush may take: longer than any back-off of the writer.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the writer may take to let go of the database, or to take it back.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How the log is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +90,8 @@ impl Enrich for NoEnrichment {
 #[derive(Debug)]
 pub struct Log {
     recorder: Recorder,
+    /// The queue's other end, for a log whose database another process writes.
+    waiting: Receiver<RequestRecord>,
     control: Sender<Control>,
     thread: Option<JoinHandle<()>>,
 }
@@ -103,6 +107,7 @@ impl Log {
         let stats = Arc::new(LogStats::default());
         let (records, incoming) = bounded(settings.queue.max(1));
         let (control, orders) = bounded(MAX_ORDERS);
+        let waiting = incoming.clone();
         let enrich = Box::new(Shielded::new(enrich, Arc::clone(&stats)));
         let writer = Writer::open(dir, settings, enrich, incoming, orders, Arc::clone(&stats))?;
         let alarm = Alarm(Arc::clone(&stats));
@@ -114,7 +119,7 @@ impl Log {
                 writer.run();
             })
             .map_err(|source| StoreError::Thread { name, source })?;
-        Ok(Self { recorder: Recorder { records, stats }, control, thread: Some(thread) })
+        Ok(Self { recorder: Recorder { records, stats }, waiting, control, thread: Some(thread) })
     }
 
     /// The handle through which requests are offered.
@@ -136,6 +141,50 @@ impl Log {
     pub fn apply(&self, settings: &LogSettings) {
         // The writer only goes away with this value.
         let _ = self.control.send(Control::Apply(settings.clone()));
+    }
+
+    /// Commits what waits, then closes the database and gives up the lock, so that another process can
+    /// write this log. Requests are taken as before; they wait in the queue for [`Log::resume`] or
+    /// [`Log::hand_over`].
+    ///
+    /// # Errors
+    /// The database fails or does not answer in time: the log goes on as if nothing had been asked.
+    pub fn release(&self) -> Result<(), StoreError> {
+        self.order(Control::Release)
+    }
+
+    /// Takes a released log back, with what waits in the queue.
+    ///
+    /// # Errors
+    /// Another process writes this log, or it cannot be opened: it stays released.
+    pub fn resume(&self) -> Result<(), StoreError> {
+        self.order(Control::Resume)
+    }
+
+    fn order(&self, order: impl FnOnce(Sender<Result<(), StoreError>>) -> Control) -> Result<(), StoreError> {
+        let timeout = || StoreError::HandoverTimeout { seconds: HANDOVER_TIMEOUT.as_secs() };
+        let (done, is_done) = bounded(1);
+        self.control.send_timeout(order(done), HANDOVER_TIMEOUT).map_err(|_| timeout())?;
+        is_done.recv_timeout(HANDOVER_TIMEOUT).map_err(|_| timeout())?
+    }
+
+    /// Gives the requests that wait in the queue of a released log to `send`, until none has come for
+    /// `patience`. Returns whether `send` took them all; the one that it did not take is lost and counted,
+    /// the others go on waiting.
+    pub fn hand_over(&self, patience: Duration, send: &mut dyn FnMut(&RequestRecord) -> bool) -> bool {
+        let stats = &self.recorder.stats;
+        loop {
+            let record = match self.waiting.recv_timeout(patience) {
+                Ok(record) => record,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return true,
+            };
+            stats.queued_bytes.fetch_sub(text_bytes(&record), Relaxed);
+            if !send(&record) {
+                stats.abandoned.fetch_add(1, Relaxed);
+                return false;
+            }
+            stats.handed_over.fetch_add(1, Relaxed);
+        }
     }
 
     /// Commits what waits, empties the write-ahead log, and ends the thread. With a database that

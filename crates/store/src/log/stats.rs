@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Shared by all recorders, the writer and whoever reads the figures. At rest, what was offered is
-/// `queued() + written() + dropped()`.
+/// `queued() + written() + handed_over() + dropped()`.
 #[derive(Debug, Default)]
 pub struct LogStats {
     pub(crate) accepted: AtomicU64,
@@ -13,6 +13,7 @@ pub struct LogStats {
     pub(crate) queued_bytes: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) abandoned: AtomicU64,
+    pub(crate) handed_over: AtomicU64,
     pub(crate) written: AtomicU64,
     pub(crate) write_errors: AtomicU64,
     pub(crate) limit_events_dropped: AtomicU64,
@@ -26,8 +27,13 @@ pub struct LogStats {
 impl LogStats {
     /// Requests that wait to be committed.
     pub fn queued(&self) -> u64 {
-        let done = self.written.load(Relaxed) + self.abandoned.load(Relaxed);
+        let done = self.written() + self.abandoned.load(Relaxed) + self.handed_over();
         self.accepted.load(Relaxed).saturating_sub(done)
+    }
+
+    /// Requests that another process was given to write.
+    pub fn handed_over(&self) -> u64 {
+        self.handed_over.load(Relaxed)
     }
 
     /// Requests committed since the start.

@@ -61,6 +61,10 @@ pub(super) enum Control {
     /// Answer when everything in the queue is committed.
     Flush(Sender<()>),
     Apply(LogSettings),
+    /// Commit what waits, close the database and give up the lock.
+    Release(Sender<Result<(), StoreError>>),
+    /// Open the released database again.
+    Resume(Sender<Result<(), StoreError>>),
     Stop,
 }
 
@@ -104,8 +108,10 @@ pub(super) struct Writer {
     maintenance_due: Instant,
     waiting: Vec<Sender<()>>,
     stop_by: Option<Instant>,
-    /// Held for as long as this value lives: it keeps a second gateway out.
-    _lock: File,
+    /// Whoever waits for the database to be free.
+    release: Option<Sender<Result<(), StoreError>>>,
+    /// Keeps a second gateway out; `None` while another process has the log.
+    lock: Option<File>,
 }
 
 impl Writer {
@@ -139,7 +145,8 @@ impl Writer {
             failing_since: None,
             waiting: Vec::new(),
             stop_by: None,
-            _lock: lock,
+            release: None,
+            lock: Some(lock),
         };
         writer.tune_wal();
         writer.count_slices()?;
@@ -161,7 +168,19 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
-        while self.stop_by.is_none() {
+        loop {
+            self.write_until_told();
+            if self.stop_by.is_some() {
+                return self.finish();
+            }
+            if self.let_go() && !self.rest() {
+                return self.abandon_queue();
+            }
+        }
+    }
+
+    fn write_until_told(&mut self) {
+        while self.stop_by.is_none() && self.release.is_none() {
             self.wait();
             self.fill_batch();
             self.commit_batch();
@@ -169,7 +188,63 @@ impl Writer {
             self.maintain_when_due();
             self.answer();
         }
-        self.finish();
+    }
+
+    /// Gives the database up to another process. False when it cannot be written to the end.
+    fn let_go(&mut self) -> bool {
+        self.drain();
+        self.commit_batch();
+        self.answer();
+        // A commit that failed has refused it already.
+        let Some(done) = self.release.take() else { return false };
+        self.write_limit_events();
+        // Closing it empties the write-ahead log.
+        self.database = None;
+        self.lock = None;
+        // Whoever asked may have stopped waiting; then nobody will say what is next.
+        if done.send(Ok(())).is_err() {
+            return self.take_back().is_err();
+        }
+        true
+    }
+
+    /// Waits without a database. True when it is this process's again.
+    fn rest(&mut self) -> bool {
+        while let Ok(order) = self.orders.recv() {
+            match order {
+                Control::Resume(done) => {
+                    let result = self.take_back();
+                    let is_back = result.is_ok();
+                    let _ = done.send(result);
+                    if is_back {
+                        return true;
+                    }
+                }
+                Control::Release(done) => {
+                    let _ = done.send(Ok(()));
+                }
+                // Nothing can be committed; the asker hears of it when its channel is dropped.
+                Control::Flush(done) => drop(done),
+                Control::Apply(settings) => self.settings = settings,
+                Control::Stop => return false,
+            }
+        }
+        false
+    }
+
+    fn take_back(&mut self) -> Result<(), StoreError> {
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let lock = folder::lock_log(dir)?;
+        self.database = Some(open_or_replace(&self.path)?);
+        self.lock = Some(lock);
+        self.tune_wal();
+        self.count_slices()
+    }
+
+    /// Nobody will write what still waits.
+    fn abandon_queue(&mut self) {
+        self.batch.extend(self.records.try_iter());
+        self.abandon();
     }
 
     /// Sleeps until there is something to do; an idle log wakes up once a minute.
@@ -197,6 +272,10 @@ impl Writer {
                 self.tune_wal();
                 self.maintenance_due = Instant::now();
             }
+            Control::Release(done) => self.release = Some(done),
+            Control::Resume(done) => {
+                let _ = done.send(Ok(()));
+            }
             Control::Stop => self.stop_by = Some(Instant::now() + SHUTDOWN_PATIENCE),
         }
     }
@@ -208,6 +287,7 @@ impl Writer {
         while !self.batch.is_empty()
             && self.batch.len() < MAX_BATCH
             && self.waiting.is_empty()
+            && self.release.is_none()
             && self.stop_by.is_none()
         {
             let left = until.saturating_duration_since(Instant::now());
@@ -237,6 +317,9 @@ impl Writer {
             if self.stop_by.is_some_and(|by| Instant::now() >= by) {
                 self.abandon();
                 return;
+            }
+            if let Some(done) = self.release.take() {
+                let _ = done.send(Err(error));
             }
             if let Ok(order) = self.orders.recv_timeout(back_off) {
                 self.take(order);
