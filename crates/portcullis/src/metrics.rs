@@ -269,16 +269,14 @@ impl Sources {
         for pool in &pools {
             waiting.gauge([("upstream", pool.name.to_string())], pool.waiting as f64)?;
         }
-        let help = "Whether an upstream's circuit breaker lets nobody through; 0.5 is a few";
-        let mut open = Family::new(encoder, "portcullis_upstream_circuit_open", help, MetricType::Gauge)?;
+        let help = "The state of an upstream's circuit breaker: 1 for the one that it is in";
+        let mut circuits = Family::new(encoder, "portcullis_upstream_circuit", help, MetricType::Gauge)?;
         for pool in &pools {
-            let value = match pool.circuit {
-                None => continue,
-                Some(CircuitState::Closed) => 0.0,
-                Some(CircuitState::HalfOpen) => 0.5,
-                Some(CircuitState::Open) => 1.0,
-            };
-            open.gauge([("upstream", pool.name.to_string())], value)?;
+            let Some(circuit) = pool.circuit else { continue };
+            for state in CircuitState::ALL {
+                let labels = [("upstream", pool.name.to_string()), ("state", state.as_str().to_owned())];
+                circuits.gauge(labels, f64::from(u8::from(state == circuit)))?;
+            }
         }
         let servers = || {
             pools.iter().flat_map(|pool| {

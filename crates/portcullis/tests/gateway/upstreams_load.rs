@@ -104,7 +104,7 @@ fn a_pool_of_which_too_much_fails_is_left_alone() {
     let upstream = Upstream::start();
     let breaker = "[upstream.breaker]\nmin_requests = 4\nwindow = \"10m\"\nopen_for = \"10m\"";
     let gateway = before(&[&upstream], breaker);
-    let open = || gateway.metric("portcullis_upstream_circuit_open{upstream=\"app\"}");
+    let open = || gateway.metric("portcullis_upstream_circuit{upstream=\"app\",state=\"open\"}");
     for _ in 0..2 {
         assert_eq!(gateway.get("/").status(), 200);
     }
@@ -127,7 +127,7 @@ fn a_circuit_closes_when_the_probes_are_answered() {
     let upstream = Upstream::start();
     let breaker = "[upstream.breaker]\nmin_requests = 2\nwindow = \"10m\"\nopen_for = \"200ms\"\nprobes = 2";
     let gateway = before(&[&upstream], breaker);
-    let open = || gateway.metric("portcullis_upstream_circuit_open{upstream=\"app\"}");
+    let open = || gateway.metric("portcullis_upstream_circuit{upstream=\"app\",state=\"open\"}");
     for _ in 0..2 {
         assert_eq!(gateway.client().post("/close", "").status(), 502);
     }
@@ -153,5 +153,5 @@ fn without_a_breaker_failures_never_keep_a_request_from_the_only_server() {
         assert_eq!(gateway.client().post("/close", "").status(), 502);
     }
     assert_eq!((gateway.get("/").status(), upstream.requests()), (200, 51));
-    assert!(!gateway.metrics().contains("portcullis_upstream_circuit_open{"));
+    assert!(!gateway.metrics().contains("portcullis_upstream_circuit{"));
 }

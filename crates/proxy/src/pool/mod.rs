@@ -223,8 +223,8 @@ impl Pool {
     fn choose(&self, client: IpAddr, except: Option<SocketAddr>, now: Instant) -> Result<Lease, Unavailable> {
         let servers = self.servers.load();
         for _ in 0..MAX_RACES {
-            let Some((server, tier)) = self.best(&servers, client, except, now) else { break };
-            if let Some(lease) = Lease::take(server, &self.queue, tier == Tier::Good, now) {
+            let Some(server) = self.best(&servers, client, except, now) else { break };
+            if let Some(lease) = Lease::take(server, &self.queue, now) {
                 return Ok(lease);
             }
         }
@@ -241,9 +241,9 @@ impl Pool {
         client: IpAddr,
         except: Option<SocketAddr>,
         now: Instant,
-    ) -> Option<(&'a Arc<Server>, Tier)> {
+    ) -> Option<&'a Arc<Server>> {
         if let [only] = servers {
-            return (only.state.is_healthy() && only.has_room()).then_some((only, Tier::Any));
+            return (only.state.is_healthy() && only.has_room()).then_some(only);
         }
         let of = |tier: Tier| {
             servers.iter().filter(move |server| {
@@ -256,8 +256,9 @@ impl Pool {
             })
         };
         for tier in [Tier::Good, Tier::Healthy, Tier::Any] {
-            if let Some(server) = self.balanced(of(tier).filter(|server| server.has_room()), client, now) {
-                return Some((server, tier));
+            let chosen = self.balanced(of(tier).filter(|server| server.has_room()), client, now);
+            if chosen.is_some() {
+                return chosen;
             }
             // Good servers that are full are waited for: those that are left out are no place to turn to.
             if of(tier).next().is_some() && except.is_none() {

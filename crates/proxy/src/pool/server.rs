@@ -161,8 +161,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// `None` when others were faster: there is no room, or the one try that was due is taken.
-    pub(super) fn take(server: &Arc<Server>, queue: &Arc<Queue>, claims: bool, now: Instant) -> Option<Self> {
+    /// `None` when others were faster and there is no room.
+    pub(super) fn take(server: &Arc<Server>, queue: &Arc<Queue>, now: Instant) -> Option<Self> {
         let most = server.max_connections.unwrap_or(usize::MAX);
         let active = &server.state.active;
         active
@@ -171,13 +171,10 @@ impl Lease {
             })
             .ok()?;
         let queue = server.max_connections.map(|_| Arc::clone(queue));
-        let lease = Self { server: Arc::clone(server), queue };
-        match server.standing(now) {
-            Standing::Due if claims => {
-                server.state.care.lock().streak.claim(now, server.patience).then_some(lease)
-            }
-            Standing::Good | Standing::Due | Standing::Out => Some(lease),
+        if server.standing(now) == Standing::Due {
+            server.state.care.lock().streak.claim(now, server.patience);
         }
+        Some(Self { server: Arc::clone(server), queue })
     }
 
     pub(crate) fn peer(&self) -> HttpPeer {
