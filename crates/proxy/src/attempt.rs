@@ -113,9 +113,12 @@ impl Attempt {
 
     /// No connection. Returns whether to try again: nothing was sent, so any request may be, but only a server
     /// other than the one that has just refused is worth it.
-    pub(crate) fn not_connected(&mut self) -> bool {
+    pub(crate) fn not_connected(&mut self, error: &Error) -> bool {
         let Some(lease) = self.lease.take() else { return false };
-        lease.failed(Instant::now());
+        // When the gateway has no more descriptors or ports, that is not the server's doing.
+        if !matches!(error.etype(), ErrorType::SocketError | ErrorType::BindError) {
+            lease.failed(Instant::now());
+        }
         self.failed = Some(lease.address());
         self.pool.has_other(lease.address())
     }
@@ -165,9 +168,9 @@ impl Attempt {
             | UpstreamFailure::Tls
             | UpstreamFailure::Broken
             | UpstreamFailure::ReadTimeout => true,
-            UpstreamFailure::NoneHealthy
-            | UpstreamFailure::CircuitOpen
-            | UpstreamFailure::Busy
+            // Of the first try, when there is nobody left for the second.
+            UpstreamFailure::NoneHealthy | UpstreamFailure::Busy => self.failed.is_some(),
+            UpstreamFailure::CircuitOpen
             | UpstreamFailure::ClientGone
             | UpstreamFailure::NoRoute
             | UpstreamFailure::Internal

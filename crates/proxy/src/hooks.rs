@@ -273,7 +273,7 @@ impl ProxyHttp for Hooks {
         mut error: Box<Error>,
     ) -> Box<Error> {
         // ServerConf bounds the tries.
-        error.set_retry(ctx.upstream.as_mut().is_some_and(Attempt::not_connected));
+        error.set_retry(ctx.upstream.as_mut().is_some_and(|attempt| attempt.not_connected(&error)));
         error
     }
 

@@ -89,6 +89,18 @@ fn answers_of_500_and_above_count_only_when_that_is_asked_for() {
 }
 
 #[test]
+fn a_server_that_hangs_is_left_out_and_its_requests_are_not_repeated() {
+    // Connections are made by the kernel, and nobody ever reads from them.
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let good = Upstream::start();
+    let lines = "read_timeout = \"100ms\"\nmax_fails = 2\nfail_timeout = \"10m\"";
+    let url = format!("http://{}", hanging.local_addr().unwrap());
+    let gateway = Gateway::start(upstream(&[&url, &good.url()], lines));
+    let statuses: Vec<u16> = (0..20).map(|_| gateway.get("/").status()).collect();
+    assert_eq!((count(&statuses, 504), count(&statuses, 200), good.requests()), (2, 18, 18));
+}
+
+#[test]
 fn a_reload_forgets_nothing_about_a_server() {
     let (bad, good) = (RawUpstream::resetting(), Upstream::start());
     let servers = [&*bad.url(), &*good.url()];

@@ -135,7 +135,6 @@ fn a_circuit_closes_when_the_probes_are_answered() {
     eventually("a probe is let through", || {
         (gateway.client().post("/close", "").status() == 502).then_some(())
     });
-    assert_eq!(gateway.get("/").status(), 503);
     for _ in 0..2 {
         eventually("a probe is answered", || (gateway.get("/").status() == 200).then_some(()));
     }
