@@ -115,8 +115,8 @@ impl Attempt {
     /// other than the one that has just refused is worth it.
     pub(crate) fn not_connected(&mut self, error: &Error) -> bool {
         let Some(lease) = self.lease.take() else { return false };
-        // When the gateway has no more descriptors or ports, that is not the server's doing.
-        if !matches!(error.etype(), ErrorType::SocketError | ErrorType::BindError) {
+        // That there is no socket to connect with, for want of descriptors, is not the server's doing.
+        if !matches!(error.etype(), ErrorType::InternalError) {
             lease.failed(Instant::now());
         }
         self.failed = Some(lease.address());

@@ -31,6 +31,8 @@ pub(crate) fn classify(error: &Error) -> (u16, Reason) {
         (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
             upstream(504, UpstreamFailure::ReadTimeout)
         }
+        // No socket to connect with: the process has no descriptors left.
+        (ErrorSource::Upstream, ErrorType::InternalError) => upstream(500, UpstreamFailure::Internal),
         (ErrorSource::Upstream, _) => upstream(502, UpstreamFailure::Broken),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
             (408, Reason::Malformed(MalformedKind::IncompleteBody))

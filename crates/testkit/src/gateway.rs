@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, prlimit};
 use tempfile::TempDir;
 
 use crate::client::{Client, Response};
@@ -343,6 +343,13 @@ impl Gateway {
     /// The process that serves.
     pub fn pid(&self) -> u32 {
         self.successor.map_or(self.child.id(), |pid| pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    /// How many descriptors the process may have open from now on, those that are open already included.
+    pub fn limit_descriptors(&self, most: u64) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(most), maximum }).unwrap();
     }
 
     /// SIGHUP.

@@ -101,6 +101,25 @@ fn a_server_that_hangs_is_left_out_and_its_requests_are_not_repeated() {
 }
 
 #[test]
+fn a_gateway_without_descriptors_blames_itself_and_no_server() {
+    let server = Upstream::start();
+    let gateway = Gateway::start(upstream(&[&server.url()], "max_fails = 1\nfail_timeout = \"10m\""));
+    let mut client = gateway.client();
+    client.write(b"GET / HTTP/1.1\r\n");
+    eventually("the connection is accepted", || {
+        (gateway.metric("portcullis_connections_open") > 0.5).then_some(())
+    });
+    gateway.limit_descriptors(3);
+    client.write(b"Host: site.example\r\n\r\n");
+    let answer = client.read_response("GET");
+    gateway.limit_descriptors(1_024);
+    assert_eq!((answer.status(), server.requests()), (500, 0));
+    assert_eq!(gateway.data().row(&answer.decision_id()).reason, "upstream:internal");
+    assert!(healthy(&gateway) > 0.5);
+    assert_eq!(gateway.get("/").status(), 200);
+}
+
+#[test]
 fn a_reload_forgets_nothing_about_a_server() {
     let (bad, good) = (RawUpstream::resetting(), Upstream::start());
     let servers = [&*bad.url(), &*good.url()];
