@@ -70,8 +70,16 @@ pub struct Server {
     pub head_timeout: Duration,
     /// How long an idle connection is kept.
     pub keepalive_timeout: Duration,
-    /// Between two parts of a request body.
+    /// How long a client may pause in the middle of a body, whichever way it goes.
     pub body_timeout: Duration,
+    /// Bytes per second that a client must send of a body or take of an answer on average; 0 is no bound.
+    pub min_rate: u64,
+    /// Connections from clients that may be open at once, at least 1.
+    pub max_connections: usize,
+    /// Connections that one client (an IPv4 address, an IPv6 /64) may have open; `None` is no bound.
+    pub max_connections_per_client: Option<u32>,
+    /// Connections that may wait for their clients in the middle of a body at once, at least 1.
+    pub max_stalled: usize,
 }
 
 /// `Strict-Transport-Security` (RFC 6797).

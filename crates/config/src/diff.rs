@@ -98,6 +98,10 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
         head_timeout,
         keepalive_timeout,
         body_timeout,
+        min_rate,
+        max_connections,
+        max_connections_per_client,
+        max_stalled,
     } = old;
     restart.note("server.listen", listen, &new.listen);
     let listen = |tls: &[TlsListener]| tls.iter().map(|tls| tls.listen).collect::<Vec<_>>();
@@ -119,6 +123,14 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
     live.note("server.head_timeout", head_timeout, &new.head_timeout);
     live.note("server.keepalive_timeout", keepalive_timeout, &new.keepalive_timeout);
     live.note("server.body_timeout", body_timeout, &new.body_timeout);
+    live.note("server.min_rate", min_rate, &new.min_rate);
+    live.note("server.max_connections", max_connections, &new.max_connections);
+    live.note(
+        "server.max_connections_per_client",
+        max_connections_per_client,
+        &new.max_connections_per_client,
+    );
+    live.note("server.max_stalled", max_stalled, &new.max_stalled);
 }
 
 /// The listeners that are among those of the other configuration too.

@@ -7,8 +7,9 @@ use arc_swap::ArcSwap;
 use portcullis_model::RequestRecord;
 use portcullis_policy::LiveState;
 
+use crate::guard::{Clients, Watch};
 use crate::tls::{CertificateStatus, Tls};
-use crate::{Clock, EdgeMetrics, PoolState, ruleset::Ruleset};
+use crate::{Clock, EdgeMetrics, PoolState, descriptors, ruleset::Ruleset};
 
 /// Where records go. Must not wait.
 pub type Recorder = Box<dyn Fn(RequestRecord) + Send + Sync>;
@@ -20,6 +21,10 @@ pub struct Edge {
     pub state: Arc<LiveState>,
     pub metrics: EdgeMetrics,
     pub clock: Clock,
+    pub(crate) watch: Watch,
+    pub(crate) clients: Clients,
+    /// How many connections from clients the process has descriptors for.
+    pub(crate) max_sockets: usize,
     recorder: Recorder,
 }
 
@@ -31,14 +36,29 @@ impl Edge {
         clock: Clock,
         recorder: Recorder,
     ) -> Self {
-        let rules = ArcSwap::from_pointee(rules);
-        Self { rules, tls, state, metrics: EdgeMetrics::default(), clock, recorder }
+        Self {
+            rules: ArcSwap::from_pointee(rules),
+            tls,
+            state,
+            metrics: EdgeMetrics::default(),
+            clock,
+            watch: Watch::default(),
+            clients: Clients::default(),
+            max_sockets: descriptors::for_clients(),
+            recorder,
+        }
     }
 
     /// Counts a request that has ended and hands its record to the log.
     pub fn finish(&self, record: RequestRecord) {
         self.metrics.count(record.verdict, record.status, record.latency_us);
+        self.metrics.count_reason(&record.reason);
         (self.recorder)(record);
+    }
+
+    /// How many clients have a connection open, trusted proxies not counted.
+    pub fn clients(&self) -> usize {
+        self.clients.len()
     }
 
     /// The certificates that clients get.

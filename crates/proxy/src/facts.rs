@@ -130,12 +130,6 @@ pub(crate) fn has_known_form(head: &RequestHeader) -> bool {
         || (target == b"*" && head.method == http::Method::OPTIONS)
 }
 
-/// Whether a path holds an escaped NUL: some servers end the path there, so that they would see another one
-/// than the rules did.
-pub(crate) fn has_nul(path: &[u8]) -> bool {
-    path.windows(3).any(|escape| escape == b"%00")
-}
-
 /// Whether it is where a certificate authority looks for the proof that a name is ours (RFC 8555, 8.3).
 pub(crate) fn is_acme_challenge(path: &[u8]) -> bool {
     path.starts_with(b"/.well-known/acme-challenge/")

@@ -15,10 +15,10 @@ use pingora::server::configuration::ServerConf;
 use portcullis_config::{Config, Server};
 use portcullis_policy::LiveState;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
 use crate::edge::{Edge, Recorder};
-use crate::guard::{Acceptor, serve};
+use crate::guard::{Acceptor, serve, watch};
 use crate::hooks::Hooks;
 use crate::pool::Pool;
 use crate::ruleset::Ruleset;
@@ -120,7 +120,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, EdgeError> {
 pub struct Gateway {
     edge: Arc<Edge>,
     runtime: Runtime,
-    shutdown: watch::Sender<bool>,
+    shutdown: channel::Sender<bool>,
     proxy: Arc<HttpProxy<Hooks>>,
     connector: Arc<Connector>,
     grace_period: Duration,
@@ -153,7 +153,7 @@ impl Gateway {
             upstream_keepalive_pool_size: KEPT_UPSTREAM_CONNECTIONS,
             ..ServerConf::default()
         });
-        let (shutdown, watching) = watch::channel(false);
+        let (shutdown, watching) = channel::channel(false);
         let _inside = runtime.enter();
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(&conf))));
         let mut proxy = http_proxy(&conf, Hooks::new(Arc::clone(&edge)));
@@ -177,6 +177,15 @@ impl Gateway {
         for pool in &edge.rules.load().pools {
             runtime.spawn(Pool::maintain(Arc::downgrade(pool), Arc::clone(&connector)));
         }
+        if edge.max_sockets < config.server.max_connections {
+            tracing::warn!(
+                "the limit of open files leaves room for {} clients only, fewer than server.max_connections \
+                 ({}); raise it with ulimit -n or LimitNOFILE=",
+                edge.max_sockets,
+                config.server.max_connections
+            );
+        }
+        runtime.spawn(watch(Arc::downgrade(&edge)));
         for (listener, tls) in bound.listeners {
             let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
             let listener = tokio::net::TcpListener::from_std(listener)
@@ -254,7 +263,7 @@ impl Gateway {
     /// left.
     pub fn shutdown(self, grace: Duration) {
         self.retire();
-        // Ends the connections that wait for their next request.
+        self.edge.watch.close_idle();
         self.runtime.block_on(self.proxy.http_cleanup());
         let deadline = Instant::now() + grace;
         while self.edge.metrics.connections() > 0 && Instant::now() < deadline {

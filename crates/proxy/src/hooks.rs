@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING};
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -16,18 +16,19 @@ use portcullis_model::{
     VerdictKind, normalise_path,
 };
 use portcullis_policy::{RequestFacts, Verdict, decide};
+use portcullis_wire::check_path;
 
 use crate::attempt::{Attempt, Broken};
 use crate::edge::Edge;
 use crate::facts::{
-    Target, has_known_form, has_nul, has_plain_framing, is_acme_challenge, is_authority, is_https,
-    names_two_clients, protocol, resolve_client,
+    Target, has_known_form, has_plain_framing, is_acme_challenge, is_authority, is_https, names_two_clients,
+    protocol, resolve_client,
 };
 use crate::failure::classify;
 use crate::guard::Connection;
 use crate::headers::{Forwarding, make_origin_form, write_forwarding};
-use crate::respond::{Refusal, redirect_to_https, refuse, refuse_for_now};
-use crate::ruleset::Ruleset;
+use crate::respond::{Refusal, begin_answer, redirect_to_https, refuse, refuse_for_now};
+use crate::ruleset::{Bounds, Ruleset};
 
 /// Between two messages of a connection that has become a WebSocket.
 const UPGRADED_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -110,7 +111,7 @@ pub(crate) fn connection(session: &Session) -> Option<Arc<Connection>> {
     digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
 }
 
-/// What is wrong with a head that could be parsed.
+/// What is wrong with a head that has been read. HTTP/1 heads have been through the guard, which is stricter.
 fn malformed(
     head: &RequestHeader,
     target: &Target<'_>,
@@ -118,6 +119,28 @@ fn malformed(
     rules: &Ruleset,
 ) -> Option<(u16, MalformedKind)> {
     let bounds = &rules.bounds;
+    if head.version == Version::HTTP_2
+        && let Some(found) = malformed_stream(head, target, bounds)
+    {
+        return Some(found);
+    }
+    if names_two_clients(peer, rules, &head.headers) {
+        return Some((400, MalformedKind::BadRequest));
+    }
+    let announced =
+        head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if bounds.max_body.is_some_and(|max| announced.is_some_and(|length| length > max)) {
+        return Some((413, MalformedKind::BodyTooLarge));
+    }
+    None
+}
+
+/// What is wrong with the head of an HTTP/2 request that the library let through.
+fn malformed_stream(
+    head: &RequestHeader,
+    target: &Target<'_>,
+    bounds: &Bounds,
+) -> Option<(u16, MalformedKind)> {
     // Name, colon, blank, value, line end.
     let header_bytes: usize =
         head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -130,23 +153,28 @@ fn malformed(
     if head.headers.len() > bounds.max_headers || header_bytes + head.raw_path().len() > bounds.max_head {
         return Some((431, MalformedKind::HeadTooLarge));
     }
-    // HTTP/1.0 may come without a Host.
-    if !(is_authority(target.authority) || target.authority.is_empty() && head.version == Version::HTTP_10) {
+    if !is_authority(target.authority) {
         return Some((400, MalformedKind::Host));
     }
-    if !has_known_form(head)
-        || !has_plain_framing(&head.headers)
-        || has_nul(target.path)
-        || names_two_clients(peer, rules, &head.headers)
-    {
-        return Some((400, MalformedKind::BadRequest));
+    if !has_plain_framing(&head.headers) {
+        return Some((400, MalformedKind::Framing));
     }
-    let announced =
-        head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if bounds.max_body.is_some_and(|max| announced.is_some_and(|length| length > max)) {
-        return Some((413, MalformedKind::BodyTooLarge));
+    let is_star = head.raw_path() == b"*" && head.method == Method::OPTIONS;
+    if !is_star && (!has_known_form(head) || check_path(target.path).is_err()) {
+        return Some((400, MalformedKind::Target));
     }
     None
+}
+
+/// How slow the client may be. On HTTP/1 the guard sees to it, but for WebSockets, which may be silent.
+fn bound_client(session: &mut Session, connection: &Connection, bounds: &Bounds) {
+    let pause = match session.req_header().version {
+        Version::HTTP_2 => Some(bounds.body_timeout),
+        _ if connection.asks_for_websocket() => Some(UPGRADED_TIMEOUT),
+        _ => None,
+    };
+    session.set_read_timeout(pause);
+    session.set_write_timeout(pause);
 }
 
 #[async_trait]
@@ -163,7 +191,6 @@ impl ProxyHttp for Hooks {
             return Error::e_explain(ErrorType::InternalError, "a request without a guarded connection");
         };
         let rules = Arc::clone(&ctx.rules);
-        let began = connection.request_began().unwrap_or_else(Instant::now);
         let now = self.edge.clock.at(Instant::now());
         let head = session.req_header();
         let target = Target::of(head);
@@ -171,6 +198,7 @@ impl ProxyHttp for Hooks {
         if rules.trusted.lookup(connection.peer.ip()).is_none() {
             self.edge.metrics.forwarding_ignored(&head.headers);
         }
+        let began = connection.request_began(client).unwrap_or_else(Instant::now);
         let id = RequestId::new(now.wall, fastrand::u32(..));
 
         let facts = RequestFacts {
@@ -220,9 +248,7 @@ impl ProxyHttp for Hooks {
             return Ok(true);
         };
         ctx.upstream = Some(Attempt::new(pool));
-        let patience = if session.is_upgrade_req() { UPGRADED_TIMEOUT } else { rules.bounds.body_timeout };
-        session.set_read_timeout(Some(patience));
-        session.set_write_timeout(Some(patience));
+        bound_client(session, &connection, &rules.bounds);
         Ok(false)
     }
 
@@ -259,7 +285,7 @@ impl ProxyHttp for Hooks {
             return Err(Error::explain(ErrorType::ConnectNoRoute, "no server may be asked").into_up());
         };
         let mut peer = lease.peer();
-        if session.is_upgrade_req() {
+        if connection(session).is_some_and(|connection| connection.asks_for_websocket()) {
             peer.options.read_timeout = Some(UPGRADED_TIMEOUT);
         }
         Ok(Box::new(peer))
@@ -335,6 +361,13 @@ impl ProxyHttp for Hooks {
         if let Some(record) = &mut ctx.record {
             record.status = response.status.as_u16();
         }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(connection) = connection(session) {
+                connection.upgrade();
+            }
+        } else if !response.status.is_informational() {
+            begin_answer(session);
+        }
         if let Some(hsts) = ctx.rules.hsts.as_ref().filter(|_| ctx.is_https()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
         }
@@ -354,7 +387,7 @@ impl ProxyHttp for Hooks {
     /// Answers a request that could not be served, and says why in the record.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let unasked = ctx.upstream.as_ref().and_then(Attempt::unasked);
-        let (status, reason) = match unasked {
+        let (mut status, reason) = match unasked {
             Some(unasked) => (unasked.status, Reason::Upstream(unasked.failure)),
             None => classify(error),
         };
@@ -364,8 +397,11 @@ impl ProxyHttp for Hooks {
         let Some(record) = &mut ctx.record else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
+        let failure = connection(session).and_then(|connection| connection.failure());
         // A failure that a hook named is more exact than what Pingora makes of it.
-        if !matches!(record.reason, Reason::Upstream(_)) {
+        if let Some(failure) = failure {
+            (status, record.verdict, record.reason) = failure.outcome();
+        } else if !matches!(record.reason, Reason::Upstream(_)) {
             record.fail(reason);
         }
         if status > 0 {

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod clock;
+mod descriptors;
 mod edge;
 mod error;
 mod facts;

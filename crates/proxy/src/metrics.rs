@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use portcullis_model::VerdictKind;
+use portcullis_model::{ConnectionLimit, MalformedKind, Reason, VerdictKind};
 
 /// Upper bounds of the latency histogram's buckets, in microseconds; the last bucket has none.
 pub const LATENCY_BUCKETS_US: [u64; 13] = [
@@ -33,6 +33,9 @@ pub struct EdgeMetrics {
     latency_sum_us: AtomicU64,
     connections: AtomicI64,
     ignored_forwarding: [AtomicU64; FORWARDING_HEADERS.len()],
+    shed: [AtomicU64; ConnectionLimit::ALL.len()],
+    dropped: AtomicU64,
+    malformed: [AtomicU64; MalformedKind::ALL.len()],
 }
 
 /// The histogram at one moment: counts per bucket, not cumulated.
@@ -74,6 +77,38 @@ impl EdgeMetrics {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Connections that were closed because there were too many.
+    pub fn shed(&self, limit: ConnectionLimit) -> u64 {
+        self.shed[limit as usize].load(Ordering::Relaxed)
+    }
+
+    /// Connections that were closed before the TLS handshake because their client is blocked.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// What was refused as malformed, by why.
+    pub fn malformed(&self, kind: MalformedKind) -> u64 {
+        self.malformed[kind as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_reason(&self, reason: &Reason) {
+        match reason {
+            Reason::Malformed(kind) => self.malformed[*kind as usize].fetch_add(1, Ordering::Relaxed),
+            Reason::Connections(limit) => self.shed[*limit as usize].fetch_add(1, Ordering::Relaxed),
+            Reason::None
+            | Reason::Allow(_)
+            | Reason::Block(_)
+            | Reason::Limit(_)
+            | Reason::SharedLimit(..)
+            | Reason::Upstream(_) => 0,
+        };
+    }
+
+    pub(crate) fn connection_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count(&self, verdict: VerdictKind, status: u16, latency_us: u64) {

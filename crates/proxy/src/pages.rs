@@ -23,8 +23,10 @@ pub(crate) fn message(status: u16) -> Message {
         408 => ("Request timeout", "The request did not arrive in time."),
         413 => ("Request too large", "The body of the request is larger than this site accepts."),
         414 => ("Address too long", "The address of the request is longer than this site accepts."),
+        417 => ("Expectation failed", "The request expects something that is not supported."),
         429 => ("Too many requests", "You have sent too many requests. Please wait a moment and try again."),
         431 => ("Headers too large", "The headers of the request are larger than this site accepts."),
+        505 => ("Version not supported", "This version of HTTP is not spoken here."),
         502 => ("Site unavailable", "The site behind this gateway does not answer. Please try again soon."),
         503 => ("Site busy", "The site behind this gateway is busy. Please try again in a moment."),
         504 => {
@@ -34,6 +36,13 @@ pub(crate) fn message(status: u16) -> Message {
     };
     Message { status, title, text }
 }
+
+/// For plain HTTP on a port that speaks TLS.
+pub(crate) const SPEAK_HTTPS: Message = Message {
+    status: 400,
+    title: "Please use https",
+    text: "This port speaks https. Please put https:// in front of the address.",
+};
 
 /// The site's own words around the messages.
 pub(crate) struct PageTemplate {

@@ -72,6 +72,7 @@ async fn send(
         add_limit(&mut header, hit)?;
     }
     add_hsts(&mut header, session, rules)?;
+    begin_answer(session);
     if !refusal.keep_alive {
         session.set_keepalive(None);
     }
@@ -81,6 +82,17 @@ async fn send(
         session.write_response_body(Some(body), true).await?;
     }
     Ok(())
+}
+
+/// Has to be called right before the head of an answer is sent: what came behind the request on its connection
+/// is not trusted, so that the connection ends with this answer.
+pub(crate) fn begin_answer(session: &mut Session) {
+    if let Some(connection) = connection(session) {
+        connection.answer_begins();
+        if connection.must_close() {
+            session.set_keepalive(None);
+        }
+    }
 }
 
 /// Over https only (RFC 6797, 7.2).
@@ -109,6 +121,7 @@ pub(crate) async fn redirect_to_https(session: &mut Session, port: u16) {
         header.insert_header(LOCATION, location)?;
         header.insert_header(CONTENT_LENGTH, 0)?;
         header.insert_header(CACHE_CONTROL, REDIRECT_MAX_AGE)?;
+        begin_answer(session);
         session.write_response_header(Box::new(header), true).await
     };
     if sent.await.is_err() {
@@ -156,8 +169,8 @@ fn page(pages: &PageTemplate, message: Message, id: RequestId, json: bool) -> (&
 }
 
 /// The whole HTTP/1.1 answer to bytes that never became a request.
-pub(crate) fn raw_refusal(rules: &Ruleset, is_tls: bool, status: u16, id: RequestId) -> Vec<u8> {
-    let message = message(status);
+pub(crate) fn raw_refusal(rules: &Ruleset, is_tls: bool, message: Message, id: RequestId) -> Vec<u8> {
+    let status = message.status;
     let (content_type, body) = page(&rules.pages, message, id, false);
     let hsts = rules.hsts.as_ref().filter(|_| is_tls).and_then(|value| value.to_str().ok());
     let hsts = hsts.map(|value| format!("{STRICT_TRANSPORT_SECURITY}: {value}\r\n")).unwrap_or_default();

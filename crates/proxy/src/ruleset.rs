@@ -39,6 +39,11 @@ pub(crate) struct Bounds {
     pub(crate) head_timeout: Duration,
     pub(crate) keepalive_timeout: Duration,
     pub(crate) body_timeout: Duration,
+    /// Bytes per second; 0 is off.
+    pub(crate) min_rate: u64,
+    pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_client: Option<u32>,
+    pub(crate) max_stalled: usize,
 }
 
 impl Ruleset {
@@ -74,6 +79,10 @@ impl Ruleset {
                 head_timeout: server.head_timeout,
                 keepalive_timeout: server.keepalive_timeout,
                 body_timeout: server.body_timeout,
+                min_rate: server.min_rate,
+                max_connections: server.max_connections,
+                max_connections_per_client: server.max_connections_per_client,
+                max_stalled: server.max_stalled,
             },
         })
     }

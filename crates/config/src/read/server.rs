@@ -30,6 +30,8 @@ const MAX_THREADS: usize = 1_024;
 const MAX_HEAD_BYTES: u64 = 1_023 << 10;
 const MAX_HEADER_LINES: usize = 256;
 
+const MAX_CONNECTIONS: usize = 10_000_000;
+
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 
 pub(super) fn read(
@@ -73,6 +75,14 @@ pub(super) fn read(
         head_timeout: server.read("head_timeout", 10 * SECOND, |v| v.duration(100 * MILLISECOND..=HOUR)),
         keepalive_timeout: server.read("keepalive_timeout", 75 * SECOND, |v| v.duration(SECOND..=DAY)),
         body_timeout: server.read("body_timeout", 60 * SECOND, |v| v.duration(100 * MILLISECOND..=DAY)),
+        min_rate: server.read("min_rate", 240, |value| value.size(0..=1 << 30)),
+        max_connections: server.read("max_connections", 8_192, |value| value.count(1..=MAX_CONNECTIONS)),
+        max_connections_per_client: server.read("max_connections_per_client", Some(256), |value| {
+            value
+                .integer(0..=u64::from(u32::MAX))
+                .map(|count| u32::try_from(count).ok().filter(|&max| max > 0))
+        }),
+        max_stalled: server.read("max_stalled", 512, |value| value.count(1..=MAX_CONNECTIONS)),
     };
     server.finish();
     settings

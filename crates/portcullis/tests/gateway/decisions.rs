@@ -270,7 +270,7 @@ fn no_method_host_query_or_new_connection_evades_a_limit() {
     }
     for (n, request) in [
         host("GET", "/", "shop.example"),
-        host("get", "/?q=1", "shop.example"),
+        host("PATCH", "/?q=1", "shop.example"),
         host("PUT", "/?q=2", "Shop.Example.:80"),
         host("GET", "http://shop.example/absolute", "shop.example"),
         host("BREW", "/", "shop.example"),

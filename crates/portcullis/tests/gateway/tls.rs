@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use portcullis_testkit::{
     Authority, Client, Gateway, GatewayConfig, H2Client, H2Request, Issued, Request, Upstream, client_config,
-    eventually, exchange, server_config,
+    eventually, exchange, parse_response, server_config,
 };
 use tempfile::TempDir;
 
@@ -148,11 +148,28 @@ fn a_handshake_that_fails_leaves_a_row() {
     let upstream = Upstream::start();
     let certificates = Certificates::new();
     let gateway = with_tls(config().upstream(&upstream), &certificates, &["a.example"]);
-    exchange(gateway.tls_address(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    exchange(gateway.tls_address(), b"\x16\x03\x01\x00\x05hello");
     let row = gateway.data().row_where("the handshake", |row| row.reason == "malformed:tls_handshake");
     assert_eq!((row.status, row.verdict.as_str()), (0, "malformed"));
+    assert!(row.path.starts_with("\\x16\\x03\\x01"), "{}", row.path);
     assert_eq!(upstream.requests(), 0);
     assert_eq!(certificates.client(&gateway, "a.example").get("/").status(), 200);
+}
+
+#[test]
+fn plain_http_on_a_port_for_tls_is_told_to_use_https() {
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let gateway = with_tls(config().upstream(&upstream), &certificates, &["a.example"]);
+    let answer = parse_response(&exchange(gateway.tls_address(), b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().contains("https"), "{}", answer.text());
+    let row = gateway.data().row(&answer.decision_id());
+    assert_eq!((&*row.method, &*row.path, &*row.reason), ("GET", "/x", "malformed:tls_handshake"));
+    // One that says nothing is no attempt at anything.
+    drop(Client::connect(gateway.tls_address()));
+    assert_eq!(certificates.client(&gateway, "a.example").get("/").status(), 200);
+    gateway.data().wait_for_count(2);
 }
 
 #[test]

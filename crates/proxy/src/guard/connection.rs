@@ -1,4 +1,4 @@
-//! What is known of one connection: shared by its guard and the requests on it.
+//! What is known of one connection: shared by its guard, the watch over all of them, and the requests on it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,40 +7,101 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use portcullis_model::{
-    ClientIp, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord, TextFields, VerdictKind,
+    ClientIp, ConnectionLimit, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord,
+    TextFields, VerdictKind,
 };
 
 use crate::edge::Edge;
+use crate::pages::{SPEAK_HTTPS, message};
 use crate::respond::raw_refusal;
 use crate::ruleset::Bounds;
 use crate::tls::ClientCertificate;
 
-/// How many bytes of a head are kept for the record.
-const KEPT_BYTES: usize = 1_024;
+use super::first_bytes::{split_target, told_by};
+use super::pace::PaceBounds;
+use super::watch::{Ending, Watched};
 
 pub(crate) struct Connection {
+    /// The socket's peer, or the client that a PROXY header names.
     pub(crate) peer: ClientIp,
     pub(crate) is_tls: bool,
     /// What the client has proved in the handshake.
     pub(crate) certificate: OnceLock<ClientCertificate>,
-    pub(super) edge: Arc<Edge>,
-    opened: Instant,
+    pub(crate) edge: Arc<Edge>,
+    pub(super) opened: Instant,
+    pub(super) watched: Mutex<Watched>,
     /// Requests that were handed to the hooks.
     requests: AtomicU64,
-    /// Whether the bytes that are read now belong to a head.
-    in_head: AtomicBool,
-    head: Mutex<Head>,
+    head_began: Mutex<Option<Instant>>,
+    failure: Mutex<Option<Failure>>,
+    flags: Flags,
 }
 
-/// The head that is being read.
+/// Of the request that is served now, on HTTP/1.
 #[derive(Default)]
-struct Head {
-    began: Option<Instant>,
-    bytes: usize,
-    lines: usize,
-    kept: Vec<u8>,
-    failure: Option<MalformedKind>,
-    answered: Option<(RequestId, u16)>,
+struct Flags {
+    /// The hooks know of it.
+    has_begun: AtomicBool,
+    /// Its answer has begun.
+    is_answered: AtomicBool,
+    /// Bytes came behind it before it was answered.
+    has_leftover: AtomicBool,
+    /// It asked for a WebSocket, in due form.
+    asks_for_websocket: AtomicBool,
+    /// It has become a WebSocket.
+    is_upgraded: AtomicBool,
+    /// The socket is to be closed without waiting for what is unsent.
+    is_aborted: AtomicBool,
+}
+
+impl Flags {
+    fn get(flag: &AtomicBool) -> bool {
+        flag.load(Ordering::Relaxed)
+    }
+
+    fn set(flag: &AtomicBool, value: bool) {
+        flag.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Why the guard ended a request that was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The chunks of the body break the protocol.
+    Framing,
+    /// The body did not come, or too slowly.
+    SlowBody,
+    /// The answer was not taken, or too slowly.
+    SlowRead,
+    /// Too many connections waited for their clients.
+    Stalled,
+    /// The client was blocked meanwhile, by the block with this ID.
+    Blocked(i64),
+}
+
+impl Failure {
+    /// The status of the answer if none has begun, 0 for none, and what the record says.
+    pub(crate) fn outcome(self) -> (u16, VerdictKind, Reason) {
+        let malformed = |status, kind| (status, VerdictKind::Malformed, Reason::Malformed(kind));
+        match self {
+            Self::Framing => malformed(400, MalformedKind::Framing),
+            Self::SlowBody => malformed(408, MalformedKind::IncompleteBody),
+            Self::SlowRead => malformed(0, MalformedKind::SlowRead),
+            Self::Stalled => (503, VerdictKind::Limited, Reason::Connections(ConnectionLimit::Stalled)),
+            Self::Blocked(id) => (403, VerdictKind::Blocked, Reason::Block(id)),
+        }
+    }
+}
+
+/// Something that never became a request.
+pub(super) struct Lost<'a> {
+    pub(super) verdict: VerdictKind,
+    pub(super) reason: Reason,
+    /// The answer's ID and status, if there was one.
+    pub(super) answered: Option<(RequestId, u16)>,
+    /// What the client sent, as far as it was kept.
+    pub(super) bytes: &'a [u8],
+    pub(super) began: Instant,
 }
 
 impl Connection {
@@ -51,106 +112,124 @@ impl Connection {
             certificate: OnceLock::new(),
             edge,
             opened: Instant::now(),
+            watched: Mutex::default(),
             requests: AtomicU64::new(0),
-            in_head: AtomicBool::new(true),
-            head: Mutex::default(),
+            head_began: Mutex::default(),
+            failure: Mutex::default(),
+            flags: Flags::default(),
         }
     }
 
+    /// The guard hands over an HTTP/1 request.
+    pub(super) fn hand_over(&self, head_began: Instant, has_leftover: bool, asks_for_websocket: bool) {
+        *self.head_began.lock() = Some(head_began);
+        Flags::set(&self.flags.has_begun, false);
+        Flags::set(&self.flags.is_answered, false);
+        Flags::set(&self.flags.has_leftover, has_leftover);
+        Flags::set(&self.flags.asks_for_websocket, asks_for_websocket);
+        self.watched.lock().rest();
+    }
+
     /// Called by the hooks as soon as there is a request. Returns when its first byte came, for HTTP/1.
-    pub(crate) fn request_began(&self) -> Option<Instant> {
+    pub(crate) fn request_began(&self, client: ClientIp) -> Option<Instant> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        if self.in_head.swap(false, Ordering::Relaxed) { self.head.lock().began } else { None }
+        Flags::set(&self.flags.has_begun, true);
+        self.watched.lock().serve(self.edge.watch.now_ms(), client);
+        self.head_began.lock().take()
+    }
+
+    /// Called by the hooks right before the head of an answer is sent.
+    pub(crate) fn answer_begins(&self) {
+        Flags::set(&self.flags.is_answered, true);
+    }
+
+    /// Called by the hooks when the upstream has agreed to a WebSocket.
+    pub(crate) fn upgrade(&self) {
+        Flags::set(&self.flags.is_upgraded, true);
+    }
+
+    /// Whether the connection has to close after this answer: what came behind the request is not trusted.
+    pub(crate) fn must_close(&self) -> bool {
+        Flags::get(&self.flags.has_leftover)
+    }
+
+    /// Whether the HTTP/1 request that is served now asked for a WebSocket in due form.
+    pub(crate) fn asks_for_websocket(&self) -> bool {
+        Flags::get(&self.flags.asks_for_websocket)
+    }
+
+    /// Why the guard ended the request, if it did.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        *self.failure.lock()
     }
 
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_in_head(&self) -> bool {
-        self.in_head.load(Ordering::Relaxed)
+    pub(super) fn has_begun(&self) -> bool {
+        Flags::get(&self.flags.has_begun)
     }
 
-    /// The next bytes are a head's.
-    pub(super) fn expect_head(&self) {
-        let mut head = self.head.lock();
-        let mut kept = std::mem::take(&mut head.kept);
-        kept.clear();
-        *head = Head { kept, ..Head::default() };
-        self.in_head.store(true, Ordering::Relaxed);
+    pub(super) fn is_upgraded(&self) -> bool {
+        Flags::get(&self.flags.is_upgraded)
     }
 
-    /// The bytes of an HTTP/2 connection are not watched one head at a time.
-    pub(super) fn expect_frames(&self) {
-        self.in_head.store(false, Ordering::Relaxed);
+    /// Bytes came behind a request. Those that follow an answer are the next request's.
+    pub(super) fn leave_over(&self) {
+        if !Flags::get(&self.flags.is_answered) {
+            Flags::set(&self.flags.has_leftover, true);
+        }
     }
 
-    /// Counts bytes of the head; says how many there were before.
-    pub(super) fn head_bytes(&self, bytes: &[u8]) -> usize {
-        let mut head = self.head.lock();
-        head.began.get_or_insert_with(Instant::now);
-        let before = head.bytes;
-        head.bytes += bytes.len();
-        head.lines += bytes.iter().filter(|&&b| b == b'\n').count();
-        let room = KEPT_BYTES.saturating_sub(head.kept.len());
-        head.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        before
+    /// The first reason stays.
+    pub(super) fn fail(&self, failure: Failure) {
+        self.failure.lock().get_or_insert(failure);
     }
 
-    /// Lines of the head so far, the request line and what of the body came with it included.
-    pub(super) fn head_lines(&self) -> usize {
-        self.head.lock().lines
+    /// The socket will be reset: a client that takes nothing would keep what is unsent in memory.
+    pub(super) fn abort(&self) {
+        Flags::set(&self.flags.is_aborted, true);
     }
 
-    pub(super) fn head_has_begun(&self) -> bool {
-        self.head.lock().bytes > 0
+    pub(super) fn is_aborted(&self) -> bool {
+        Flags::get(&self.flags.is_aborted)
     }
 
-    /// Notes why the head will not become a request; the first reason stays.
-    pub(super) fn head_failed(&self, why: MalformedKind) {
-        self.head.lock().failure.get_or_insert(why);
-    }
-
-    pub(super) fn head_failure(&self) -> Option<MalformedKind> {
-        self.head.lock().failure
-    }
-
-    /// The ID under which the failed head will be recorded, and the status that it is answered with.
-    fn answer_head(&self, status: u16) -> RequestId {
-        let mut head = self.head.lock();
-        let at = self.edge.clock.at(head.began.unwrap_or(self.opened)).wall;
-        let (id, _) = *head.answered.get_or_insert_with(|| (RequestId::new(at, fastrand::u32(..)), status));
-        id
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.watched.lock().ending()
     }
 
     pub(super) fn bounds(&self) -> Bounds {
         self.edge.rules.load().bounds
     }
 
-    /// The whole answer to a head that failed.
-    pub(super) fn failed_head_page(&self, status: u16) -> Vec<u8> {
-        raw_refusal(&self.edge.rules.load(), self.is_tls, status, self.answer_head(status))
+    pub(super) fn pace_bounds(&self) -> PaceBounds {
+        let bounds = self.bounds();
+        PaceBounds { min_rate: bounds.min_rate, pause: bounds.body_timeout }
     }
 
-    /// Records bytes that came and never became a request.
-    pub(super) fn record_failed_head(&self) {
-        let head = std::mem::take(&mut *self.head.lock());
-        if head.bytes > 0 {
-            let kind = head.failure.unwrap_or(MalformedKind::BadRequest);
-            self.record(kind, head.answered, &head.kept, head.began.unwrap_or(self.opened));
-        }
+    /// The ID under which something that is no request will be recorded, and the whole answer to it.
+    pub(super) fn refusal(&self, status: u16, began: Instant) -> (RequestId, Vec<u8>) {
+        let id = self.request_id(began);
+        (id, raw_refusal(&self.edge.rules.load(), self.is_tls, message(status), id))
     }
 
-    /// Records a handshake that failed.
-    pub(super) fn record_failed_handshake(&self) {
-        self.record(MalformedKind::TlsHandshake, None, &[], self.opened);
+    /// The same for plain HTTP on a port for TLS.
+    pub(super) fn plaintext_refusal(&self) -> (RequestId, Vec<u8>) {
+        let id = self.request_id(self.opened);
+        (id, raw_refusal(&self.edge.rules.load(), false, SPEAK_HTTPS, id))
     }
 
-    fn record(&self, kind: MalformedKind, answered: Option<(RequestId, u16)>, bytes: &[u8], began: Instant) {
-        let (id, status) = answered
-            .unwrap_or_else(|| (RequestId::new(self.edge.clock.at(began).wall, fastrand::u32(..)), 0));
-        let (method, target) = first_line(bytes);
-        let (path, query) = split_target(target);
+    pub(super) fn request_id(&self, began: Instant) -> RequestId {
+        RequestId::new(self.edge.clock.at(began).wall, fastrand::u32(..))
+    }
+
+    /// Leaves a row for something that never became a request.
+    pub(super) fn record(&self, lost: Lost<'_>) {
+        let (id, status) = lost.answered.unwrap_or_else(|| (self.request_id(lost.began), 0));
+        let told = told_by(lost.bytes);
+        let (path, query) = split_target(&told.target);
         self.edge.finish(RequestRecord {
             id,
             client: self.peer,
@@ -158,43 +237,22 @@ impl Connection {
             status,
             bytes_in: 0,
             bytes_out: 0,
-            latency_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-            verdict: VerdictKind::Malformed,
-            reason: Reason::Malformed(kind),
-            text: RecordText::new(TextFields { method, path, query, ..TextFields::default() }),
+            latency_us: u64::try_from(lost.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            verdict: lost.verdict,
+            reason: lost.reason,
+            text: RecordText::new(TextFields { method: told.method, path, query, ..TextFields::default() }),
         });
     }
-}
 
-/// Method and target of what may be a request line; else everything is the target.
-fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
-    let mut words = line.splitn(3, |&b| b == b' ');
-    match (words.next(), words.next()) {
-        (Some(method), Some(target)) if !method.is_empty() && method.iter().all(u8::is_ascii_uppercase) => {
-            (method, target)
-        }
-        _ => (b"", line),
-    }
-}
-
-/// The path and the query of a request target.
-pub(crate) fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
-    match target.iter().position(|&b| b == b'?') {
-        Some(at) => (&target[..at], &target[at + 1..]),
-        None => (target, b""),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn garbage_is_recorded_as_the_target() {
-        assert_eq!(first_line(b"GET /a?b HTTP/9.9\r\nHost: x"), (&b"GET"[..], &b"/a?b"[..]));
-        assert_eq!(first_line(b"\x16\x03\x01 x"), (&b""[..], &b"\x16\x03\x01 x"[..]));
-        assert_eq!(first_line(b"hello"), (&b""[..], &b"hello"[..]));
-        assert_eq!(first_line(b""), (&b""[..], &b""[..]));
+    /// Leaves a row for bytes that were no request.
+    pub(super) fn record_malformed(
+        &self,
+        kind: MalformedKind,
+        answered: Option<(RequestId, u16)>,
+        bytes: &[u8],
+        began: Instant,
+    ) {
+        let (verdict, reason) = (VerdictKind::Malformed, Reason::Malformed(kind));
+        self.record(Lost { verdict, reason, answered, bytes, began });
     }
 }

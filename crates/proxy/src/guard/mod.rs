@@ -1,13 +1,23 @@
 //! The connection guard: what surrounds Pingora's own handling of a connection.
 //!
-//! Pingora answers, or drops, bytes that never become a request without telling anybody. The guard
-//! watches the bytes of each head: it bounds their number and their time, gives its own answer in place
-//! of Pingora's, and leaves a record.
+//! It counts connections, reads each HTTP/1 head itself, bounds the time and the pace of everything a client
+//! sends or takes, and leaves a record of whatever never becomes a request. Pingora gets requests that are
+//! complete and have one reading, one at a time.
 
+mod admit;
+mod clients;
 mod connection;
+mod first_bytes;
+mod frames;
+mod pace;
 mod serve;
 mod socket;
 mod stream;
+mod watch;
 
-pub(crate) use connection::{Connection, split_target};
+pub(crate) use clients::Clients;
+pub(crate) use connection::Connection;
+pub(crate) use first_bytes::split_target;
 pub(crate) use serve::{Acceptor, serve};
+use watch::Held;
+pub(crate) use watch::{Watch, watch};

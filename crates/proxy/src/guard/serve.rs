@@ -1,26 +1,39 @@
 //! Accepts connections and drives each of them to its end.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::{ALPN, IO};
+use pingora::protocols::{ALPN, IO, Ssl};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
+use portcullis_model::MalformedKind;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout_at};
 
 use crate::edge::Edge;
 use crate::hooks::Hooks;
 use crate::tls::{ClientCertificate, Listener};
 
 use super::Connection;
+use super::admit::Open;
+use super::first_bytes::told_by;
+use super::frames::Frames;
 use super::socket::Socket;
-use super::stream::Guarded;
+use super::stream::{Guarded, Next};
 
 /// The pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How much of a head that is no request is kept for its record.
+const KEPT_BYTES: usize = 1_024;
+/// How much of a TLS connection is looked at before the handshake.
+const FIRST_BYTES: usize = 64;
 
 /// What a listener's connections need; cheap to clone.
 #[derive(Clone)]
@@ -47,10 +60,7 @@ pub(crate) async fn serve(listener: TcpListener, acceptor: Acceptor, mut shutdow
             Ok((socket, peer)) => {
                 let open = Open::count(&acceptor.edge);
                 let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
-                tokio::spawn(async move {
-                    acceptor.drive(socket, peer, shutdown).await;
-                    drop(open);
-                });
+                tokio::spawn(async move { acceptor.drive(socket, peer, open, shutdown).await });
             }
             Err(error) => {
                 tracing::warn!("cannot accept a connection: {error}");
@@ -60,74 +70,144 @@ pub(crate) async fn serve(listener: TcpListener, acceptor: Acceptor, mut shutdow
     }
 }
 
-/// Counts an open connection until it is dropped, by a panic too.
-struct Open(Arc<Edge>);
-
-impl Open {
-    fn count(edge: &Arc<Edge>) -> Self {
-        edge.metrics.connection_opened();
-        Self(Arc::clone(edge))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.metrics.connection_closed();
-    }
-}
-
 impl Acceptor {
-    async fn drive(&self, socket: TcpStream, peer: SocketAddr, shutdown: ShutdownWatch) {
+    async fn drive(&self, socket: TcpStream, peer: SocketAddr, mut open: Open, shutdown: ShutdownWatch) {
         // Fails only on a socket that is closed already, which the first read finds.
         let _ = socket.set_nodelay(true);
         let connection = Arc::new(Connection::new(Arc::clone(&self.edge), peer, self.tls.is_some()));
-        let socket = Socket::new(socket);
-        let Some(tls) = &self.tls else {
-            return self.requests(socket, connection, shutdown).await;
-        };
-        let bound = connection.bounds().head_timeout;
-        match tokio::time::timeout(bound, tls.acceptor().tls_handshake(socket)).await {
-            Ok(Ok(stream)) => {
-                if let Some(certificate) = ClientCertificate::of(&stream) {
-                    let _ = connection.certificate.set(certificate);
-                }
-                self.requests(stream, connection, shutdown).await;
+        if let Err(reason) = connection.admit(&mut open) {
+            return connection.shed(&socket, reason);
+        }
+        match &self.tls {
+            None => {
+                let socket = Socket::new(socket, Vec::new(), Arc::clone(&connection));
+                self.requests(socket, &connection, shutdown).await;
             }
-            Ok(Err(_)) | Err(_) => connection.record_failed_handshake(),
+            Some(tls) => self.encrypted(socket, tls, &connection, shutdown).await,
         }
     }
 
+    async fn encrypted(
+        &self,
+        socket: TcpStream,
+        tls: &Listener,
+        connection: &Arc<Connection>,
+        shutdown: ShutdownWatch,
+    ) {
+        let deadline = Instant::now() + connection.bounds().head_timeout;
+        let mut first = [0; FIRST_BYTES];
+        // A connection without a byte is nobody's fault: browsers open some in advance.
+        let Ok(Ok(n @ 1..)) = timeout_at(deadline, socket.peek(&mut first)).await else { return };
+        let first = &first[..n];
+        let socket = Socket::new(socket, Vec::new(), Arc::clone(connection));
+        if looks_like_http(first) {
+            return self.refuse_plaintext(socket, first, connection).await;
+        }
+        let Ok(Ok(stream)) = timeout_at(deadline, tls.acceptor().tls_handshake(socket)).await else {
+            let kind = MalformedKind::TlsHandshake;
+            return connection.record_malformed(kind, None, first, connection.opened);
+        };
+        if let Some(certificate) = ClientCertificate::of(&stream) {
+            let _ = connection.certificate.set(certificate);
+        }
+        match stream.selected_alpn_proto() {
+            Some(ALPN::H2) => self.frames(stream, connection, shutdown).await,
+            _ => self.requests(stream, connection, shutdown).await,
+        }
+    }
+
+    /// Plain HTTP on a port for TLS: browsers cannot tell people what is wrong, a page can.
+    async fn refuse_plaintext(&self, socket: Socket, first: &[u8], connection: &Arc<Connection>) {
+        let (id, answer) = connection.plaintext_refusal();
+        let guarded = Mutex::new(Guarded::new(socket, Arc::clone(connection)));
+        Guarded::close(&guarded, &answer, true).await;
+        let answered = Some((id, 400));
+        connection.record_malformed(MalformedKind::TlsHandshake, answered, first, connection.opened);
+    }
+
+    /// HTTP/2.
+    async fn frames<S: IO + 'static>(
+        &self,
+        stream: S,
+        connection: &Arc<Connection>,
+        shutdown: ShutdownWatch,
+    ) {
+        match Frames::new(stream, connection) {
+            Ok(stream) => drop(self.proxy.process_new(Box::new(stream), &shutdown).await),
+            Err(error) => tracing::error!("cannot guard a connection: {error}"),
+        }
+    }
+
+    /// HTTP/1, one request after the other.
     async fn requests<S: IO + 'static>(
         &self,
         stream: S,
-        connection: Arc<Connection>,
+        connection: &Arc<Connection>,
         shutdown: ShutdownWatch,
     ) {
-        let is_h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        let stream = match Guarded::new(stream, Arc::clone(&connection)) {
-            Ok(stream) => Box::new(stream),
-            Err(error) => return tracing::error!("cannot guard a connection: {error}"),
-        };
-        if is_h2 {
-            connection.expect_frames();
-            self.proxy.process_new(stream, &shutdown).await;
-            return;
-        }
-        let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive(Some(connection.bounds().keepalive_timeout.as_secs().max(1)));
+        let guarded = Arc::new(Mutex::new(Guarded::new(stream, Arc::clone(connection))));
         loop {
-            connection.expect_head();
-            let before = connection.requests();
-            let next = self.proxy.process_new_http(session, &shutdown).await;
-            if connection.requests() == before {
-                return connection.record_failed_head();
+            guarded.lock().expect_head();
+            match poll_fn(|cx| guarded.lock().poll_head(cx)).await {
+                Next::Closed => return,
+                Next::Refused(status, kind) => return refuse(&guarded, connection, status, kind).await,
+                Next::Request => {}
             }
-            let Some(reused) = next else { return };
-            let (stream, settings) = reused.consume();
-            session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
+            let lent = match Guarded::lend(&guarded) {
+                Ok(lent) => Box::new(lent),
+                Err(error) => return tracing::error!("cannot hand over a request: {error}"),
+            };
+            let served = connection.requests();
+            let reused = self.proxy.process_new_http(ServerSession::new_http1(lent), &shutdown).await;
+            if connection.requests() == served {
+                let status = guarded.lock().refused();
+                let kind = refused_by_pingora(status, guarded.lock().head_bytes());
+                return refuse(&guarded, connection, status, kind).await;
+            }
+            if reused.is_none() {
+                return Guarded::close(&guarded, &[], false).await;
             }
         }
     }
+}
+
+/// Answers what is no request, leaves a row, and closes.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    guarded: &Mutex<Guarded<S>>,
+    connection: &Connection,
+    status: u16,
+    kind: MalformedKind,
+) {
+    let (began, bytes) = {
+        let guarded = guarded.lock();
+        let bytes = guarded.head_bytes();
+        (guarded.head_began(), bytes[..bytes.len().min(KEPT_BYTES)].to_vec())
+    };
+    let (id, answer) = match status {
+        0 => (None, Vec::new()),
+        status => {
+            let (id, answer) = connection.refusal(status, began);
+            (Some((id, status)), answer)
+        }
+    };
+    connection.record_malformed(kind, id, &bytes, began);
+    if status > 0 {
+        Guarded::close(guarded, &answer, true).await;
+    }
+}
+
+/// What Pingora refuses although the guard let it through.
+fn refused_by_pingora(status: u16, head: &[u8]) -> MalformedKind {
+    let target = told_by(head).target;
+    match status {
+        405 => MalformedKind::Method,
+        // It wants the authority of an absolute target and Host to be the same to the letter.
+        _ if !target.starts_with(b"/") && target != &b"*"[..] => MalformedKind::Host,
+        _ => MalformedKind::BadRequest,
+    }
+}
+
+/// Whether these are the first bytes of a plain HTTP request, and so not of a TLS handshake.
+fn looks_like_http(first: &[u8]) -> bool {
+    first.iter().take_while(|&&b| b != b' ').all(u8::is_ascii_uppercase)
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -12,21 +13,42 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID,
 };
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::Connection;
 
 /// About one segment, as Pingora's own listeners have it: a header and a small body leave together,
 /// and nothing waits, since the end of each part is flushed, as is what is left when the peer is listened to.
 const WRITE_BUFFER: usize = 1_460;
 
-#[derive(Debug)]
 pub(super) struct Socket {
     stream: BufWriter<TcpStream>,
+    /// Read already, and not yet handed on.
+    ahead: Vec<u8>,
+    connection: Arc<Connection>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: BufWriter::with_capacity(WRITE_BUFFER, stream) }
+    /// `ahead` was read from it before.
+    pub(super) fn new(stream: TcpStream, ahead: Vec<u8>, connection: Arc<Connection>) -> Self {
+        Self { stream: BufWriter::with_capacity(WRITE_BUFFER, stream), ahead, connection }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.connection.is_aborted() {
+            // If it fails the kernel closes it in its own time.
+            let _ = SockRef::from(self.stream.get_ref()).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.stream.get_ref().fmt(f)
     }
 }
 
@@ -36,6 +58,12 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let n = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..n]);
+            self.ahead.drain(..n);
+            return Poll::Ready(Ok(()));
+        }
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         // Whoever waits for the peer has said all there is to say for now: the head of an answer whose body
         // takes its time must not wait for that body.

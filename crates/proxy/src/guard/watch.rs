@@ -1,0 +1,271 @@
+//! Looks after all open connections a few times a second: ends those that are over their time, that wait
+//! too long for their clients when too many do, and those whose client has been blocked meanwhile.
+//!
+//! One task for all, so that a connection needs no timer of its own. Must not read or write sockets: it
+//! wakes the connection's task, which does the rest.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use portcullis_model::ClientIp;
+use portcullis_policy::Now;
+use tokio::time::MissedTickBehavior;
+
+use crate::edge::Edge;
+
+use super::Connection;
+
+/// How often all connections are looked at. Every deadline is kept to within this.
+const TICK: Duration = Duration::from_millis(100);
+/// Blocks are looked up this many ticks apart.
+const BLOCK_TICKS: u64 = 4;
+/// Requests that are younger have just been judged.
+const JUDGED_LATELY_MS: u64 = 500;
+/// A pause that is no stall yet: what lies between two packets on a slow line.
+const STALL_MS: u64 = 250;
+/// No pause is called a stall before, however many connections pause at once.
+const LEAST_STALL_MS: u64 = 50;
+const SHARDS: usize = 16;
+/// A shard keeps room for at least this many connections.
+const LEAST_CAPACITY: usize = 64;
+
+/// Why the watch ended a connection, or what it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// What was waited for did not come in time.
+    Overdue,
+    /// Too many connections waited for their clients, and this one the longest.
+    Stalled,
+    /// The client is blocked since, by the block with this ID.
+    Blocked(i64),
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// What the watch knows of one connection.
+pub(super) struct Watched {
+    waker: Option<Waker>,
+    /// Times are milliseconds of [`Watch::now_ms`]; `NEVER` is off.
+    deadline: u64,
+    /// Since when the connection waits for its client in the middle of a body.
+    stalled_since: u64,
+    /// Since when it serves a client that was let in, and whom.
+    serving: Option<(u64, ClientIp)>,
+    /// Nothing has come of the next request.
+    is_idle: bool,
+    ending: Option<Ending>,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self {
+            waker: None,
+            deadline: NEVER,
+            stalled_since: NEVER,
+            serving: None,
+            is_idle: false,
+            ending: None,
+        }
+    }
+}
+
+impl Watched {
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Whom to wake when the connection is to end.
+    pub(super) fn wake_with(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Ends the connection unless it goes on before `deadline`.
+    pub(super) fn until(&mut self, deadline: u64) {
+        self.deadline = deadline;
+        self.is_idle = false;
+    }
+
+    /// Waits for a request: the connection may end at any time.
+    pub(super) fn idle(&mut self, deadline: u64) {
+        self.deadline = deadline;
+        self.is_idle = true;
+    }
+
+    /// Waits for the client in the middle of a body.
+    pub(super) fn stall(&mut self, since: u64, deadline: u64) {
+        self.stalled_since = since;
+        self.deadline = deadline;
+    }
+
+    /// Nothing is waited for.
+    pub(super) fn go_on(&mut self) {
+        self.deadline = NEVER;
+        self.stalled_since = NEVER;
+    }
+
+    pub(super) fn serve(&mut self, since: u64, client: ClientIp) {
+        self.serving = Some((since, client));
+    }
+
+    /// The request has been answered.
+    pub(super) fn rest(&mut self) {
+        self.go_on();
+        self.serving = None;
+        self.is_idle = false;
+    }
+
+    fn end(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+        self.deadline = NEVER;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends the connection if it is over its time; else says since when it stalls.
+    fn look(
+        &mut self,
+        now_ms: u64,
+        is_closing: bool,
+        is_blocked: &mut dyn FnMut(ClientIp) -> Option<i64>,
+    ) -> Option<u64> {
+        if self.ending.is_some() {
+            return None;
+        }
+        if self.deadline <= now_ms || (is_closing && self.is_idle) {
+            self.end(Ending::Overdue);
+            return None;
+        }
+        if let Some((since, client)) = self.serving
+            && since.saturating_add(JUDGED_LATELY_MS) <= now_ms
+            && let Some(block) = is_blocked(client)
+        {
+            self.end(Ending::Blocked(block));
+            return None;
+        }
+        (self.stalled_since != NEVER).then_some(self.stalled_since)
+    }
+}
+
+/// All open connections, and a clock that is cheap to read.
+pub(crate) struct Watch {
+    now_ms: AtomicU64,
+    is_closing: AtomicBool,
+    next_id: AtomicU64,
+    shards: [Mutex<HashMap<u64, Arc<Connection>>>; SHARDS],
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            now_ms: AtomicU64::new(0),
+            is_closing: AtomicBool::new(false),
+            next_id: AtomicU64::new(0),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+}
+
+/// Keeps a connection under watch until it is dropped.
+pub(super) struct Held {
+    id: u64,
+    connection: Arc<Connection>,
+}
+
+impl Watch {
+    /// The monotonic milliseconds of the last tick: late by at most about one tick.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// From now on connections end that wait for a request.
+    pub(crate) fn close_idle(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    /// The instant `span` from now: not before, and at most two ticks later.
+    pub(super) fn after(&self, span: Duration) -> u64 {
+        let span = u64::try_from((span + TICK).as_millis()).unwrap_or(NEVER);
+        self.now_ms().saturating_add(span)
+    }
+
+    fn shard(&self, id: u64) -> &Mutex<HashMap<u64, Arc<Connection>>> {
+        &self.shards[usize::try_from(id).unwrap_or(0) % SHARDS]
+    }
+
+    pub(super) fn hold(&self, connection: &Arc<Connection>) -> Held {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.shard(id).lock().insert(id, Arc::clone(connection));
+        Held { id, connection: Arc::clone(connection) }
+    }
+
+    fn release(&self, id: u64) {
+        let mut shard = self.shard(id).lock();
+        shard.remove(&id);
+        if shard.capacity() > LEAST_CAPACITY && shard.len() < shard.capacity() / 4 {
+            shard.shrink_to(LEAST_CAPACITY);
+        }
+    }
+
+    /// Looks at every connection once.
+    fn tick(&self, edge: &Edge, now: Now, with_blocks: bool) {
+        self.now_ms.store(now.monotonic_ms, Ordering::Relaxed);
+        let rules = edge.rules.load();
+        let enforces = rules.policy.mode == portcullis_policy::Mode::Enforce;
+        let mut is_blocked = |client: ClientIp| {
+            if !(with_blocks && enforces) || edge.state.allows.load().lookup(client.ip()).is_some() {
+                return None;
+            }
+            edge.state.blocks.find(client, now)
+        };
+        let is_closing = self.is_closing.load(Ordering::Relaxed);
+        let mut stalled: Vec<(u64, Arc<Connection>)> = Vec::new();
+        for shard in &self.shards {
+            for connection in shard.lock().values() {
+                let since = connection.watched.lock().look(now.monotonic_ms, is_closing, &mut is_blocked);
+                if let Some(since) = since.filter(|since| since + LEAST_STALL_MS <= now.monotonic_ms) {
+                    stalled.push((since, Arc::clone(connection)));
+                }
+            }
+        }
+        shed_stalled(stalled, rules.bounds.max_stalled, now.monotonic_ms);
+    }
+}
+
+/// Ends the connections that have waited the longest for their clients when more than `max` do.
+fn shed_stalled(mut stalled: Vec<(u64, Arc<Connection>)>, max: usize, now_ms: u64) {
+    let Some(excess) = stalled.len().checked_sub(max).filter(|&excess| excess > 0) else { return };
+    // The more of them there are the sooner a pause is a stall: what each holds is most of the memory that
+    // a connection can cost.
+    let patience = (STALL_MS * max as u64 / stalled.len() as u64).max(LEAST_STALL_MS);
+    stalled.sort_unstable_by_key(|&(since, _)| since);
+    for (since, connection) in stalled.into_iter().take(excess) {
+        if since + patience <= now_ms {
+            connection.watched.lock().end(Ending::Stalled);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.connection.edge.watch.release(self.id);
+    }
+}
+
+/// Ticks until the gateway is gone.
+pub(crate) async fn watch(edge: Weak<Edge>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for n in 0_u64.. {
+        ticks.tick().await;
+        let Some(edge) = edge.upgrade() else { return };
+        edge.watch.tick(&edge, edge.clock.now(), n.is_multiple_of(BLOCK_TICKS));
+    }
+}
