@@ -1,6 +1,8 @@
 //! Servers that fail: who is left out, for how long, and what is asked when nobody is left.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use portcullis_testkit::{
@@ -62,6 +64,37 @@ fn a_server_that_refuses_costs_nobody_anything_and_comes_back() {
     assert!(healthy(&gateway) > 1.5);
     let names: Vec<String> = (0..2).map(|_| name(&gateway.get("/"))).collect();
     assert_ne!(names[0], names[1], "it has its whole share again");
+}
+
+#[test]
+fn a_server_that_is_restarted_under_load_fails_no_request_that_can_be_repeated() {
+    let [mut restarted, good] = ["restarted", "good"].map(Upstream::named);
+    let address = restarted.address();
+    let lines = "max_fails = 1\nfail_timeout = \"100ms\"";
+    let gateway = Gateway::start(upstream(&[&restarted.url(), &good.url()], lines));
+    let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(client.get("/").status(), 200);
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..5 {
+            eventually("it has work", || (restarted.requests() > 20).then_some(()));
+            drop(restarted);
+            let before = served.load(Ordering::Relaxed);
+            eventually("the other one serves", || {
+                (served.load(Ordering::Relaxed) > before + 20).then_some(())
+            });
+            restarted = Upstream::at("restarted", address);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(served.load(Ordering::Relaxed) > 200);
 }
 
 #[test]
