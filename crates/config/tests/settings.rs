@@ -272,3 +272,24 @@ fn notes_say_what_is_off_or_surprising() {
     }
     assert_eq!(notes.len(), 9);
 }
+
+#[test]
+fn notes_tell_of_blocks_that_meet_our_own_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("portcullis.toml");
+    let text = |networks: [&str; 2]| {
+        let [a, b] = networks.map(|network| format!("[[block]]\nnetwork = \"{network}\"\n"));
+        format!(
+            "[server]\ntrusted_proxies = [\"10.0.0.7\"]\n[[upstream]]\nname = \"app\"\nservers = [\"http://a\"]\n{a}{b}"
+        )
+    };
+    let about_blocks = |networks| {
+        fs::write(&file, text(networks)).unwrap();
+        let notes = load(Some(&file), &Overrides::default()).unwrap().notes;
+        notes.into_iter().filter(|note| note.contains("[[block]]")).collect::<Vec<_>>()
+    };
+    let notes = about_blocks(["10.0.0.0/8", "::1"]);
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[0].contains("10.0.0.7/32 of trusted_proxies") && notes[1].contains("::1/128"), "{notes:?}");
+    assert_eq!(about_blocks(["203.0.113.9", "2001:db8::/32"]), Vec::<String>::new());
+}

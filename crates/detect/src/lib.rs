@@ -7,6 +7,7 @@
 mod activity;
 mod client;
 mod distinct;
+mod escalation;
 mod features;
 mod finding;
 mod forest;
@@ -18,6 +19,7 @@ mod settings;
 mod signatures;
 mod window;
 
+pub use escalation::{BadPrefix, MIN_BAD, escalate};
 pub use features::{FEATURES, Features};
 pub use forest::{ForestError, ForestModel, MAX_TRAINING_ROWS, MIN_TRAINING_ROWS, Opinion, Strange, train};
 pub use observation::Observation;

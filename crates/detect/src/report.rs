@@ -1,5 +1,7 @@
 //! What a run hands back. Plain data; must not decide what is done about it.
 
+use std::net::Ipv6Addr;
+
 use portcullis_model::Finding;
 use serde::Serialize;
 
@@ -19,6 +21,8 @@ pub struct Report {
     /// Clients that were forgotten because there were more than `Settings::max_clients`.
     pub overflowed_clients: u64,
     pub forest: ForestHealth,
+    /// The IPv6 /64 of the window, and whether each is bad enough to be blocked: for [`crate::escalate`].
+    pub sites: Vec<(Ipv6Addr, bool)>,
     /// Rows for [`crate::train`]: clients that no rule flagged and that look good; at most
     /// [`crate::MAX_GOOD_ROWS`] of them.
     pub presumed_good: Vec<Features>,

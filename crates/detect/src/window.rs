@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use portcullis_model::{ClientIp, UnixMs, VerdictKind};
@@ -287,12 +287,18 @@ impl Window {
         let context = Context { settings: &self.settings, signatures: &self.signatures };
         let mut flagged = Vec::new();
         let mut presumed_good = Vec::new();
+        let mut sites: Vec<(Ipv6Addr, bool)> = Vec::new();
+        // Whom somebody allowed is a neighbour who behaves.
+        let allowed = self.clients.iter().filter(|client| client.is_allowed);
+        sites.extend(allowed.filter_map(|client| Some((ipv6(client.key)?, false))));
         let (mut scored, mut odd) = (0, 0);
         for (slot, client) in self.clients.iter().enumerate().filter(|(_, client)| !client.is_allowed) {
             let row = (client.requests >= MIN_ROW_REQUESTS).then(|| Features::of(client));
             let judged = Judged::new(client, &context, forest, row.as_ref());
             scored += usize::from(judged.score.is_some());
             odd += usize::from(judged.is_odd);
+            let is_bad = self.settings.block_severity.is_some_and(|least| judged.severity >= Some(least));
+            sites.extend(ipv6(client.key).map(|site| (site, is_bad)));
             if let Some(severity) = judged.severity {
                 flagged.push((severity, client.requests, slot));
             }
@@ -324,8 +330,16 @@ impl Window {
             requests: self.requests,
             overflowed_clients: self.overflowed,
             forest: health(&self.settings, forest, scored, odd),
+            sites,
             presumed_good,
         }
+    }
+}
+
+fn ipv6(key: IpAddr) -> Option<Ipv6Addr> {
+    match key {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(v6),
     }
 }
 

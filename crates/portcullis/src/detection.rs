@@ -3,7 +3,9 @@
 //! The same for the gateway's own thread and for `portcullis detect`: whoever runs it writes to the
 //! database, and the gateway takes the blocks over from there. Must not decide what is suspicious.
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +17,14 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use portcullis_config::Config;
 use portcullis_detect::{
-    Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings, Signatures, Window, train,
+    BadPrefix, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings, Signatures, Window,
+    escalate, train,
 };
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, FindingStatus, UnixMs};
 use portcullis_policy::PrefixSet;
 use portcullis_store::{LogReader, LoggedRequest, NewBlock, NewTaskRun, State};
 
+use crate::machine::{overlap, own_addresses};
 use crate::sentence::sentence;
 
 /// The name of the task in the database.
@@ -34,6 +38,8 @@ const TRAINING_SPAN: Duration = Duration::from_secs(7 * 86_400);
 const MODEL_AGE: Duration = Duration::from_secs(86_400);
 /// The most requests that training reads: a busy site has its 20,000 clients in the first hours.
 const MAX_TRAINING_REQUESTS: u64 = 5_000_000;
+/// Ended blocks that are searched for one that a person lifted.
+const MAX_RECENT_BLOCKS: usize = 10_000;
 /// How long fitting may take; it takes milliseconds, unless the forest crate loops on odd numbers.
 const FIT_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -82,8 +88,8 @@ pub(crate) enum Spared {
     AlreadyBlocked,
     Allowed,
     TrustedProxy,
-    /// Loopback: the gateway itself and whoever works on its machine.
-    Loopback,
+    /// Loopback or an address of an interface: the gateway itself and whoever works on its machine.
+    ThisMachine,
     /// A person dismissed this finding.
     Dismissed,
     /// A person took the block of this finding away, and nothing new has come since.
@@ -96,7 +102,7 @@ impl Spared {
             Self::AlreadyBlocked => "already blocked",
             Self::Allowed => "on the allowlist",
             Self::TrustedProxy => "a trusted proxy",
-            Self::Loopback => "this machine's own address",
+            Self::ThisMachine => "this machine's own address",
             Self::Dismissed => "dismissed by a person",
             Self::Unblocked => "unblocked by a person, nothing new since",
         }
@@ -170,13 +176,16 @@ fn run(
     let guard = Guard::new(config, state)?;
     let mut outcome =
         Outcome { report, saved: Vec::new(), blocked: Vec::new(), spared: Vec::new(), took: Duration::ZERO };
+    let prefixes = block_prefixes(state, settings, &guard, &outcome.report, now)?;
     for finding in outcome.report.findings.clone() {
         let id = state.save_finding(&finding)?;
         let is_severe = settings.block_severity.is_some_and(|least| finding.severity >= least);
         if is_severe {
-            match guard.spares(state, id, &finding, now)? {
-                Some(why) => outcome.spared.push((finding.client, why)),
-                None => {
+            let of_prefix = prefixes.iter().find(|block| block.network.contains(&finding.client.ip()));
+            match (guard.spares(state, id, &finding, now)?, of_prefix) {
+                (Some(Spared::AlreadyBlocked), Some(block)) => state.link_block(id, block.id)?,
+                (Some(why), _) => outcome.spared.push((finding.client, why)),
+                (None, _) => {
                     let network = guard.network(finding.client);
                     outcome.blocked.push(block(state, settings, &finding, network, id, now)?);
                 }
@@ -184,8 +193,47 @@ fn run(
         }
         outcome.saved.push((id, finding));
     }
+    outcome.blocked.splice(0..0, prefixes);
     outcome.took = started.elapsed();
     Ok(outcome)
+}
+
+/// Blocks the IPv6 prefixes of attackers who change their /64: those that came in this window and those
+/// that are blocked already count together.
+fn block_prefixes(
+    state: &mut State,
+    settings: &Settings,
+    guard: &Guard,
+    report: &Report,
+    now: UnixMs,
+) -> anyhow::Result<Vec<Block>> {
+    let mut sites: HashMap<Ipv6Addr, bool> = report.sites.iter().copied().collect();
+    for block in state.active_blocks(now)? {
+        if let (IpNet::V6(network), BlockSource::Detector) = (block.network, block.source)
+            && network.prefix_len() == 64
+        {
+            sites.insert(network.network(), true);
+        }
+    }
+    let mut blocked = Vec::new();
+    for BadPrefix { network, bad, seen } in escalate(sites) {
+        let network = IpNet::V6(network);
+        if guard.spares_prefix(state, &network, now)? {
+            continue;
+        }
+        let new = NewBlock {
+            network,
+            reason: format!(
+                "{bad} of the {seen} /64 networks that came from it attack: somebody changes addresses"
+            ),
+            source: BlockSource::Detector,
+            created_at: now,
+            expires_at: settings.block_for.map(|span| now.plus(span)),
+            finding_id: None,
+        };
+        blocked.push(state.add_block(new, TASK)?);
+    }
+    Ok(blocked)
 }
 
 fn block(
@@ -215,25 +263,51 @@ fn block(
 struct Guard {
     trusted: PrefixSet<()>,
     allowed: PrefixSet<()>,
+    /// Of this machine's interfaces.
+    own: Vec<IpAddr>,
 }
 
 impl Guard {
     fn new(config: &Config, state: &State) -> anyhow::Result<Self> {
         let trusted = config.server.trusted_proxies.iter().map(|&network| (network, ())).collect();
         let allowed = state.allows()?.into_iter().map(|allow| (allow.network, ())).collect();
-        Ok(Self { trusted, allowed })
+        Ok(Self { trusted, allowed, own: own_addresses() })
     }
 
     /// What the detector blocks: the address; of IPv6 the /64, since its owner has all of it, unless a
-    /// trusted proxy is in it too.
+    /// trusted proxy or this machine is in it too.
     fn network(&self, client: ClientIp) -> IpNet {
         let key = client.limit_key();
         let length = if key.is_ipv4() { 32 } else { 64 };
         let network = IpNet::new_assert(key, length);
-        match self.trusted.iter().any(|(proxy, ())| network.contains(&proxy)) {
+        match self.holds_one_of_ours(&network) {
             true => client.ip().into(),
             false => network,
         }
+    }
+
+    fn holds_one_of_ours(&self, network: &IpNet) -> bool {
+        let of_proxies = self.trusted.iter().any(|(proxy, ())| overlap(network, &proxy));
+        of_proxies || self.own.iter().any(|own| network.contains(own))
+    }
+
+    /// Whether a whole prefix stays open: somebody of ours or somebody allowed is in it, it is blocked already, or a
+    /// person has unblocked it while such a block would still last.
+    fn spares_prefix(&self, state: &State, network: &IpNet, now: UnixMs) -> anyhow::Result<bool> {
+        let is_allowed = self.allowed.iter().any(|(allowed, ())| overlap(network, &allowed));
+        if is_allowed || self.holds_one_of_ours(network) {
+            return Ok(true);
+        }
+        let standing = state.covering(ClientIp::new(network.addr()), now)?;
+        if standing.iter().any(|block| block.network.contains(network)) {
+            return Ok(true);
+        }
+        let unblocked = state.recent_blocks(MAX_RECENT_BLOCKS)?.into_iter().any(|stored| {
+            let by_a_person = stored.removed_by.is_some_and(|by| by != "expired" && by != "replaced");
+            let would_last = stored.block.expires_at.is_none_or(|end| end > now);
+            stored.block.network == *network && by_a_person && would_last
+        });
+        Ok(unblocked)
     }
 
     fn spares(
@@ -251,8 +325,8 @@ impl Guard {
             Some(Spared::Allowed)
         } else if self.trusted.lookup(ip).is_some() {
             Some(Spared::TrustedProxy)
-        } else if ip.is_loopback() {
-            Some(Spared::Loopback)
+        } else if ip.is_loopback() || self.own.contains(&ip) {
+            Some(Spared::ThisMachine)
         } else if !state.covering(client, now)?.is_empty() {
             Some(Spared::AlreadyBlocked)
         } else {
@@ -394,4 +468,42 @@ fn replace_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(&new, bytes)
         .and_then(|()| std::fs::rename(&new, path))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(trusted: &str, own: &str) -> Guard {
+        let trusted: IpNet = trusted.parse().unwrap();
+        Guard {
+            trusted: std::iter::once((trusted, ())).collect(),
+            allowed: PrefixSet::default(),
+            own: vec![own.parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_block_of_an_ipv6_network_leaves_out_our_own_side() {
+        let guard = guard("2001:db8:1:2::/80", "2001:db8:3:4::1");
+        for (client, network) in [
+            ("2001:db8:1:2:ffff::9", "2001:db8:1:2:ffff::9/128"),
+            ("2001:db8:3:4::9", "2001:db8:3:4::9/128"),
+            ("2001:db8:5:6::9", "2001:db8:5:6::/64"),
+            ("203.0.113.9", "203.0.113.9/32"),
+        ] {
+            assert_eq!(guard.network(client.parse().unwrap()).to_string(), network);
+        }
+    }
+
+    #[test]
+    fn the_detector_never_blocks_this_machine_or_a_prefix_with_one_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        let guard = guard("2001:db8:1:2::5/128", "198.51.100.7");
+        let spared =
+            |network: &str| guard.spares_prefix(&state, &network.parse().unwrap(), UnixMs(0)).unwrap();
+        assert!(spared("2001:db8:1::/48") && spared("198.51.100.0/24"));
+        assert!(!spared("2001:db8:2::/48"));
+    }
 }

@@ -1,9 +1,14 @@
 //! What a valid configuration leaves off, or what may surprise: sentences for the start and for `check`.
 //! Must not judge: an error belongs to the reader of the setting.
 
+use std::net::IpAddr;
+
 use portcullis_policy::Mode;
 
 use crate::Config;
+
+/// `::1`
+const LOOPBACK: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 
 pub(crate) fn notes(config: &Config) -> Vec<String> {
     let mut notes = Vec::new();
@@ -40,6 +45,26 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
         config.allows.iter().any(|(network, _)| network.prefix_len() == 0),
         "an [[allow]] covers every address: no block and no limit has an effect there",
     );
+    for (network, _) in &config.blocks {
+        let inside = config.server.trusted_proxies.iter().find(|proxy| network.contains(*proxy));
+        if let Some(proxy) = inside {
+            note(
+                true,
+                &format!(
+                    "the [[block]] of {network} contains {proxy} of trusted_proxies: requests for which it names no \
+                     client are refused"
+                ),
+            );
+        }
+        let is_local =
+            network.contains(&IpAddr::from([127, 0, 0, 1])) || network.contains(&IpAddr::from(LOOPBACK));
+        note(
+            is_local,
+            &format!(
+                "the [[block]] of {network} meets this machine's own requests, health checks among them"
+            ),
+        );
+    }
     for (n, upstream) in config.upstreams.iter().enumerate() {
         let reached = match config.routes.is_empty() {
             true => n == 0,

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use portcullis_detect::ForestHealth;
+use portcullis_model::{Block, ClientIp};
 
 use super::block::bare;
 use super::context::Context;
@@ -61,12 +62,21 @@ impl Detect {
 }
 
 /// What the run did about a finding.
-fn done(run: &Run, finding: i64, client: portcullis_model::ClientIp) -> Option<String> {
-    if let Some(block) = run.blocked.iter().find(|block| block.finding_id == Some(finding)) {
+fn done(run: &Run, finding: i64, client: ClientIp) -> Option<String> {
+    if let Some(block) = block_of(run, finding, client) {
         return Some(format!("blocked {}", bare(&block.network)));
     }
     let (_, why) = run.spared.iter().find(|(spared, _)| *spared == client)?;
     Some(why.as_str().to_owned())
+}
+
+/// The block of a finding, or of the prefix around it.
+fn block_of(run: &Run, finding: i64, client: ClientIp) -> Option<&Block> {
+    let is_of_it = |block: &&Block| match block.finding_id {
+        Some(id) => id == finding,
+        None => block.network.contains(&client.ip()),
+    };
+    run.blocked.iter().find(is_of_it)
 }
 
 fn table(run: &Run) -> Table {
@@ -80,7 +90,7 @@ fn table(run: &Run) -> Table {
     ])
     .wrapped();
     for (id, finding) in &run.saved {
-        let is_blocked = run.blocked.iter().any(|block| block.finding_id == Some(*id));
+        let is_blocked = block_of(run, *id, finding.client).is_some();
         let done = done(run, *id, finding.client).unwrap_or_else(|| "noted".to_owned());
         table.row(vec![
             Cell::new(id.to_string()),

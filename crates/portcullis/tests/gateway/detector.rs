@@ -179,6 +179,41 @@ fn a_trusted_proxy_is_never_blocked() {
 }
 
 #[test]
+fn an_attacker_who_changes_ipv6_networks_is_blocked_with_all_of_them() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    let mut requests = 0;
+    for n in 0..8 {
+        requests += scan(&gateway, &format!("2001:db8:1:{n:x}::66"));
+    }
+    // Another household, as bad, but not that often.
+    requests += scan(&gateway, "2001:db8:2:1::66");
+    let said = detect(&gateway, requests);
+    assert!(said.contains("2001:db8:1::/56"), "{said}");
+    let networks = || {
+        let blocks = gateway.data().state().active_blocks(now()).unwrap();
+        let mut networks: Vec<String> = blocks.iter().map(|block| block.network.to_string()).collect();
+        networks.sort();
+        networks
+    };
+    assert_eq!(networks(), ["2001:db8:1::/56", "2001:db8:2:1::/64"]);
+    let refused = eventually("a network that was never seen is refused", || {
+        let answer = gateway.client_of("2001:db8:1:ff::1").get("/");
+        (answer.status() == 403).then_some(answer)
+    });
+    assert_eq!(gateway.client_of("2001:db8:1:100::1").get("/").status(), 200, "the next household");
+    gateway.data().row(&refused.decision_id());
+    let why = gateway.cli_ok(&["why", &refused.decision_id()]);
+    assert!(why.contains("2001:db8:1::/56") && why.contains("8 of the 8 /64 networks"), "{why}");
+    let found = finding_of(&gateway, "2001:db8:1:3::66").or_else(|| finding_of(&gateway, "2001:db8:1:3::"));
+    assert!(found.is_some_and(|found| found.block_id.is_some()), "the finding names the block");
+    // A person's word counts more than the same evidence once more.
+    gateway.cli_ok(&["unblock", "2001:db8:1::/56"]);
+    gateway.cli_ok(&["detect"]);
+    assert!(!networks().contains(&"2001:db8:1::/56".to_owned()));
+}
+
+#[test]
 fn the_detector_blocks_by_itself_on_its_schedule() {
     let upstream = Upstream::start();
     let schedule = "[detection]\ninterval = \"2s\"\nblock_for = \"1h\"";
