@@ -97,14 +97,9 @@ pub fn gateway(
     dir: &Path,
     setup: Setup<'_>,
 ) -> anyhow::Result<Gateway> {
-    let dir = dir.join(setup.name);
-    let data = dir.join("data");
-    fs::create_dir_all(&data)?;
-    fill(&data, setup.blocks)?;
     let (address, metrics) = (free_address()?, free_address()?);
     let databases = setup.geo.map(|file| format!("{:?}", file.display().to_string())).unwrap_or_default();
-    let config = dir.join("portcullis.toml");
-    let text = format!(
+    let config = format!(
         r#"mode = "enforce"
 
 [[upstream]]
@@ -130,10 +125,30 @@ enabled = true
 listen = "{metrics}"
 "#
     );
-    fs::write(&config, text)?;
+    configured_gateway(programs, dir, setup.name, &config, address, setup.blocks)
+}
+
+/// A gateway with a configuration of its own, which listens at `address`.
+///
+/// # Errors
+/// When it is not built or does not start.
+pub fn configured_gateway(
+    programs: &Path,
+    dir: &Path,
+    name: &str,
+    config: &str,
+    address: SocketAddr,
+    blocks: &[IpNet],
+) -> anyhow::Result<Gateway> {
+    let dir = dir.join(name);
+    let data = dir.join("data");
+    fs::create_dir_all(&data)?;
+    fill(&data, blocks)?;
+    let file = dir.join("portcullis.toml");
+    fs::write(&file, config)?;
     let mut command = Command::new(program(programs, "portcullis")?);
-    command.arg("run").arg("--config").arg(&config).arg("--data").arg(&data);
-    let contestant = Contestant::start(setup.name, command, address, &dir)?;
+    command.arg("run").arg("--config").arg(&file).arg("--data").arg(&data);
+    let contestant = Contestant::start(name, command, address, &dir)?;
     let mut gateway = Gateway { contestant, rows_before: 0, data };
     gateway.rows_before = gateway.settle(1)?;
     Ok(gateway)
@@ -172,6 +187,21 @@ impl Gateway {
             // More than the longest flush interval, so that standing still means "done".
             std::thread::sleep(Duration::from_millis(500));
         }
+    }
+
+    /// Rows of the log by what `key`, an SQL expression over the view `request_log`, makes of them; only those
+    /// for which `condition` holds.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn rows_by(&self, key: &str, condition: &str) -> anyhow::Result<Vec<(String, u64)>> {
+        let connection = open_log(&self.data)?;
+        let sql = format!(
+            "SELECT CAST({key} AS TEXT), count(*) FROM request_log WHERE {condition} GROUP BY 1 ORDER BY 2 DESC"
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Ends it in order, and says what is left of it.
@@ -219,12 +249,16 @@ fn count(data: &Path) -> anyhow::Result<u64> {
 
 /// By plain SQL, as any SQLite client would.
 fn query(data: &Path, sql: &str) -> anyhow::Result<u64> {
+    let rows: i64 = open_log(data)?.query_row(sql, [], |row| row.get(0))?;
+    Ok(u64::try_from(rows)?)
+}
+
+fn open_log(data: &Path) -> anyhow::Result<Connection> {
     let path = data.join("log.db");
     let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("cannot open {}", path.display()))?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    let rows: i64 = connection.query_row(sql, [], |row| row.get(0))?;
-    Ok(u64::try_from(rows)?)
+    Ok(connection)
 }
 
 /// nginx with an access log in JSON, the same blocks, a limit, and city look-ups if it has the module.

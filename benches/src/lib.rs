@@ -9,4 +9,5 @@ pub mod load;
 pub mod measure;
 pub mod process;
 pub mod report;
+pub mod slow;
 pub mod upstream;

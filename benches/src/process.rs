@@ -91,11 +91,16 @@ impl Program {
     pub fn memory(&self) -> anyhow::Result<Memory> {
         let mut sum = Memory::default();
         for pid in self.family() {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            sum.resident += kilobytes(&status, "VmRSS:") * 1_024;
-            sum.anonymous += kilobytes(&status, "RssAnon:") * 1_024;
+            let one = memory_of(pid)?;
+            sum.resident += one.resident;
+            sum.anonymous += one.anonymous;
         }
         Ok(sum)
+    }
+
+    /// The process that was started.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn family(&self) -> Vec<u32> {
@@ -138,6 +143,18 @@ impl Drop for Program {
             let _ = self.child.wait();
         }
     }
+}
+
+/// What one process holds now, without its children.
+///
+/// # Errors
+/// When it is gone.
+pub fn memory_of(pid: u32) -> anyhow::Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(Memory {
+        resident: kilobytes(&status, "VmRSS:") * 1_024,
+        anonymous: kilobytes(&status, "RssAnon:") * 1_024,
+    })
 }
 
 /// utime and stime of /proc/PID/stat (proc_pid_stat(5)).

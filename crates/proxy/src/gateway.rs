@@ -36,6 +36,9 @@ const H2_HEAD_FACTOR: usize = 2;
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4_096;
+/// Bytes of an answer that the kernel takes before the client's window is open for them. Without a bound it
+/// buffers megabytes for each client that does not read, out of a budget that all sockets of the machine share.
+const MAX_UNSENT: u32 = 64 << 10;
 
 /// Listening sockets of a predecessor, each with the address that was asked for when it was bound.
 #[derive(Debug, Default)]
@@ -105,6 +108,8 @@ fn bind(address: SocketAddr) -> Result<TcpListener, EdgeError> {
             socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // The accepted sockets inherit it.
+        socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
