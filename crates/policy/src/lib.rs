@@ -16,7 +16,7 @@ pub use blocklist::{BlockChange, Blocklist};
 pub use clock::Now;
 pub use decide::{Decision, LimitHit, LiveState, RequestFacts, Verdict, decide};
 pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip};
-pub use limiter::{Admission, Limiter, LimiterStats, admitted_per_period};
+pub use limiter::{Admission, Limiter, LimiterStats, Secret, admitted_per_period};
 pub use pattern::{HostPattern, PathPattern, PatternError};
 pub use prefixes::PrefixSet;
 pub use rules::{

@@ -12,8 +12,10 @@
 //! Of IPv6, a client is its /64. Whoever owns a wider prefix has many of these, so every /56 and every
 //! /48 has a window of its own, too: [`SHARES`] times as wide.
 
+mod handover;
+
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,6 +25,9 @@ use portcullis_model::SharedPrefix;
 
 use crate::clock::millis;
 use crate::{LimitRule, MAX_RATE_COUNT};
+
+use handover::Keyed;
+pub use handover::Secret;
 
 /// Independent locks; a power of two.
 const SHARDS: usize = 64;
@@ -56,7 +61,7 @@ const _: () = assert!(SHARDS * MAX_SETS * WAYS * size_of::<Slot>() + MAX_LIST_BY
 /// Counts requests per (rule, client). Safe to share.
 pub struct Limiter {
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
+    hasher: Keyed,
     evictions: AtomicU64,
     swept: AtomicUsize,
 }
@@ -128,6 +133,11 @@ impl Entry {
     fn count(self) -> u32 {
         (self.0 & u64::from(MAX_COUNT)) as u32
     }
+
+    /// So many more that leave with it.
+    fn and(self, more: u32) -> Self {
+        Self::new(self.leaves_ms(), self.count().saturating_add(more).min(MAX_COUNT))
+    }
 }
 
 impl Window {
@@ -166,24 +176,24 @@ impl Window {
     }
 
     fn push(&mut self, leaves_ms: u64) {
+        self.add(leaves_ms, 1);
+    }
+
+    fn add(&mut self, leaves_ms: u64, count: u32) {
         match self {
-            Self::Empty => *self = Self::One(Entry::new(leaves_ms, 1)),
-            Self::One(entry) if entry.leaves_ms() >= leaves_ms => {
-                *entry = Entry::new(entry.leaves_ms(), entry.count() + 1);
-            }
+            Self::Empty => *self = Self::One(Entry::new(leaves_ms, count)),
+            Self::One(entry) if entry.leaves_ms() >= leaves_ms => *entry = entry.and(count),
             Self::One(entry) => {
-                let requests = entry.count() + 1;
-                let entries = VecDeque::from([*entry, Entry::new(leaves_ms, 1)]);
+                let requests = entry.count().saturating_add(count);
+                let entries = VecDeque::from([*entry, Entry::new(leaves_ms, count)]);
                 *self = Self::Many(Box::new(List { entries, requests }));
             }
             Self::Many(list) => {
-                list.requests += 1;
+                list.requests = list.requests.saturating_add(count);
                 match list.entries.back_mut() {
                     // Another thread read a later clock and came first: the later instant is the safe one.
-                    Some(last) if last.leaves_ms() >= leaves_ms => {
-                        *last = Entry::new(last.leaves_ms(), last.count() + 1);
-                    }
-                    _ => list.entries.push_back(Entry::new(leaves_ms, 1)),
+                    Some(last) if last.leaves_ms() >= leaves_ms => *last = last.and(count),
+                    _ => list.entries.push_back(Entry::new(leaves_ms, count)),
                 }
             }
         }
@@ -308,7 +318,7 @@ impl Default for Limiter {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: Keyed::random(),
             evictions: AtomicU64::new(0),
             swept: AtomicUsize::new(0),
         }

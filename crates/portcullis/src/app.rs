@@ -83,13 +83,14 @@ impl App {
             }
             None => None,
         };
-        let (mut state, lock) = match (own, predecessor) {
-            (Some(own), _) => own,
+        let ((mut state, lock), live) = match (own, predecessor) {
             (None, Some(old)) => {
-                let lock = old.wait_for_release(&config.data)?;
-                (State::open(&config.data)?, lock)
+                let lock = old.wait_for_release(&config.data, clock)?;
+                let live = LiveState { limiter: old.take_limiter(), ..LiveState::default() };
+                ((State::open(&config.data)?, lock), live)
             }
-            (None, None) => claim(&config.data)?,
+            (Some(own), _) => (own, LiveState::default()),
+            (None, None) => (claim(&config.data)?, LiveState::default()),
         };
         state.sync_config(&config.blocks, &config.allows, clock.now().wall)?;
 
@@ -98,7 +99,7 @@ impl App {
         let enricher = Enricher { geo: Arc::clone(&geo), config: Arc::clone(&shared) };
         let log = Log::start(&config.data, config.log.clone(), Box::new(enricher))?;
         let recorder = log.recorder();
-        let live = Arc::new(LiveState::default());
+        let live = Arc::new(live);
         // Returns when all blocks and allows are in force, before the first request is served.
         let watcher = watch(&config.data, &live, clock, &shared)?;
         let record = Box::new(move |record: RequestRecord| {

@@ -10,6 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use portcullis_policy::Secret;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -33,6 +34,8 @@ pub(super) enum Message {
     Hello { protocol: u32, data: PathBuf, sockets: Vec<SocketAddr> },
     /// New to old: the configuration is good, everything that can be had beside the old process is there.
     Ready,
+    /// Old to new, any number of times: the counts of the limits.
+    Limits { secret: Secret, windows: Vec<u64> },
     /// Old to new: log and state are yours.
     Released,
     /// New to old: connections are accepted.

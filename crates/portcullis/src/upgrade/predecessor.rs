@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, bail};
-use portcullis_proxy::{Edge, Inherited};
+use portcullis_policy::{Limiter, Secret};
+use portcullis_proxy::{Clock, Edge, Inherited};
 
 use super::link::{Link, Message, PROTOCOL};
 
@@ -24,6 +25,7 @@ pub(crate) struct Predecessor {
     inherited: Inherited,
     lock: Option<File>,
     control: Option<UnixListener>,
+    limiter: Option<Limiter>,
 }
 
 impl Predecessor {
@@ -49,7 +51,7 @@ impl Predecessor {
             bail!(why);
         }
         let sockets = sockets.into_iter().zip(files.into_iter().map(TcpListener::from)).collect();
-        Ok(Self { link, data, inherited: Inherited::new(sockets), lock, control })
+        Ok(Self { link, data, inherited: Inherited::new(sockets), lock, control, limiter: None })
     }
 
     /// The listening sockets. Those that nobody takes out of it are closed with it.
@@ -62,11 +64,16 @@ impl Predecessor {
         self.control.take()
     }
 
+    /// The counts of the limits, once log and state are free.
+    pub(crate) fn take_limiter(&mut self) -> Limiter {
+        self.limiter.take().unwrap_or_default()
+    }
+
     /// Says that everything is ready, and waits until log and state are free. Returns the folder's lock.
     ///
     /// # Errors
     /// The configuration names another folder, or the old process has given up.
-    pub(crate) fn wait_for_release(&mut self, data: &Path) -> anyhow::Result<File> {
+    pub(crate) fn wait_for_release(&mut self, data: &Path, clock: Clock) -> anyhow::Result<File> {
         let same = |path: &Path| path.canonicalize().ok();
         if same(data).is_none() || same(data) != same(&self.data) {
             bail!(
@@ -76,9 +83,24 @@ impl Predecessor {
             );
         }
         self.link.send(&Message::Ready).context("the old process has gone")?;
-        match self.link.receive().context("the old process took everything back")? {
-            Message::Released => self.lock.take().context("the old process gave no lock"),
-            other => bail!("the old process said {other:?} instead of giving up the log"),
+        loop {
+            match self.link.receive().context("the old process took everything back")? {
+                Message::Limits { secret, windows } => self.count(secret, &windows, clock),
+                Message::Released => return self.lock.take().context("the old process gave no lock"),
+                other => bail!("the old process said {other:?} instead of giving up the log"),
+            }
+        }
+    }
+
+    fn count(&mut self, secret: Secret, windows: &[u64], clock: Clock) {
+        if self.limiter.is_none() {
+            self.limiter = Some(Limiter::with_secret(secret).unwrap_or_else(|| {
+                tracing::warn!("the limits begin to count anew: this version counts in another way");
+                Limiter::default()
+            }));
+        }
+        if let Some(limiter) = self.limiter.as_ref().filter(|limiter| limiter.secret() == secret) {
+            limiter.import(windows, clock.now().monotonic_ms);
         }
     }
 

@@ -98,7 +98,11 @@ pub(crate) fn hand_over(
         tasks.stop();
     }
     let released = Instant::now();
-    match app.log().release().map_err(Into::into).and_then(|()| candidate.expect_serving(cancel)) {
+    let taken_over = app.log().release().map_err(Into::into).and_then(|()| {
+        candidate.send_limits(app);
+        candidate.expect_serving(cancel)
+    });
+    match taken_over {
         Ok(()) => {
             tracing::info!(
                 "upgrade: process {} serves, {:?} after the release",
@@ -166,6 +170,16 @@ impl Candidate {
             Message::Ready => Ok(()),
             other => bail!("the new process said {other:?} instead of being ready"),
         }
+    }
+
+    /// A client at its limit stays there. A new process that cannot take the counts begins with none.
+    fn send_limits(&mut self, app: &App) {
+        let edge = app.gateway().edge();
+        let limiter = &edge.state.limiter;
+        let secret = limiter.secret();
+        limiter.export(edge.clock.now().monotonic_ms, &mut |windows| {
+            self.link.send(&Message::Limits { secret, windows: windows.to_vec() }).is_ok()
+        });
     }
 
     fn expect_serving(&mut self, cancel: &Cancel) -> anyhow::Result<()> {

@@ -104,6 +104,25 @@ fn blocks_hold_across_an_upgrade() {
 }
 
 #[test]
+fn a_client_at_its_limit_stays_there_across_an_upgrade() {
+    let upstream = Upstream::start();
+    let limited = config().upstream(&upstream).behind_local_proxy().limit("all", "rate = \"3/5m\"");
+    let mut gateway = Gateway::start(limited);
+    let ask = |gateway: &Gateway, client| gateway.client_of(client).get("/").status();
+    for status in [200, 200, 200, 429] {
+        assert_eq!(ask(&gateway, "203.0.113.1"), status);
+    }
+    assert_eq!(ask(&gateway, "203.0.113.2"), 200);
+    for _ in 0..2 {
+        let (output, _) = gateway.upgrade(&[]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert_eq!(ask(&gateway, "203.0.113.1"), 429);
+        assert_eq!(ask(&gateway, "203.0.113.2"), 200);
+    }
+    assert_eq!(ask(&gateway, "203.0.113.2"), 429);
+}
+
+#[test]
 fn a_program_that_does_not_come_to_serve_changes_nothing() {
     let upstream = Upstream::start();
     let mut gateway = Gateway::start(config().upstream(&upstream));
