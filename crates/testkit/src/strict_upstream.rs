@@ -84,7 +84,9 @@ impl StrictUpstream {
                 }
                 let shared = Arc::clone(&accepting);
                 let number = shared.connections.fetch_add(1, Ordering::SeqCst);
-                thread::spawn(move || Serving { stream, shared, buffer: Vec::new(), number }.run());
+                thread::spawn(move || {
+                    Serving { stream, shared, buffer: Vec::new(), number, latest: None }.run()
+                });
             }
         });
         Self { address, shared, thread: Some(thread) }
@@ -147,6 +149,8 @@ struct Serving {
     /// Bytes that came and have not been read as anything yet.
     buffer: Vec<u8>,
     number: u64,
+    /// The latest request, to blame.
+    latest: Option<SeenRequest>,
 }
 
 impl Serving {
@@ -160,8 +164,10 @@ impl Serving {
                 Ok(false) | Err(End::Gone) => return,
                 Err(End::Violation(what)) => {
                     let rest = self.buffer.escape_ascii().to_string();
-                    lock(&self.shared.violations)
-                        .push(format!("connection {}: {what}; unread: {rest}", self.number));
+                    lock(&self.shared.violations).push(format!(
+                        "connection {}: {what}; unread: {rest}; after {:?}",
+                        self.number, self.latest
+                    ));
                     return;
                 }
             }
@@ -189,6 +195,7 @@ impl Serving {
         request.body = self.read_body(&request)?;
         request.complete = true;
         lock(&self.shared.requests)[at].clone_from(&request);
+        self.latest = Some(request.clone());
         self.answer(&request)
     }
 

@@ -8,6 +8,7 @@
 mod chunks;
 mod framing;
 mod ground;
+mod h2;
 mod headers;
 mod host;
 mod identity;
