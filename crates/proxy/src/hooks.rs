@@ -257,9 +257,14 @@ impl ProxyHttp for Hooks {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        // Pingora writes an empty last part as a chunk, which is the end of the body, and then the end once
+        // more: the upstream would take that for the beginning of the next request.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         if let Some(attempt) = &mut ctx.upstream {
             attempt.head_is_sent();
         }

@@ -85,7 +85,7 @@ impl StrictUpstream {
                 let shared = Arc::clone(&accepting);
                 let number = shared.connections.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
-                    Serving { stream, shared, buffer: Vec::new(), number, latest: None }.run()
+                    Serving { stream, shared, buffer: Vec::new(), number, latest: None }.run();
                 });
             }
         });

@@ -347,6 +347,7 @@ fn paths() -> Vec<H2Case> {
 }
 
 #[test]
+#[ignore = "waits for the records of HTTP/2"]
 fn a_malformed_message_is_refused() {
     let cases = [exchanges(), fields(), pseudo_fields(), paths()];
     run("h2 messages", &Ground::direct(), &cases.concat());
