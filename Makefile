@@ -9,7 +9,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint deny browser-test bench count-check upgrade-check slow-check release install-tools build-tools clean
+.PHONY: help demo test check lint deny browser-test bench count-check upgrade-check slow-check fuzz release install-tools build-tools clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ slow-check: build-tools ## 5,000 slow connections of each of four kinds beside o
 upgrade-check: build-tools ## 200 reloads and 20 upgrades under load; no request may fail. ARGS="--help" shows how.
 	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches --bin portcullis --bin upgrade_check
 	$(TARGET)/release/upgrade_check $(ARGS)
+
+fuzz: ## Random bytes into every parser of what strangers send; needs cargo-fuzz and nightly. ARGS="--runs 5000000 path"
+	@nice fuzz/run $(ARGS)
 
 release: build-tools ## The binary as it is shipped: target/release/portcullis.
 	$(CARGO) build --locked --release -p portcullis

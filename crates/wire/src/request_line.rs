@@ -1,8 +1,8 @@
 //! The first line of a request: method, target, version.
 
-use crate::HeadError;
 use crate::head::MAX_METHOD;
 use crate::path::check_path;
+use crate::{HeadError, PathError};
 
 /// A request line that has one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,10 @@ fn check_target<'a>(target: &'a [u8], method: &[u8]) -> Result<Option<Absolute<'
     // What is behind the number sign is for the browser alone; some servers cut it, some do not.
     if target.contains(&b'#') {
         return Err(HeadError::TargetByte);
+    }
+    // Not in the query either: parsers that keep the target as text refuse it there, others do not.
+    if std::str::from_utf8(target).is_err() {
+        return Err(PathError::Utf8.into());
     }
     if target.first() == Some(&b'/') {
         check_path(without_query(target))?;

@@ -276,6 +276,7 @@ fn a_target_is_a_path_a_url_or_the_star_of_options() {
         assert_eq!(answer.map_err(HeadError::kind), Err(MalformedKind::Target), "{target:?}");
     }
     refused(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", HeadError::Path(portcullis_wire::PathError::Utf8));
+    refused(b"GET /?\xff HTTP/1.1\r\nHost: a\r\n\r\n", HeadError::Path(portcullis_wire::PathError::Utf8));
     refused(b"GET /?\x7f HTTP/1.1\r\nHost: a\r\n\r\n", HeadError::TargetByte);
     refused(b"GET /?\x01 HTTP/1.1\r\nHost: a\r\n\r\n", HeadError::TargetByte);
 }
