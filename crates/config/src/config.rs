@@ -45,6 +45,8 @@ pub struct Server {
     pub tls: Vec<TlsListener>,
     /// Worker threads, at least 1: "one per core" is already resolved.
     pub threads: usize,
+    /// Those of the addresses here and in `tls` at which each connection begins with a PROXY header.
+    pub proxy_protocol: Vec<SocketAddr>,
     /// Peers whose forwarding header is believed.
     pub trusted_proxies: Vec<IpNet>,
     pub client_ip: ClientIpSource,

@@ -83,6 +83,7 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
     let Server {
         listen,
         tls,
+        proxy_protocol,
         threads,
         trusted_proxies,
         client_ip,
@@ -108,6 +109,7 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
     let (old_listen, new_listen) = (listen(tls), listen(&new.tls));
     restart.note("server.tls.listen", &old_listen, &new_listen);
     live.note("server.tls", &in_common(tls, &new_listen), &in_common(&new.tls, &old_listen));
+    restart.note("server.proxy_protocol", proxy_protocol, &new.proxy_protocol);
     restart.note("server.threads", threads, &new.threads);
     restart.note("server.grace_period", grace_period, &new.grace_period);
     live.note("server.drain_timeout", drain_timeout, &new.drain_timeout);

@@ -56,6 +56,13 @@ fn what_cannot_change_while_running_needs_a_restart() {
 }
 
 #[test]
+fn where_a_proxy_header_is_expected_needs_a_restart() {
+    let lines = "[server]\ntrusted_proxies = [\"10.0.0.1\"]\nproxy_protocol = [\"127.0.0.1:8080\"]";
+    let (fields, live) = (vec!["server.proxy_protocol"], vec!["server.trusted_proxies"]);
+    assert_eq!(changed("[server]", lines), Diff::RestartRequired { fields, live });
+}
+
+#[test]
 fn everything_else_changes_while_running() {
     for (from, to, field) in [
         ("data = \"a\"", "data = \"a\"\nmode = \"dry-run\"", "mode"),

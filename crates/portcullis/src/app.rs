@@ -312,6 +312,7 @@ fn keep_until_restart(old: &Config, mut new: Config) -> Config {
     new.log.queue = old.log.queue;
     new.server.listen.clone_from(&old.server.listen);
     new.server.tls = keep_listeners(&old.server.tls, new.server.tls);
+    new.server.proxy_protocol.clone_from(&old.server.proxy_protocol);
     new.server.threads = old.server.threads;
     new.server.grace_period = old.server.grace_period;
     new

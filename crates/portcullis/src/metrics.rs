@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use portcullis_geo::Geo;
-use portcullis_model::{Severity, UnixMs, VerdictKind};
+use portcullis_model::{ConnectionLimit, MalformedKind, Severity, UnixMs, VerdictKind};
 use portcullis_proxy::{CLASSES, CircuitState, Edge, FORWARDING_HEADERS, LATENCY_BUCKETS_US};
 use portcullis_store::LogStats;
 use prometheus_client::collector::Collector;
@@ -169,10 +169,31 @@ impl Sources {
             .encode_histogram::<NoLabels>(latency.sum_us as f64 / 1e6, count, &buckets, None)?;
         let open = self.edge.metrics.connections() as f64;
         gauge(encoder, "portcullis_connections_open", "Connections from clients that are open", open)?;
+        self.connections(encoder)?;
         let help = "Requests with a forwarding header from a peer that is not a trusted proxy";
         let mut family = Family::new(encoder, "portcullis_forwarding_ignored", help, MetricType::Counter)?;
         for (n, header) in FORWARDING_HEADERS.into_iter().enumerate() {
             family.count([("header", header.to_owned())], self.edge.metrics.ignored_forwarding(n))?;
+        }
+        Ok(())
+    }
+
+    fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let metrics = &self.edge.metrics;
+        let clients = self.edge.clients() as f64;
+        let help = "Clients with open connections, trusted proxies not counted";
+        gauge(encoder, "portcullis_connections_clients", help, clients)?;
+        let help = "Connections that were closed because there were too many, by the limit";
+        let mut family = Family::new(encoder, "portcullis_connections_shed", help, MetricType::Counter)?;
+        for limit in ConnectionLimit::ALL {
+            family.count([("limit", limit.as_str().to_owned())], metrics.shed(*limit))?;
+        }
+        let help = "Connections of blocked clients that were closed before the TLS handshake";
+        counter(encoder, "portcullis_connections_dropped", help, metrics.dropped())?;
+        let help = "What was refused as malformed, by why";
+        let mut family = Family::new(encoder, "portcullis_malformed", help, MetricType::Counter)?;
+        for kind in MalformedKind::ALL {
+            family.count([("kind", kind.as_str().to_owned())], metrics.malformed(*kind))?;
         }
         Ok(())
     }

@@ -60,6 +60,8 @@ impl Inherited {
 /// Listening sockets, bound but not served yet: what can fail has failed before anything is started.
 pub struct Bound {
     listeners: Vec<(TcpListener, Option<Arc<Listener>>)>,
+    /// The addresses, as they were asked for, at which connections begin with a PROXY header.
+    proxied: Vec<SocketAddr>,
     tls: Tls,
     /// What the configuration asked for, in the same order.
     asked: Vec<SocketAddr>,
@@ -81,7 +83,7 @@ impl Bound {
             listeners.push((socket(settings.listen)?, Some(Arc::clone(listener))));
         }
         let asked = server.listen.iter().copied().chain(server.tls.iter().map(|tls| tls.listen)).collect();
-        Ok(Self { listeners, tls, asked })
+        Ok(Self { listeners, proxied: server.proxy_protocol.clone(), tls, asked })
     }
 
     /// The sockets once more, for a successor, each with the address that the configuration asked for.
@@ -191,11 +193,12 @@ impl Gateway {
             );
         }
         runtime.spawn(watch(Arc::downgrade(&edge)));
-        for (listener, tls) in bound.listeners {
+        for (asked, (listener, tls)) in bound.asked.into_iter().zip(bound.listeners) {
+            let is_proxied = bound.proxied.contains(&asked);
             let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| EdgeError::Listen { address, source })?;
-            let acceptor = Acceptor { edge: Arc::clone(&edge), proxy: Arc::clone(&proxy), tls };
+            let acceptor = Acceptor { edge: Arc::clone(&edge), proxy: Arc::clone(&proxy), tls, is_proxied };
             runtime.spawn(serve(listener, acceptor, watching.clone()));
         }
         let grace_period = config.server.grace_period;

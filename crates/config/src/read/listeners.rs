@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::fields::{Context, Place, Value, quoted};
 
-const WHAT: &str = "ADDRESS:PORT such as \"0.0.0.0:8080\" or \"[::1]:8080\"";
+pub(super) const WHAT: &str = "ADDRESS:PORT such as \"0.0.0.0:8080\" or \"[::1]:8080\"";
 
 /// Every address that the gateway shall listen on, in the order of the settings.
 #[derive(Default)]

@@ -16,7 +16,7 @@ use crate::{CertificateFiles, ClientAuth, Hsts, Server, TlsListener, TlsVersion}
 
 use super::fields::{Context, Origin, Place, Section, Value, quoted};
 use super::files;
-use super::listeners::{Listeners, address};
+use super::listeners::{self, Listeners, address};
 use super::{DAY, HOUR, MILLISECOND, SECOND};
 
 const MAX_LISTENERS: usize = 64;
@@ -57,9 +57,14 @@ pub(super) fn read(
     let max_head = server.read("max_head", 32 << 10, |value| value.size(1 << 10..=MAX_HEAD_BYTES));
     let redirect_to_https = redirect_to_https(&mut server, &tls, nobody_trusted);
     let hsts = hsts(&mut server);
+    let proxy_protocol = server.get("proxy_protocol");
+    let proxy_protocol = proxy_protocol.map_or_else(Vec::new, |value| {
+        proxied(&value, &listen, &tls, !overrides.listen.is_empty(), nobody_trusted)
+    });
     let settings = Server {
         listen,
         tls,
+        proxy_protocol,
         threads: threads(&mut server),
         trusted_proxies,
         client_ip,
@@ -123,6 +128,33 @@ fn plain_listeners(
         }
         (None | Some(_), _) => Vec::new(),
     }
+}
+
+/// The listeners whose connections begin with a PROXY header.
+fn proxied(
+    value: &Value<'_>,
+    listen: &[SocketAddr],
+    tls: &[TlsListener],
+    is_overridden: bool,
+    nobody_trusted: bool,
+) -> Vec<SocketAddr> {
+    let is_listener =
+        |address: &SocketAddr| listen.contains(address) || tls.iter().any(|tls| tls.listen == *address);
+    let addresses = value.list(MAX_LISTENERS, |item| {
+        let found = item.parse_with(listeners::WHAT, address)?;
+        if !is_overridden && !is_listener(&found) {
+            item.fail("nothing listens there; write the address as in server.listen or a [[server.tls]]");
+            return None;
+        }
+        Some(found)
+    });
+    let addresses = addresses.unwrap_or_default();
+    if nobody_trusted && !addresses.is_empty() {
+        value.fail(
+            "only server.trusted_proxies may send a PROXY header, and none is given; name your proxies",
+        );
+    }
+    addresses.into_iter().filter(is_listener).collect()
 }
 
 fn tls_listener(mut tls: Section<'_>, listeners: &mut Listeners) -> Option<TlsListener> {

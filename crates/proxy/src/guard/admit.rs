@@ -45,13 +45,18 @@ impl Drop for Open {
 }
 
 impl Connection {
+    /// Whether there may be one more connection, whoever it is for.
+    pub(super) fn find_room(&self) -> Result<(), Reason> {
+        let total = self.bounds().max_connections.min(self.edge.max_sockets);
+        match self.edge.metrics.connections() > total as u64 {
+            true => Err(Reason::Connections(ConnectionLimit::Total)),
+            false => Ok(()),
+        }
+    }
+
     /// Puts the connection under watch, or says why it is not served.
     pub(super) fn admit(self: &Arc<Self>, open: &mut Open) -> Result<(), Reason> {
         let rules = self.edge.rules.load();
-        let total = rules.bounds.max_connections.min(self.edge.max_sockets);
-        if self.edge.metrics.connections() > total as u64 {
-            return Err(Reason::Connections(ConnectionLimit::Total));
-        }
         // Who comes through a trusted proxy is not known yet, and proxies open many connections.
         if rules.trusted.lookup(self.peer.ip()).is_none() {
             if let Some(max) = rules.bounds.max_connections_per_client {

@@ -10,6 +10,7 @@ mod connection;
 mod first_bytes;
 mod frames;
 mod pace;
+mod proxied;
 mod serve;
 mod socket;
 mod stream;

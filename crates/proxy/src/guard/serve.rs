@@ -24,6 +24,7 @@ use super::Connection;
 use super::admit::Open;
 use super::first_bytes::told_by;
 use super::frames::Frames;
+use super::proxied::read_header;
 use super::socket::Socket;
 use super::stream::{Guarded, Next};
 
@@ -42,6 +43,8 @@ pub(crate) struct Acceptor {
     pub(crate) proxy: Arc<HttpProxy<Hooks>>,
     /// `None` is plaintext.
     pub(crate) tls: Option<Arc<Listener>>,
+    /// Whether each connection begins with a PROXY header.
+    pub(crate) is_proxied: bool,
 }
 
 /// Accepts until `shutdown` says so. Connections that are open go on.
@@ -71,35 +74,57 @@ pub(crate) async fn serve(listener: TcpListener, acceptor: Acceptor, mut shutdow
 }
 
 impl Acceptor {
-    async fn drive(&self, socket: TcpStream, peer: SocketAddr, mut open: Open, shutdown: ShutdownWatch) {
+    async fn drive(&self, mut socket: TcpStream, peer: SocketAddr, mut open: Open, shutdown: ShutdownWatch) {
         // Fails only on a socket that is closed already, which the first read finds.
         let _ = socket.set_nodelay(true);
-        let connection = Arc::new(Connection::new(Arc::clone(&self.edge), peer, self.tls.is_some()));
+        let mut connection = self.connection(peer);
+        let mut ahead = Vec::new();
+        if let Err(reason) = connection.find_room() {
+            return connection.shed(&socket, reason);
+        }
+        if self.is_proxied {
+            // Boxed, as is TLS: what a plain connection holds while it waits is small.
+            let Some(named) = Box::pin(read_header(&mut socket, peer, &connection)).await else { return };
+            connection = self.connection(named.client);
+            ahead = named.ahead;
+        }
         if let Err(reason) = connection.admit(&mut open) {
             return connection.shed(&socket, reason);
         }
         match &self.tls {
             None => {
-                let socket = Socket::new(socket, Vec::new(), Arc::clone(&connection));
+                let socket = Socket::new(socket, ahead, Arc::clone(&connection));
                 self.requests(socket, &connection, shutdown).await;
             }
-            Some(tls) => self.encrypted(socket, tls, &connection, shutdown).await,
+            Some(tls) => Box::pin(self.encrypted(socket, ahead, tls, &connection, shutdown)).await,
         }
+    }
+
+    fn connection(&self, client: SocketAddr) -> Arc<Connection> {
+        Arc::new(Connection::new(Arc::clone(&self.edge), client, self.tls.is_some()))
     }
 
     async fn encrypted(
         &self,
         socket: TcpStream,
+        ahead: Vec<u8>,
         tls: &Listener,
         connection: &Arc<Connection>,
         shutdown: ShutdownWatch,
     ) {
         let deadline = Instant::now() + connection.bounds().head_timeout;
         let mut first = [0; FIRST_BYTES];
+        let n = match ahead.len().min(FIRST_BYTES) {
+            0 => timeout_at(deadline, socket.peek(&mut first)).await,
+            n => {
+                first[..n].copy_from_slice(&ahead[..n]);
+                Ok(Ok(n))
+            }
+        };
         // A connection without a byte is nobody's fault: browsers open some in advance.
-        let Ok(Ok(n @ 1..)) = timeout_at(deadline, socket.peek(&mut first)).await else { return };
+        let Ok(Ok(n @ 1..)) = n else { return };
         let first = &first[..n];
-        let socket = Socket::new(socket, Vec::new(), Arc::clone(connection));
+        let socket = Socket::new(socket, ahead, Arc::clone(connection));
         if looks_like_http(first) {
             return self.refuse_plaintext(socket, first, connection).await;
         }

@@ -1,0 +1,152 @@
+//! How many connections there may be, whom the blocklist keeps out before a byte is read, and how slow a
+//! client may be.
+
+use std::time::Duration;
+
+use portcullis_testkit::{
+    Client, Gateway, Request, Upstream, eventually, exchange, parse_response, tungstenite,
+};
+
+use crate::{behind_proxy, config};
+
+#[test]
+fn a_client_with_too_many_connections_gets_no_more_and_the_others_do() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).server("max_connections_per_client = 3"));
+    let mut open: Vec<Client> = (0..3).map(|_| gateway.client()).collect();
+    assert!(open.iter_mut().all(|client| client.get("/").status() == 200));
+    let answer = parse_response(&exchange(gateway.address(), b"GET /shed HTTP/1.1\r\nHost: a\r\n\r\n"));
+    assert_eq!((answer.status(), answer.header("retry-after")), (503, Some("5")));
+    let row = gateway.data().row_where("the shed one", |row| row.reason == "connections:per_client");
+    assert_eq!((row.status, row.verdict.as_str()), (503, "limited"));
+    assert_eq!(gateway.metric("portcullis_connections_shed_total{limit=\"per_client\"}"), 1.0);
+    let mut other = Client::connect_from("127.0.0.2", gateway.address());
+    assert_eq!(other.get("/").status(), 200);
+    // Each that ends makes room for one.
+    drop(open.pop());
+    eventually("room for another", || (gateway.client().get("/").status() == 200).then_some(()));
+}
+
+#[test]
+fn all_clients_together_may_have_so_many_connections_and_a_trusted_proxy_its_share() {
+    let upstream = Upstream::start();
+    let settings = "max_connections = 3\nmax_connections_per_client = 1";
+    let gateway = Gateway::start(behind_proxy(&upstream).server(settings));
+    let mut open: Vec<Client> = (0..3).map(|_| gateway.client_of("203.0.113.9")).collect();
+    assert!(open.iter_mut().all(|client| client.get("/").status() == 200), "a proxy may open many");
+    exchange(gateway.address(), b"GET /shed HTTP/1.1\r\nHost: a\r\n\r\n");
+    gateway.data().row_where("the shed one", |row| row.reason == "connections:total");
+}
+
+#[test]
+fn a_websocket_ends_when_its_client_is_blocked() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    let open = |client: &str| {
+        let mut request = tungstenite::client::IntoClientRequest::into_client_request(format!(
+            "ws://{}/websocket",
+            gateway.address()
+        ))
+        .unwrap();
+        request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+        tungstenite::client(request, gateway.client().socket()).unwrap().0
+    };
+    let (mut blocked, mut other) = (open("203.0.113.9"), open("203.0.113.10"));
+    gateway.cli_ok(&["block", "203.0.113.9", "--reason", "test"]);
+    assert!(blocked.read().is_err(), "it stayed open");
+    let row = gateway.data().row_where("the websocket", |row| row.client.to_string() == "203.0.113.9");
+    assert_eq!((row.status, row.verdict.as_str()), (101, "blocked"));
+    assert!(row.reason.starts_with("block:"), "{}", row.reason);
+    other.send(tungstenite::Message::text("still here")).unwrap();
+    assert_eq!(other.read().unwrap(), tungstenite::Message::text("still here"));
+}
+
+#[test]
+fn a_download_ends_when_its_client_is_blocked() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    let mut client = gateway.client_of("203.0.113.9");
+    client.write_request(&Request::get("/events"));
+    client.read_until("data: open\n\n");
+    gateway.cli_ok(&["block", "203.0.113.9", "--reason", "test"]);
+    client.read_to_end();
+    let row = gateway.data().row_of("/events");
+    assert_eq!((row.status, row.verdict.as_str()), (200, "blocked"));
+}
+
+#[test]
+fn a_client_that_does_not_take_its_answer_is_given_up() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).server("body_timeout = \"1s\""));
+    let mut client = gateway.client();
+    client.write_request(&Request::get("/bytes/100000000"));
+    client.read_head();
+    let row = gateway.data().row_of("/bytes/100000000");
+    assert_eq!((row.status, row.verdict.as_str(), &*row.reason), (200, "malformed", "malformed:slow_read"));
+}
+
+#[test]
+fn a_body_below_the_least_rate_is_given_up_and_one_above_is_not() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).server("min_rate = \"1KiB\""));
+    let send = |path: &str, bytes: usize| {
+        let mut client = gateway.client();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            bytes * 40
+        );
+        client.write(head.as_bytes());
+        for _ in 0..40 {
+            if client.try_write(&vec![b'x'; bytes]).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        parse_response(&client.read_to_end())
+    };
+    std::thread::scope(|scope| {
+        let fast = scope.spawn(|| send("/upload", 2_048));
+        let slow = send("/slowly", 10);
+        assert_eq!(slow.status(), 408);
+        assert_eq!(gateway.data().row(&slow.decision_id()).reason, "malformed:incomplete_body");
+        assert_eq!(fast.join().unwrap().status(), 200);
+    });
+}
+
+#[test]
+fn the_time_that_the_site_takes_is_not_the_clients() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).server("body_timeout = \"300ms\""));
+    assert_eq!(gateway.client().post("/slow/1500", "a body").status(), 200);
+    let mut client = gateway.client();
+    client.write_request(&Request::get("/events"));
+    client.read_until("data: open\n\n");
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(upstream.send_event("late"), 1);
+    client.read_until("data: late\n\n");
+}
+
+#[test]
+fn of_too_many_stalled_connections_those_that_wait_the_longest_end() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).server("max_stalled = 2"));
+    let mut stalled: Vec<Client> = (0..5)
+        .map(|n| {
+            let mut client = gateway.client();
+            client
+                .write(format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nsome").as_bytes());
+            std::thread::sleep(Duration::from_millis(150));
+            client
+        })
+        .collect();
+    for client in &mut stalled[..3] {
+        let answer = parse_response(&client.read_to_end());
+        assert_eq!(answer.status(), 503);
+        let row = gateway.data().row(&answer.decision_id());
+        assert_eq!((row.verdict.as_str(), &*row.reason), ("limited", "connections:stalled"));
+    }
+    for client in &mut stalled[3..] {
+        client.write(b" bytes");
+        assert_eq!(client.read_response("POST").status(), 200);
+    }
+}
