@@ -15,7 +15,7 @@ use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener,
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, LiveState};
-use portcullis_proxy::{Bound, Clock, Gateway};
+use portcullis_proxy::{Bound, Clock, Gateway, rehearse};
 use portcullis_store::{Changes, Enrich, Flusher, Log, LogStats, State, StateWatcher};
 
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
@@ -85,6 +85,7 @@ impl App {
         };
         let ((mut state, lock), live) = match (own, predecessor) {
             (None, Some(old)) => {
+                rehearse(&config)?;
                 let lock = old.wait_for_release(&config.data, clock)?;
                 let live = LiveState { limiter: old.take_limiter(), ..LiveState::default() };
                 ((State::open(&config.data)?, lock), live)

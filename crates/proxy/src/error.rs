@@ -20,6 +20,11 @@ pub enum EdgeError {
     Certificate { path: PathBuf, problem: String },
     #[error("cannot start the worker threads: {0}")]
     Runtime(std::io::Error),
+    #[error(
+        "upstream {upstream}: none of its servers has an address; see that their names can be resolved, or write \
+         addresses"
+    )]
+    Unresolved { upstream: std::sync::Arc<str> },
     #[error("the gateway is ending and takes no new configuration")]
     Ending,
 }

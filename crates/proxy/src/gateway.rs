@@ -50,10 +50,10 @@ impl Inherited {
         Self(sockets)
     }
 
-    /// The socket that was bound for `address`, each only once.
+    /// The socket that was bound for `address`, each only once. Those of one address (port 0) keep their order.
     pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let at = self.0.iter().position(|(bound_for, _)| *bound_for == address)?;
-        Some(self.0.swap_remove(at).1)
+        Some(self.0.remove(at).1)
     }
 }
 

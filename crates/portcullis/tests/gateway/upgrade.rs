@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_testkit::tungstenite::protocol::Message;
-use portcullis_testkit::{Counts, Gateway, Load, Request, Upstream, Visitors, eventually, tungstenite};
+use portcullis_testkit::{
+    Authority, Counts, Gateway, H2Client, H2Request, Load, Request, Upstream, Visitors, client_config,
+    eventually, tungstenite,
+};
 
 use crate::config;
 
@@ -297,6 +300,46 @@ fn idle_connections_are_told_with_their_next_answer() {
 }
 
 #[test]
+fn an_http2_connection_finishes_what_it_carries_and_is_then_closed() {
+    let upstream = Upstream::start();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (cert, key) = authority.issue(&["gateway.test"]).write(folder.path(), "gateway");
+    let section = format!(
+        "[[server.tls]]\nlisten = \"127.0.0.1:0\"\ncertificates = [{{ cert = \"{}\", key = \"{}\" }}]",
+        cert.display(),
+        key.display()
+    );
+    let mut gateway = Gateway::start(config().upstream(&upstream).section(&section));
+    let connect = |gateway: &Gateway| {
+        H2Client::connect(gateway.tls_address(), "gateway.test", &client_config(&authority, &["h2"]))
+    };
+    let busy = connect(&gateway);
+    let slow = std::thread::spawn(move || {
+        let answers = busy.send_all(vec![H2Request::get("/slow/1500"); 8]);
+        answers.into_iter().map(|answer| answer.unwrap().status()).collect::<Vec<_>>()
+    });
+    eventually("the requests are under way", || (upstream.requests() == 8).then_some(()));
+    let (output, old) = gateway.upgrade(&[]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(connect(&gateway).send(H2Request::get("/new")).unwrap().status(), 200);
+    assert_eq!(slow.join().unwrap(), [200; 8]);
+    gateway.wait_for_end(old);
+    gateway.data().wait_for_count(9);
+}
+
+#[test]
+fn an_upstream_that_the_new_process_cannot_find_stops_an_upgrade() {
+    let upstream = Upstream::start();
+    let mut gateway = Gateway::start(config().upstream(&upstream));
+    let text = fs::read_to_string(gateway.config_file()).unwrap();
+    gateway.write_config(&text.replace(&upstream.url(), "http://nobody.invalid:1"));
+    let (output, _) = gateway.upgrade(&[]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("upstream app: none of its servers has an address"), "{output:?}");
+}
+
+#[test]
 fn the_service_manager_hears_of_start_reload_upgrade_and_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
@@ -320,16 +363,6 @@ fn the_service_manager_hears_of_start_reload_upgrade_and_end() {
     assert!(hear().contains(&format!("READY=1\nMAINPID={}", gateway.pid())));
     gateway.begin_to_end();
     assert!(hear().contains("STOPPING=1"));
-}
-
-#[test]
-fn a_stop_does_not_wait_for_a_reload_that_waits_for_a_name_server() {
-    let upstream = Upstream::start();
-    let gateway = Gateway::start(config().upstream(&upstream));
-    let text = fs::read_to_string(gateway.config_file()).unwrap();
-    gateway.write_config(&text.replace(&upstream.url(), "http://nobody.invalid:1"));
-    gateway.hang_up();
-    assert_eq!(gateway.terminate().code, Some(0));
 }
 
 #[test]
