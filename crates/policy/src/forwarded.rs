@@ -58,7 +58,7 @@ where
         }
         ClientIpSource::Forwarded => {
             let elements = lines.rev().flat_map(|line| Elements { rest: Some(line) });
-            rightmost_untrusted(peer, trusted, elements.map(|element| parse_hop(forwarded_for(element)?)))
+            rightmost_untrusted(peer, trusted, elements.map(|element| parse_hop(parameter(element, b"for")?)))
         }
         ClientIpSource::Header(_) => {
             let mut lines = lines;
@@ -68,6 +68,24 @@ where
             }
         }
     }
+}
+
+/// Whether the client's connection was over TLS, as the element of `Forwarded` says that names the client:
+/// proxies further on may have had plain ones. `None`: it does not say. Only for lines of a trusted peer.
+pub fn forwarded_is_https<'a, I>(trusted: &PrefixSet<IpNet>, lines: I) -> Option<bool>
+where
+    I: DoubleEndedIterator<Item = &'a [u8]>,
+{
+    let elements = lines.rev().flat_map(|line| Elements { rest: Some(line) });
+    let mut proto = None;
+    for element in elements.take(MAX_HOPS) {
+        let Some(hop) = parameter(element, b"for").and_then(parse_hop) else { break };
+        proto = parameter(element, b"proto");
+        if trusted.lookup(hop.ip()).is_none() {
+            break;
+        }
+    }
+    proto.map(|proto| proto.eq_ignore_ascii_case(b"https"))
 }
 
 /// `hops` come from the right; `None` is one that is no address.
@@ -118,9 +136,9 @@ fn is_escaped(line: &[u8], at: usize) -> bool {
     line[..at].iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// The one `for` of an element, without its quotes. An element that is not made of `name=value` pairs, or
-/// has two, is nobody's.
-fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+/// The one value of this name in an element, without its quotes. An element that is not made of `name=value`
+/// pairs, or has two of the name, says nothing.
+fn parameter<'a>(element: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     let mut quoted = false;
     let pairs = element.split(|&byte| {
         quoted ^= byte == b'"';
@@ -130,7 +148,7 @@ fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
     for pair in pairs {
         let equals = pair.iter().position(|&byte| byte == b'=')?;
         let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
-        if !name.eq_ignore_ascii_case(b"for") {
+        if !name.eq_ignore_ascii_case(wanted) {
             continue;
         }
         let bare = value.strip_prefix(b"\"").map_or(Some(value), |inner| inner.strip_suffix(b"\""))?;
@@ -253,6 +271,21 @@ mod tests {
             ("for=\"[2001:db8::7]:_port\"", "10.0.0.2"),
         ] {
             assert_eq!(resolve_forwarded(&[line]), client, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_element_that_names_the_client_says_how_it_came() {
+        let trusted = std::iter::once("10.0.0.0/8".parse::<IpNet>().unwrap()).map(|n| (n, n)).collect();
+        for (line, is_https) in [
+            ("for=198.51.100.7;proto=https", Some(true)),
+            ("for=198.51.100.7;proto=HTTPS, for=10.0.0.1;proto=http", Some(true)),
+            ("for=203.0.113.66;proto=https, for=198.51.100.7;proto=http", Some(false)),
+            ("proto=https, for=198.51.100.7", None),
+            ("for=_hidden;proto=https", None),
+            ("", None),
+        ] {
+            assert_eq!(forwarded_is_https(&trusted, std::iter::once(line.as_bytes())), is_https, "{line}");
         }
     }
 

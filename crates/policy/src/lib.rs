@@ -15,7 +15,7 @@ mod rules;
 pub use blocklist::{BlockChange, Blocklist};
 pub use clock::Now;
 pub use decide::{Decision, LimitHit, LiveState, RequestFacts, Verdict, decide};
-pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip};
+pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip, forwarded_is_https};
 pub use limiter::{Admission, Limiter, LimiterStats, Secret, admitted_per_period};
 pub use pattern::{HostPattern, PathPattern, PatternError};
 pub use prefixes::PrefixSet;

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT}
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use portcullis_model::{ClientIp, Protocol, RecordText, TextFields};
-use portcullis_policy::{ClientIpSource, client_ip};
+use portcullis_policy::{ClientIpSource, client_ip, forwarded_is_https};
 
 use crate::guard::split_target;
 use crate::ruleset::Ruleset;
@@ -137,12 +137,19 @@ pub(crate) fn is_acme_challenge(path: &[u8]) -> bool {
 
 /// Whether the client's own connection is over TLS: to us, or to a trusted proxy that says so.
 pub(crate) fn is_https(peer: ClientIp, is_tls: bool, rules: &Ruleset, headers: &HeaderMap) -> bool {
-    if is_tls {
-        return true;
+    if is_tls || rules.trusted.lookup(peer.ip()).is_none() {
+        return is_tls;
     }
-    let said =
-        headers.get("x-forwarded-proto").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"));
-    said && rules.trusted.lookup(peer.ip()).is_some()
+    match &rules.client_ip {
+        // A proxy that writes this one may pass on whatever else a client sends.
+        ClientIpSource::Forwarded => {
+            let lines = headers.get_all("forwarded").iter().map(|value| value.as_bytes());
+            forwarded_is_https(&rules.trusted, lines).unwrap_or(false)
+        }
+        ClientIpSource::XForwardedFor | ClientIpSource::Header(_) => headers
+            .get("x-forwarded-proto")
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https")),
+    }
 }
 
 pub(crate) fn protocol(version: Version) -> Protocol {

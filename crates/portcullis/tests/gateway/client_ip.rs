@@ -137,6 +137,12 @@ fn the_standard_forwarded_header_names_the_client_when_the_proxy_sends_it() {
     assert_eq!(named(&["for=unknown"]), "127.0.0.1");
     assert_eq!(named(&[]), "127.0.0.1");
     assert!(upstream.last().all("forwarded").is_empty());
+    named(&["for=198.51.100.7;proto=https, for=10.0.0.1;proto=http"]);
+    assert_eq!(upstream.last().header("x-forwarded-proto"), "https", "the client's own connection");
+    let forged =
+        Request::get("/").header("Forwarded", "for=198.51.100.7").header("X-Forwarded-Proto", "https");
+    gateway.client().send(&forged);
+    assert_eq!(upstream.last().header("x-forwarded-proto"), "http", "the proxy does not write this one");
     // From anybody else it is a lie.
     let said = Request::get("/").header("Forwarded", "for=198.51.100.7");
     Client::connect_from("127.0.0.5", gateway.address()).send(&said);

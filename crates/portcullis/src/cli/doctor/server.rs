@@ -14,8 +14,6 @@ use crate::cli::output::{count, number};
 const LONG_TRIAL: Duration = Duration::from_secs(7 * 86_400);
 /// Files besides connections: databases, listeners, geo files.
 const OTHER_FILES: u64 = 64;
-/// With fewer open files an ordinary busy hour fills them.
-const FEW_FILES: u64 = 1_024;
 
 /// An upstream that is the gateway itself: every request would go round until something gives way.
 pub(super) fn own_upstream(facts: &Facts<'_>) -> Vec<Finding> {
@@ -102,9 +100,10 @@ pub(super) fn open_files(facts: &Facts<'_>) -> Vec<Finding> {
     };
     let Some(limit) = status.open_files_limit else { return Vec::new() };
     // A connection of a client has another one to the site.
-    let used = status.connections.saturating_mul(2) + OTHER_FILES;
-    let is_close = used.saturating_mul(5) > limit.saturating_mul(4);
-    if limit >= FEW_FILES && !is_close {
+    let files = |connections: u64| connections.saturating_mul(2).saturating_add(OTHER_FILES);
+    let is_close = files(status.connections).saturating_mul(5) > limit.saturating_mul(4);
+    let wanted = files(facts.config.server.max_connections as u64);
+    if limit >= wanted && !is_close {
         return Vec::new();
     }
     vec![
@@ -112,14 +111,16 @@ pub(super) fn open_files(facts: &Facts<'_>) -> Vec<Finding> {
             "open_files",
             if is_close { Gravity::Error } else { Gravity::Warning },
             format!(
-                "the gateway may have {} open, enough for about {} at once; {} are open now",
+                "the gateway may have {} open, enough for about {} at once, but server.max_connections is {}; {} are \
+                 open now",
                 count(limit, "file"),
                 count(limit.saturating_sub(OTHER_FILES) / 2, "connection"),
+                number(facts.config.server.max_connections as u64),
                 number(status.connections)
             ),
             "Raise the limit where the gateway is started, for example in its systemd unit, and start it again:",
         )
-        .write("LimitNOFILE=65536"),
+        .write(format!("LimitNOFILE={}", wanted.next_power_of_two())),
     ]
 }
 
@@ -192,18 +193,18 @@ mod tests {
 
     #[test]
     fn few_open_files_are_found_only_where_a_gateway_runs() {
-        let config = config("");
+        let config = config("[server]\nmax_connections = 100");
         let mut facts = healthy(&config);
         let limit = |facts: &mut Facts<'_>, files, connections| {
             let status = facts.gateway.as_mut().unwrap();
             (status.open_files_limit, status.connections) = (files, connections);
             open_files(facts).first().map(|found| found.gravity)
         };
-        assert_eq!(limit(&mut facts, Some(1_024), 10), None);
-        assert_eq!(limit(&mut facts, Some(512), 10), Some(Gravity::Warning));
-        assert_eq!(limit(&mut facts, Some(1_024), 400), Some(Gravity::Error));
+        assert_eq!(limit(&mut facts, Some(264), 10), None, "100 connections take 200 files");
+        assert_eq!(limit(&mut facts, Some(263), 10), Some(Gravity::Warning));
+        assert_eq!(limit(&mut facts, Some(264), 90), Some(Gravity::Error));
         assert_eq!(limit(&mut facts, None, 100_000), None);
         facts.gateway.as_mut().unwrap().written_at -= 3_600_000;
-        assert_eq!(limit(&mut facts, Some(512), 10), None);
+        assert_eq!(limit(&mut facts, Some(100), 10), None);
     }
 }
