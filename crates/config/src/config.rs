@@ -20,6 +20,8 @@ pub struct Config {
     /// The folder of `log.db` and `state.db`.
     pub data: PathBuf,
     pub server: Server,
+    /// Certificates that the gateway gets by itself; `None` when no listener asks for any.
+    pub acme: Option<Acme>,
     /// At least one. Without routes all requests go to the first.
     pub upstreams: Vec<Upstream>,
     /// In the order of the file; the most specific host, then the most specific path wins.
@@ -101,8 +103,10 @@ pub struct TlsListener {
     pub listen: SocketAddr,
     /// Whether HTTP/2 is offered beside HTTP/1.1.
     pub http2: bool,
-    /// At least one; the first is used when no name matches.
+    /// At least one here or in `acme`; the first is used when no name matches.
     pub certificates: Vec<CertificateFiles>,
+    /// Certificates that the gateway gets by itself.
+    pub acme: Vec<AcmeCertificate>,
     pub min_version: TlsVersion,
     /// Whether clients are asked for a certificate; `None` is no.
     pub client_auth: Option<ClientAuth>,
@@ -142,6 +146,55 @@ pub struct ClientAuth {
 pub struct CertificateFiles {
     pub cert: PathBuf,
     pub key: PathBuf,
+}
+
+/// A certificate that an authority issues to the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcmeCertificate {
+    /// A DNS name, lower case.
+    pub name: String,
+    /// Where its chain and its key are kept. Not there before the first one has been issued.
+    pub file: PathBuf,
+}
+
+/// How certificates are got from an authority (ACME, RFC 8555).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    /// The URL of the authority's directory, https.
+    pub directory: String,
+    /// Mail addresses, without `mailto:`.
+    pub contact: Vec<String>,
+    pub challenge: AcmeChallenge,
+    /// PEM certificates to trust instead of the system's when talking to the authority.
+    pub directory_ca: Option<PathBuf>,
+    /// The wait after a first failure; it doubles with each further one.
+    pub retry: Duration,
+    /// Where accounts, keys and certificates are kept.
+    pub folder: PathBuf,
+    /// Every name once, each with its file.
+    pub certificates: Vec<AcmeCertificate>,
+}
+
+/// How the gateway proves that a name is its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AcmeChallenge {
+    /// A file at port 80 (RFC 8555, 8.3).
+    #[default]
+    Http01,
+    /// A handshake at port 443 (RFC 8737).
+    TlsAlpn01,
+}
+
+impl AcmeChallenge {
+    pub const ALL: [Self; 2] = [Self::Http01, Self::TlsAlpn01];
+
+    /// The word that the file uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+        }
+    }
 }
 
 /// A pool of servers that serve the same site.

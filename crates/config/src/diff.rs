@@ -55,6 +55,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         mode,
         data,
         server: _,
+        acme,
         upstreams,
         routes,
         limits,
@@ -69,6 +70,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     restart.note("data", data, &new.data);
     restart.note("metrics.listen", metrics, &new.metrics);
     live.note("mode", mode, &new.mode);
+    live.note("acme", acme, &new.acme);
     live.note("upstream", upstreams, &new.upstreams);
     live.note("route", routes, &new.routes);
     live.note("limit", limits, &new.limits);

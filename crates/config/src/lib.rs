@@ -11,8 +11,8 @@ mod read;
 mod units;
 
 pub use config::{
-    Balance, CertificateFiles, CircuitBreaker, ClientAuth, Config, HealthCheck, HostHeader, Hsts, Pages,
-    Route, Server, TlsListener, TlsVersion, Upstream, UpstreamServer,
+    Acme, AcmeCertificate, AcmeChallenge, Balance, CertificateFiles, CircuitBreaker, ClientAuth, Config,
+    HealthCheck, HostHeader, Hsts, Pages, Route, Server, TlsListener, TlsVersion, Upstream, UpstreamServer,
 };
 pub use diff::{Diff, diff};
 pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};

@@ -70,8 +70,11 @@ fn the_examples_are_valid_too() {
     {
         fs::write(dir.path().join(name), format!("-----BEGIN {kind}-----\n")).unwrap();
     }
+    let template = TEMPLATE
+        .replace("#accept_terms = false", "accept_terms = true")
+        .replace("#listen = [\"0.0.0.0:8080\"]", "listen = [\"0.0.0.0:8080\"]");
     // The health check belongs to the upstream that stands before it, as in the template.
-    let (before, after) = TEMPLATE.split_once("# Ask each server").unwrap();
+    let (before, after) = template.split_once("# Ask each server").unwrap();
     let config = read_in(dir.path(), &format!("{before}\n{}\n# Ask each server{after}", examples()));
     assert_eq!(config.routes.len(), 2);
     assert_eq!(config.upstreams.len(), 2);
@@ -100,6 +103,7 @@ fn every_setting_is_in_the_template() {
         "",
         "[server]",
         "[[server.tls]]",
+        "[acme]",
         "[[upstream]]",
         "[[upstream]]\nname = \"a\"\n[upstream.health]",
         "[[upstream]]\nname = \"a\"\n[upstream.breaker]",

@@ -308,12 +308,18 @@ fn claim(data: &Path) -> anyhow::Result<(State, File)> {
 
 /// Listeners, folders and queues are made once.
 fn keep_until_restart(old: &Config, mut new: Config) -> Config {
+    let is_elsewhere = new.data != old.data;
     new.data.clone_from(&old.data);
     new.metrics = old.metrics;
     new.log.queue = old.log.queue;
     new.server.listen.clone_from(&old.server.listen);
     new.server.tls = keep_listeners(&old.server.tls, new.server.tls);
     new.server.proxy_protocol.clone_from(&old.server.proxy_protocol);
+    if is_elsewhere {
+        // Their certificates are kept in the data folder.
+        new.acme.clone_from(&old.acme);
+        new.server.tls.clone_from(&old.server.tls);
+    }
     new.server.threads = old.server.threads;
     new.server.grace_period = old.server.grace_period;
     new

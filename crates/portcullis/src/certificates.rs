@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use portcullis_model::UnixMs;
-use portcullis_proxy::CertificateStatus;
+use portcullis_proxy::{CertificateSource, CertificateStatus};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A certificate that expires sooner is worth a word.
@@ -16,6 +16,13 @@ pub(crate) fn notes(certificates: &[CertificateStatus], now: UnixMs) -> Vec<Stri
     let mut notes = Vec::new();
     let mut covered = HashMap::new();
     for certificate in certificates {
+        if certificate.source == CertificateSource::Placeholder {
+            let name = acme_name(certificate).unwrap_or_default();
+            notes.push(format!(
+                "{name} has no certificate of the authority yet; clients get a self-signed one"
+            ));
+            continue;
+        }
         let Some(facts) = &certificate.facts else { continue };
         let file = certificate.path.display();
         let names = facts.names.join(", ");
@@ -33,6 +40,16 @@ pub(crate) fn notes(certificates: &[CertificateStatus], now: UnixMs) -> Vec<Stri
         }
     }
     notes
+}
+
+/// The name that an authority issues this certificate for: its file is called so.
+pub(crate) fn acme_name(certificate: &CertificateStatus) -> Option<String> {
+    match certificate.source {
+        CertificateSource::File => None,
+        CertificateSource::Acme | CertificateSource::Placeholder => {
+            certificate.path.file_stem().map(|name| name.to_string_lossy().into_owned())
+        }
+    }
 }
 
 /// What is wrong with a certificate's time, if anything.

@@ -1,6 +1,7 @@
 //! The binary: reads the command line, sets up logging, does what was asked.
 //! Must not do anything itself; commands are in `cli`, the gateway is wired in `app`.
 
+mod acme;
 mod app;
 mod certificates;
 mod cli;

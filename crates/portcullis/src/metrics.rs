@@ -23,6 +23,7 @@ pub(crate) struct AppStats {
     reloads: [AtomicU64; ReloadOutcome::ALL.len()],
     last_reload_failed: AtomicU64,
     detector: Mutex<DetectorStats>,
+    pub(crate) acme: Arc<portcullis_acme::Stats>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -269,12 +270,17 @@ impl Sources {
         for certificate in self.edge.certificates() {
             let Some(facts) = certificate.facts else { continue };
             let name = facts.names.into_iter().next().unwrap_or_default();
-            let labels = [("listen", certificate.listen.to_string()), ("name", name)];
+            let source = certificate.source.as_str().to_owned();
+            let labels = [("listen", certificate.listen.to_string()), ("name", name), ("source", source)];
             expiry.gauge(labels, facts.not_after.0 as f64 / 1e3)?;
         }
         let help = "Changed certificate files that could not be used";
         let failures = self.edge.certificate_failures();
-        counter(encoder, "portcullis_tls_certificate_reload_failures", help, failures)
+        counter(encoder, "portcullis_tls_certificate_reload_failures", help, failures)?;
+        let help = "Orders of certificates from the authority";
+        let mut orders = Family::new(encoder, "portcullis_acme_orders", help, MetricType::Counter)?;
+        orders.count([("outcome", "issued".to_owned())], self.app.acme.issued())?;
+        orders.count([("outcome", "failed".to_owned())], self.app.acme.failed())
     }
 
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

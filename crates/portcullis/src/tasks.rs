@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use portcullis_acme::Acme;
 use portcullis_config::FileStamp;
 use portcullis_model::UnixMs;
 use portcullis_store::{NewTaskRun, State, StoreError};
 
+use crate::acme;
 use crate::app::{App, wall_now};
 use crate::detection::{self, Control, Outcome};
 use crate::sentence::sentence;
@@ -46,7 +48,8 @@ impl Tasks {
             std::thread::Builder::new().name(name.to_owned()).spawn(work)
         };
         let (chores_app, chores_end) = (Arc::clone(app), Arc::clone(&control));
-        let chores = spawn("portcullis-tasks", Box::new(move || chores(&chores_app, &chores_end)))?;
+        let acme = acme::start(app)?;
+        let chores = spawn("portcullis-tasks", Box::new(move || chores(&chores_app, &chores_end, acme)))?;
         let (detector_app, detector_end) = (Arc::clone(app), Arc::clone(&control));
         let detector = spawn(
             "portcullis-detector",
@@ -66,7 +69,7 @@ impl Tasks {
     }
 }
 
-fn chores(app: &App, control: &Control) {
+fn chores(app: &App, control: &Control, acme: Acme) {
     let mut watched =
         Watched { path: app.source().map(PathBuf::from), seen: app.source_stamp(), pending: None };
     let start = Instant::now();
@@ -85,6 +88,7 @@ fn chores(app: &App, control: &Control) {
         if watched.has_changed() {
             shielded("the reload", || app.reload());
         }
+        acme.apply(app.config().acme.as_ref());
         let now = Instant::now();
         if now >= next_geo {
             next_geo = now + GEO_INTERVAL;
@@ -95,6 +99,7 @@ fn chores(app: &App, control: &Control) {
             shielded("the daily clean-up", || purge(app));
         }
     }
+    acme.stop();
 }
 
 /// A chore that panics must not take the others with it. The panic hook has said where and why.

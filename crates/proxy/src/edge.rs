@@ -8,7 +8,7 @@ use portcullis_model::RequestRecord;
 use portcullis_policy::LiveState;
 
 use crate::guard::{Clients, Watch};
-use crate::tls::{CertificateStatus, Tls};
+use crate::tls::{CertificateStatus, Challenges, Tls};
 use crate::{Clock, EdgeMetrics, PoolState, descriptors, ruleset::Ruleset};
 
 /// Where records go. Must not wait.
@@ -64,6 +64,11 @@ impl Edge {
     /// The certificates that clients get.
     pub fn certificates(&self) -> Vec<CertificateStatus> {
         self.tls.status()
+    }
+
+    /// What certificate authorities are answered.
+    pub fn challenges(&self) -> &Arc<Challenges> {
+        self.tls.challenges()
     }
 
     /// How often files of certificates were changed to something that cannot be used.

@@ -130,11 +130,6 @@ pub(crate) fn has_known_form(head: &RequestHeader) -> bool {
         || (target == b"*" && head.method == http::Method::OPTIONS)
 }
 
-/// Whether it is where a certificate authority looks for the proof that a name is ours (RFC 8555, 8.3).
-pub(crate) fn is_acme_challenge(path: &[u8]) -> bool {
-    path.starts_with(b"/.well-known/acme-challenge/")
-}
-
 /// Whether the client's own connection is over TLS: to us, or to a trusted proxy that says so.
 pub(crate) fn is_https(peer: ClientIp, is_tls: bool, rules: &Ruleset, headers: &HeaderMap) -> bool {
     if is_tls || rules.trusted.lookup(peer.ip()).is_none() {

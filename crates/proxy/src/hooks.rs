@@ -21,14 +21,15 @@ use portcullis_wire::check_path;
 use crate::attempt::{Attempt, Broken};
 use crate::edge::Edge;
 use crate::facts::{
-    Target, has_known_form, has_plain_framing, is_acme_challenge, is_authority, is_https, names_two_clients,
-    protocol, resolve_client,
+    Target, has_known_form, has_plain_framing, is_authority, is_https, names_two_clients, protocol,
+    resolve_client,
 };
 use crate::failure::classify;
 use crate::guard::Connection;
 use crate::headers::{Forwarding, make_origin_form, write_forwarding};
-use crate::respond::{Refusal, begin_answer, redirect_to_https, refuse, refuse_for_now};
+use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
+use crate::tls::is_challenge_path;
 
 /// Between two messages of a connection that has become a WebSocket.
 const UPGRADED_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -201,18 +202,7 @@ impl ProxyHttp for Hooks {
         let began = connection.request_began(client).unwrap_or_else(Instant::now);
         let id = RequestId::new(now.wall, fastrand::u32(..));
 
-        let facts = RequestFacts {
-            client,
-            method: head.method.as_str(),
-            host: &target.host,
-            path: normalise_path(target.path),
-        };
-        let decision = decide(&rules.policy, &self.edge.state, &facts, now);
         let is_https = is_https(connection.peer, connection.is_tls, &rules, &head.headers);
-        let redirect = rules.redirect_to_https.filter(|_| !is_https && !is_acme_challenge(target.path));
-        let nowhere = (redirect.is_some() && target.host.is_empty()).then_some((400, MalformedKind::Host));
-        let malformed = malformed(head, &target, connection.peer, &rules).or(nowhere);
-        let pool = rules.routes.find(&target.host, &facts.path).cloned();
         ctx.record = Some(OpenRecord {
             edge: Arc::clone(&self.edge),
             began,
@@ -220,11 +210,29 @@ impl ProxyHttp for Hooks {
             client,
             is_https,
             protocol: protocol(head.version),
-            verdict: decision.kind(),
-            reason: decision.reason(),
+            verdict: VerdictKind::Admitted,
+            reason: Reason::None,
             status: 0,
             text: target.record_text(head),
         });
+        // An authority that asks whether a name is ours must not be kept from it by a block or a redirect.
+        if let Some(proof) = self.edge.challenges().file(target.path).filter(|_| !connection.is_tls) {
+            answer_challenge(session, proof).await;
+            return Ok(true);
+        }
+
+        let facts = RequestFacts {
+            client,
+            method: head.method.as_str(),
+            host: &target.host,
+            path: normalise_path(target.path),
+        };
+        let decision = decide(&rules.policy, &self.edge.state, &facts, now);
+        let redirect = rules.redirect_to_https.filter(|_| !is_https && !is_challenge_path(target.path));
+        let nowhere = (redirect.is_some() && target.host.is_empty()).then_some((400, MalformedKind::Host));
+        let malformed = malformed(head, &target, connection.peer, &rules).or(nowhere);
+        let pool = rules.routes.find(&target.host, &facts.path).cloned();
+        ctx.set(decision.kind(), decision.reason());
         if !decision.is_served() {
             let (status, limit) = match &decision.verdict {
                 Verdict::Limit(hit) => (429, Some(hit)),

@@ -106,6 +106,22 @@ fn add_hsts(header: &mut ResponseHeader, session: &Session, rules: &Ruleset) -> 
     Ok(())
 }
 
+/// Sends the proof that a certificate authority asked for.
+pub(crate) async fn answer_challenge(session: &mut Session, proof: Bytes) {
+    let sent = async {
+        let mut header = ResponseHeader::build(200, Some(2))?;
+        header.insert_header(CONTENT_TYPE, "application/octet-stream")?;
+        header.insert_header(CONTENT_LENGTH, proof.len())?;
+        let bodyless = session.req_header().method == http::Method::HEAD;
+        begin_answer(session);
+        session.write_response_header(Box::new(header), bodyless).await?;
+        if bodyless { Ok(()) } else { session.write_response_body(Some(proof), true).await }
+    };
+    if sent.await.is_err() {
+        session.set_keepalive(None);
+    }
+}
+
 /// How long a browser may remember a redirect to https, so that an operator can take it back.
 const REDIRECT_MAX_AGE: &str = "max-age=3600";
 

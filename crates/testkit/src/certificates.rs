@@ -115,9 +115,19 @@ pub fn old_client_config(authority: &Authority) -> Arc<ClientConfig> {
     Arc::new(builder.unwrap().with_root_certificates(roots(authority)).with_no_client_auth())
 }
 
+/// A client of HTTP/1.1 that trusts these certificates, PEM.
+pub fn trusting(pem: &str) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    Arc::new(builder.unwrap().with_root_certificates(roots_of(pem)).with_no_client_auth())
+}
+
 fn roots(authority: &Authority) -> RootCertStore {
+    roots_of(authority.pem())
+}
+
+fn roots_of(pem: &str) -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority.pem().as_bytes()) {
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
     roots

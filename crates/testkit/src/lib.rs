@@ -12,6 +12,7 @@ mod files;
 mod gateway;
 mod h2_client;
 mod load;
+mod pebble;
 mod raw_connection;
 mod raw_upstream;
 mod strict_upstream;
@@ -20,13 +21,14 @@ mod upstream_answers;
 mod wait;
 
 pub use certificates::{
-    Authority, Issued, client_config, client_config_as, old_client_config, server_config,
+    Authority, Issued, client_config, client_config_as, old_client_config, server_config, trusting,
 };
 pub use client::{Client, Head, Request, Response, exchange, parse_response};
 pub use files::Data;
 pub use gateway::{Ended, Gateway, GatewayConfig, Output};
 pub use h2_client::{H2Client, H2Request};
 pub use load::{Counts, Load, Visitors};
+pub use pebble::{Pebble, PebbleConfig, free_port};
 pub use raw_connection::{RawConnection, Received};
 pub use raw_upstream::RawUpstream;
 pub use strict_upstream::{SeenRequest, StrictUpstream};

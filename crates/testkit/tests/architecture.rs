@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
         "portcullis-notify",
     ],
     &["portcullis-config"],
-    &["portcullis-proxy", "portcullis-admin"],
+    &["portcullis-proxy", "portcullis-admin", "portcullis-acme"],
     &["portcullis"],
 ];
 
@@ -44,6 +44,7 @@ const EXCLUSIVE: &[(&str, &str, &str)] = &[
         "portcullis-detect",
         "the model stays an implementation detail of detection",
     ),
+    ("instant-acme", "portcullis-acme", "the protocol with certificate authorities is spoken in one place"),
     ("clap", "portcullis", "libraries do not read the command line"),
 ];
 

@@ -1,6 +1,7 @@
 //! Reads a whole document: one file per group of settings. Start with `config`.
 //! Must not stop at the first error, and must not let a wrong value through.
 
+mod acme;
 mod background;
 mod fields;
 mod files;
@@ -106,7 +107,8 @@ fn document_settings<'a>(
     let mut listeners = Listeners::default();
     let mode = root.read(MODE, Mode::default(), |value| value.choice(&rules::MODES, Mode::as_str));
     let data = data_folder(&mut root, context, overrides);
-    let server = server::read(&mut root, context, overrides, &mut listeners);
+    let server = server::read(&mut root, context, &data, overrides, &mut listeners);
+    let acme = acme::read(&mut root, &data, &server);
     let pools = upstream::read(&mut root);
     let routes = rules::routes(&mut root, &pools.names);
     let limits = rules::limits(&mut root);
@@ -123,6 +125,7 @@ fn document_settings<'a>(
         mode: if overrides.dry_run { Mode::DryRun } else { mode },
         data,
         server,
+        acme,
         upstreams,
         routes,
         limits: limits.into_iter().map(Arc::new).collect(),

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::load::Overrides;
 use crate::units::parse_duration;
 use crate::{CertificateFiles, ClientAuth, Hsts, Server, TlsListener, TlsVersion};
 
+use super::acme;
 use super::fields::{Context, Origin, Place, Section, Value, quoted};
 use super::files;
 use super::listeners::{self, Listeners, address};
@@ -37,6 +39,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIF
 pub(super) fn read(
     root: &mut Section<'_>,
     context: &Context<'_>,
+    data: &Path,
     overrides: &Overrides,
     listeners: &mut Listeners,
 ) -> Server {
@@ -45,7 +48,7 @@ pub(super) fn read(
     let tls: Vec<_> = server
         .sections("tls", MAX_LISTENERS)
         .into_iter()
-        .filter_map(|tls| tls_listener(tls, listeners))
+        .filter_map(|tls| tls_listener(tls, data, listeners))
         .collect();
     let listen = plain_listeners(listen.as_ref(), &tls, context, overrides, listeners);
     let trusted = server.get("trusted_proxies");
@@ -157,22 +160,26 @@ fn proxied(
     addresses.into_iter().filter(is_listener).collect()
 }
 
-fn tls_listener(mut tls: Section<'_>, listeners: &mut Listeners) -> Option<TlsListener> {
+fn tls_listener(mut tls: Section<'_>, data: &Path, listeners: &mut Listeners) -> Option<TlsListener> {
     let listen = tls.required("listen", "\"0.0.0.0:8443\"", |value| listeners.read(value));
     let http2 = tls.read("http2", true, Value::boolean);
     let example = "[{ cert = \"cert.pem\", key = \"key.pem\" }]";
-    let certificates = tls.required("certificates", example, |value| {
-        if value.is_empty_list() {
-            value.fail(format!("expected at least one, for example {example}"));
-        }
-        value.list(MAX_CERTIFICATES, certificate)
-    });
+    let acme = acme::certificates(&mut tls, data);
+    let certificates = match tls.has("certificates") || acme.is_empty() {
+        true => tls.required("certificates", example, |value| {
+            if value.is_empty_list() && acme.is_empty() {
+                value.fail(format!("expected at least one, for example {example}"));
+            }
+            value.list(MAX_CERTIFICATES, certificate)
+        }),
+        false => Some(Vec::new()),
+    };
     let min_version = tls.read("min_version", TlsVersion::default(), |value| {
         value.choice(&TlsVersion::ALL, TlsVersion::as_str)
     });
     let client_auth = client_auth(&mut tls);
     tls.finish();
-    Some(TlsListener { listen: listen?, http2, certificates: certificates?, min_version, client_auth })
+    Some(TlsListener { listen: listen?, http2, certificates: certificates?, acme, min_version, client_auth })
 }
 
 fn client_auth(tls: &mut Section<'_>) -> Option<ClientAuth> {

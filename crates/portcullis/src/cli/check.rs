@@ -9,7 +9,7 @@ use serde_json::json;
 use portcullis_config::{Config, ConfigErrors, Loaded, Overrides, Upstream, format_duration, format_size};
 use portcullis_model::UnixMs;
 use portcullis_policy::{LimitRule, RequestMatch};
-use portcullis_proxy::inspect_certificates;
+use portcullis_proxy::{CertificateSource, inspect_certificates};
 
 use crate::certificates;
 
@@ -75,7 +75,9 @@ impl Check {
 /// All certificates that the gateway would not start with.
 fn certificate_notes(config: &Config, now: UnixMs) -> anyhow::Result<Vec<String>> {
     let certificates = inspect_certificates(&config.server);
-    let problems: Vec<_> = certificates.iter().filter_map(|found| found.problem.clone()).collect();
+    // What an authority has yet to issue is no mistake.
+    let own = certificates.iter().filter(|found| found.source == CertificateSource::File);
+    let problems: Vec<_> = own.filter_map(|found| found.problem.clone()).collect();
     if !problems.is_empty() {
         return Err(Misuse(problems.join("\n")).into());
     }

@@ -6,6 +6,7 @@
 mod allow;
 mod analyze;
 mod block;
+mod certs;
 mod check;
 mod completions;
 mod context;
@@ -116,6 +117,8 @@ enum Command {
     Init(init::Init),
     /// Report every mistake in the configuration, or what would run
     Check(check::Check),
+    /// List the certificates that clients get, and when they expire
+    Certs(certs::Certs),
     /// Block an address or a prefix
     Block(block::Block),
     /// Lift a block
@@ -221,6 +224,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Run(command) => command.run(context),
         Command::Init(command) => command.run(context, screen),
         Command::Check(command) => command.run(context, screen),
+        Command::Certs(command) => command.run(context, screen),
         Command::Block(command) => command.run(context, screen),
         Command::Unblock(command) => command.run(context, screen),
         Command::Blocks(command) => command.run(context, screen),

@@ -90,6 +90,17 @@ pub(super) fn load(files: &CertificateFiles, provider: &CryptoProvider) -> Resul
     Ok(Loaded { key: Arc::new(key), facts })
 }
 
+/// A certificate that nobody trusts, for the time until there is one.
+pub(super) fn placeholder(name: &str, provider: &CryptoProvider) -> Result<Loaded, EdgeError> {
+    let failed = |error: &dyn std::fmt::Display| unusable(name, error);
+    let pair = rcgen::generate_simple_self_signed([name.to_owned()]).map_err(|error| failed(&error))?;
+    let chain = vec![pair.cert.der().clone()];
+    let facts = CertificateFacts::of(&chain, Path::new(name))?;
+    let key = PrivateKeyDer::Pkcs8(pair.signing_key.serialize_der().into());
+    let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| failed(&error))?;
+    Ok(Loaded { key: Arc::new(key), facts })
+}
+
 /// The certificates of a PEM file, for upstreams that have their own authority.
 pub(crate) fn authorities(path: &Path) -> Result<Arc<[WrappedX509]>, EdgeError> {
     let certificates = read_certificates(path)?;

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::listeners::tls::Acceptor;
-use portcullis_config::{CertificateFiles, FileStamp, TlsListener, TlsVersion};
+use portcullis_config::{FileStamp, TlsListener, TlsVersion};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::version::{TLS12, TLS13};
 
 use super::CertificateStatus;
+use super::challenges::{ACME_TLS, Challenges};
 use super::clients::verifier;
-use super::files::{Loaded, load, unusable};
+use super::files::unusable;
 use super::resolver::{Names, Resolver};
+use super::slot::{Origin, Slot};
 use crate::EdgeError;
 
 /// Lives as long as the listener; what is in it changes.
@@ -34,65 +36,23 @@ pub(super) struct Active {
     clients_seen: Option<FileStamp>,
 }
 
-/// The place of one certificate.
-#[derive(Clone)]
-struct Slot {
-    files: CertificateFiles,
-    /// Of the files when they were last looked into, with success or not.
-    seen: Seen,
-    loaded: Loaded,
-    /// Why the newest state of the files is not the one in use.
-    problem: Option<String>,
-}
-
-type Seen = [Option<FileStamp>; 2];
-
-/// Taken before the files are read, so that a change in between is seen later.
-fn look(files: &CertificateFiles) -> Seen {
-    [FileStamp::of(&files.cert), FileStamp::of(&files.key)]
-}
-
-impl Slot {
-    fn open(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Self, EdgeError> {
-        let seen = look(files);
-        let loaded = load(files, provider)?;
-        Ok(Self { files: files.clone(), seen, loaded, problem: None })
-    }
-
-    /// Takes over files that have changed. `None` when they have not.
-    fn refresh(&mut self, provider: &CryptoProvider) -> Option<Result<(), EdgeError>> {
-        let now = look(&self.files);
-        if now == self.seen {
-            return None;
-        }
-        self.seen = now;
-        Some(match load(&self.files, provider) {
-            Ok(loaded) => {
-                self.loaded = loaded;
-                self.problem = None;
-                Ok(())
-            }
-            Err(error) => {
-                self.problem = Some(error.to_string());
-                Err(error)
-            }
-        })
-    }
-}
-
 impl Active {
     /// Reads what `settings` name. Certificates that `previous` has already are taken from there.
-    pub(super) fn build(settings: &TlsListener, previous: Option<&Self>) -> Result<Self, EdgeError> {
+    pub(super) fn build(
+        settings: &TlsListener,
+        challenges: &Arc<Challenges>,
+        previous: Option<&Self>,
+    ) -> Result<Self, EdgeError> {
         let provider = provider();
-        let kept = |files: &CertificateFiles| {
-            previous.and_then(|old| old.slots.iter().find(|slot| slot.files == *files))
-        };
-        let slots = settings
-            .certificates
-            .iter()
-            .map(|files| kept(files).cloned().map_or_else(|| Slot::open(files, &provider), Ok))
+        let kept =
+            |origin: &Origin| previous.and_then(|old| old.slots.iter().find(|slot| slot.origin == *origin));
+        let slots = Origin::all(settings)
+            .map(|origin| match kept(&origin) {
+                Some(slot) => Ok(slot.clone()),
+                None => Slot::open(origin, &provider),
+            })
             .collect::<Result<Vec<_>, _>>()?;
-        let resolver = Arc::new(Resolver::new(names(&slots)));
+        let resolver = Arc::new(Resolver::new(names(&slots), Arc::clone(challenges)));
         let clients_seen = look_at_clients(settings);
         let config = Arc::new(server_config(settings, &resolver, provider)?);
         Ok(Self { settings: settings.clone(), slots, resolver, config, clients_seen })
@@ -129,8 +89,14 @@ fn server_config(
         Some(auth) => builder.with_client_cert_verifier(verifier(auth, provider)?),
     };
     let mut config = builder.with_cert_resolver(Arc::<Resolver>::clone(resolver));
-    config.alpn_protocols =
-        if settings.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    let mut offer = |is_offered: bool, protocol: &[u8]| {
+        if is_offered {
+            config.alpn_protocols.push(protocol.to_vec());
+        }
+    };
+    offer(settings.http2, b"h2");
+    offer(true, b"http/1.1");
+    offer(!settings.acme.is_empty(), ACME_TLS);
     Ok(config)
 }
 
@@ -149,12 +115,16 @@ impl Listener {
     }
 
     /// What a reload would put in force, for [`Self::replace`]; `None` when nothing would change.
-    pub(super) fn prepare(&self, settings: &TlsListener) -> Result<Option<Active>, EdgeError> {
+    pub(super) fn prepare(
+        &self,
+        settings: &TlsListener,
+        challenges: &Arc<Challenges>,
+    ) -> Result<Option<Active>, EdgeError> {
         let active = self.active.lock();
         if active.settings == *settings {
             return Ok(None);
         }
-        Active::build(settings, Some(&active)).map(Some)
+        Active::build(settings, challenges, Some(&active)).map(Some)
     }
 
     /// Handshakes that begin from now on are held to `new`. Open connections stay.
@@ -170,7 +140,7 @@ impl Listener {
         let provider = provider();
         let (mut taken, mut failed) = (false, 0);
         for slot in &mut active.slots {
-            let cert = slot.files.cert.display().to_string();
+            let cert = slot.shown();
             match slot.refresh(&provider) {
                 None => {}
                 Some(Ok(())) => {
@@ -213,12 +183,7 @@ impl Listener {
 
     pub(super) fn status(&self) -> Vec<CertificateStatus> {
         let active = self.active.lock();
-        let status = |slot: &Slot| CertificateStatus {
-            listen: active.settings.listen,
-            path: slot.files.cert.clone(),
-            facts: Some(slot.loaded.facts.clone()),
-            problem: slot.problem.clone(),
-        };
+        let status = |slot: &Slot| slot.status(&active.settings);
         active.slots.iter().map(status).collect()
     }
 }
@@ -226,14 +191,5 @@ impl Listener {
 /// The state of what `settings` name, read for somebody who asks and not for a handshake.
 pub(super) fn inspect(settings: &TlsListener) -> Vec<CertificateStatus> {
     let provider = provider();
-    let status = |files: &CertificateFiles| {
-        let loaded = load(files, &provider);
-        CertificateStatus {
-            listen: settings.listen,
-            path: files.cert.clone(),
-            problem: loaded.as_ref().err().map(ToString::to_string),
-            facts: loaded.ok().map(|loaded| loaded.facts),
-        }
-    };
-    settings.certificates.iter().map(status).collect()
+    Origin::all(settings).map(|origin| Slot::inspect(settings, &origin, &provider)).collect()
 }

@@ -3,10 +3,12 @@
 //! Owns certificates from their files to the handshake, and their replacement while the gateway serves. Must
 //! not know how they come into the files.
 
+mod challenges;
 mod clients;
 mod files;
 mod listener;
 mod resolver;
+mod slot;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use portcullis_config::Server;
 use crate::EdgeError;
 use listener::Active;
 
+pub use challenges::Challenges;
+pub(crate) use challenges::is_challenge_path;
 pub(crate) use clients::ClientCertificate;
 pub use files::CertificateFacts;
 pub(crate) use files::authorities;
@@ -29,16 +33,40 @@ pub struct CertificateStatus {
     pub listen: SocketAddr,
     /// The file of its chain.
     pub path: PathBuf,
+    pub source: CertificateSource,
     /// Of the certificate that is in use; `None` when there is none.
     pub facts: Option<CertificateFacts>,
     /// Why the newest state of the files is not in use.
     pub problem: Option<String>,
 }
 
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// The operator's files.
+    File,
+    /// The gateway got it from an authority.
+    Acme,
+    /// Signed by the gateway itself, until an authority has issued one.
+    Placeholder,
+}
+
+impl CertificateSource {
+    /// The word that the metrics and the commands use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Acme => "acme",
+            Self::Placeholder => "placeholder",
+        }
+    }
+}
+
 /// Every TLS listener, in the order of the configuration.
 #[derive(Default)]
 pub(crate) struct Tls {
     listeners: Vec<Arc<Listener>>,
+    challenges: Arc<Challenges>,
     /// Changed files that could not be used.
     failures: AtomicU64,
 }
@@ -49,12 +77,16 @@ pub(crate) struct Prepared(Vec<(Arc<Listener>, Active)>);
 impl Tls {
     /// Reads all certificates.
     pub(crate) fn open(server: &Server) -> Result<Self, EdgeError> {
-        let listeners = server
-            .tls
-            .iter()
-            .map(|settings| Active::build(settings, None).map(|active| Arc::new(Listener::new(active))))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { listeners, failures: AtomicU64::new(0) })
+        let challenges = Arc::new(Challenges::default());
+        let open = |settings| {
+            Active::build(settings, &challenges, None).map(|active| Arc::new(Listener::new(active)))
+        };
+        let listeners = server.tls.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, challenges, failures: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
     }
 
     pub(crate) fn listeners(&self) -> &[Arc<Listener>] {
@@ -65,7 +97,7 @@ impl Tls {
     pub(crate) fn prepare(&self, server: &Server) -> Result<Prepared, EdgeError> {
         let mut prepared = Vec::new();
         for (listener, settings) in self.listeners.iter().zip(&server.tls) {
-            if let Some(active) = listener.prepare(settings)? {
+            if let Some(active) = listener.prepare(settings, &self.challenges)? {
                 prepared.push((Arc::clone(listener), active));
             }
         }

@@ -7,12 +7,14 @@ use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::challenges::{ACME_TLS, Challenges};
 use super::files::Loaded;
 
 /// Shared by a listener's handshakes.
 #[derive(Debug)]
 pub(super) struct Resolver {
     names: ArcSwap<Names>,
+    challenges: Arc<Challenges>,
 }
 
 /// One state of a listener's certificates.
@@ -45,8 +47,8 @@ impl Names {
 }
 
 impl Resolver {
-    pub(super) fn new(names: Names) -> Self {
-        Self { names: ArcSwap::from_pointee(names) }
+    pub(super) fn new(names: Names, challenges: Arc<Challenges>) -> Self {
+        Self { names: ArcSwap::from_pointee(names), challenges }
     }
 
     /// Handshakes that begin from now on see these.
@@ -57,6 +59,10 @@ impl Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // Who asks for the proof of a name gets that or nothing (RFC 8737, 3).
+        if hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ACME_TLS)) {
+            return self.challenges.certificate(hello.server_name()?);
+        }
         let names = self.names.load();
         hello.server_name().and_then(|name| names.find(name)).or(names.default.as_ref()).cloned()
     }
