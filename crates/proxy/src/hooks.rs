@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -353,6 +353,10 @@ impl ProxyHttp for Hooks {
             certificate: connection.as_ref().and_then(|connection| connection.certificate.get()),
         };
         write_forwarding(request, &about)?;
+        // An Upgrade that Connection does not name is none, and upstreams that take it for one must not.
+        if !connection.as_ref().is_some_and(|connection| connection.asks_for_websocket()) {
+            request.remove_header(&UPGRADE);
+        }
         let has_host = request.headers.contains_key(HOST);
         if let Some(lease) = ctx.upstream.as_ref().and_then(Attempt::lease)
             && let Some(host) = lease.host_header(has_host)

@@ -113,7 +113,6 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "waits for heads that are read strictly"]
 fn chunks_are_read_in_one_way() {
     run("chunks", &Ground::direct(), &cases());
 }

@@ -128,7 +128,6 @@ fn old_version() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "waits for heads that are read strictly"]
 fn a_body_has_one_end_or_the_request_is_refused() {
     let ground = Ground::direct();
     let cases: Vec<Case> = permutations().into_iter().chain(old_version()).collect();

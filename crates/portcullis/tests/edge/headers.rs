@@ -126,7 +126,6 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "waits for heads that are read strictly"]
 fn a_header_is_a_name_and_a_value_on_one_line() {
     run("headers", &Ground::direct(), &cases());
 }

@@ -107,7 +107,6 @@ fn cut_anywhere() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "waits for heads that are read strictly"]
 fn a_line_ends_in_cr_lf_and_in_nothing_else() {
     let cases = [at_every_line(), before_the_request()].concat();
     run("line endings", &Ground::direct(), &cases);

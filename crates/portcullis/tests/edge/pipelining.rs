@@ -62,9 +62,9 @@ fn cases() -> Vec<Case> {
     // What comes before the answer is discarded, even if it comes on its own.
     let slow = Case::served("in two writes", first, line).body(body).closing();
     cases.push(slow.steps(vec![
-        Step::Send(first.as_bytes()[..60].to_vec()),
+        Step::Send(first.as_bytes()[..40].to_vec()),
         Step::Pause(Duration::from_millis(30)),
-        Step::Send([&first.as_bytes()[60..], REST[0].1.as_bytes()].concat()),
+        Step::Send([&first.as_bytes()[40..], REST[0].1.as_bytes()].concat()),
     ]));
     let refused = format!("GET /bad%00 HTTP/1.1\r\nHost: a\r\n\r\n{}", REST[0].1);
     cases.push(Case::refused("a refused request, then a request", refused, "target"));
@@ -72,7 +72,6 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "waits for heads that are read strictly"]
 fn what_follows_a_request_before_its_answer_is_thrown_away() {
     run("pipelining", &Ground::direct(), &cases());
 }

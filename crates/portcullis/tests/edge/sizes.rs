@@ -151,7 +151,6 @@ fn bodies() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "waits for heads that are read strictly"]
 fn what_is_too_large_is_refused_early() {
     let ground = Ground::with(|config| config.server("max_body = \"64KiB\""));
     run("sizes", &ground, &cases());

@@ -563,7 +563,11 @@ impl Evidence<'_> {
         }
         let proto = if self.case.over == Over::Plain { "http" } else { "https" };
         let client = self.case.client(self.addresses).to_string();
-        let of_all = [("x-forwarded-for", vec![client]), ("x-forwarded-proto", vec![proto.to_owned()])];
+        let of_all = [
+            ("x-forwarded-for", vec![client.clone()]),
+            ("x-real-ip", vec![client]),
+            ("x-forwarded-proto", vec![proto.to_owned()]),
+        ];
         let of_case = sent.headers.iter().map(|(name, values)| (&**name, values.clone()));
         let named: Vec<&str> = sent.headers.iter().map(|(name, _)| &**name).collect();
         let of_all = of_all.into_iter().filter(|(name, _)| !named.contains(name));
@@ -604,7 +608,6 @@ const NEVER_FORWARDED: &[&str] = &[
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-server",
-    "x-real-ip",
 ];
 
 fn describe(row: &LogRow) -> String {

@@ -96,7 +96,7 @@ const GOOD: &[&str] = &[
 ];
 
 /// No URI at all by RFC 3986, and nothing that browsers send: refused, by the first that notices.
-const ODD: &[&str] = &["/a`b", "/a<b>", "/login?a=`", "/login?<script>", "/login?a=\"b\""];
+const ODD: &[&str] = &["/a`b", "/a<b>", "/login?<script>", "/login?a=\"b\""];
 
 /// Refused, and as what.
 const BAD: &[(&str, &str)] = &[
@@ -197,7 +197,6 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "waits for heads that are read strictly"]
 fn a_target_is_refused_or_forwarded_as_it_came() {
     run("targets", &Ground::direct(), &cases());
 }

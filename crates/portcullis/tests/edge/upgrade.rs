@@ -88,8 +88,19 @@ fn cases() -> Vec<Case> {
     for (name, bytes) in ignored() {
         cases.extend(Case::served(name, bytes, LINE).either_end().and_over_tls());
     }
+    let post = "POST /upgrade HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n";
+    for (name, lines) in [
+        ("a body with h2c", "Connection: Upgrade\r\nUpgrade: h2c\r\n"),
+        ("a body with a WebSocket that Connection does not name", "Upgrade: websocket\r\n"),
+    ] {
+        let case =
+            Case::served(name, format!("{post}{lines}\r\nhello"), "POST /upgrade HTTP/1.1").body("hello");
+        cases.extend(case.either_end().and_over_tls());
+    }
     for (name, bytes) in good() {
         let case = Case::served(name, bytes, LINE).header("upgrade", &["websocket"]).upgrading();
+        // Over TLS an end without a farewell is a client that went.
+        let case = case.or_reason("upstream:client_gone");
         for (over, suffix) in [(Over::Plain, ""), (Over::Tls, ", TLS")] {
             let mut case = case.clone().over(over);
             case.name += suffix;
@@ -100,7 +111,6 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "waits for heads that are read strictly"]
 fn a_protocol_is_changed_by_a_whole_request_for_it_alone() {
     run("upgrade", &Ground::direct(), &cases());
 }
