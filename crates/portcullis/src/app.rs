@@ -57,8 +57,8 @@ struct Place {
 }
 
 impl App {
-    /// Starts everything. When it returns the gateway serves, in the place of `predecessor` if there is one:
-    /// then log and state are touched only when everything else is there and that process has let go of them.
+    /// Starts everything; then [`Gateway::accept`] makes it serve. With a `predecessor` log and state are touched
+    /// only when everything else is there and that process has let go of them.
     ///
     /// # Errors
     /// One sentence about the first thing that cannot be had; nothing is left running.

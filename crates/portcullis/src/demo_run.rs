@@ -58,6 +58,7 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     std::fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
     let overrides = Overrides::default();
     let app = Arc::new(App::start(load(Some(&file), &overrides)?, overrides, None)?);
+    app.gateway().accept();
 
     let (events, happened) = sync_channel(EVENT_QUEUE);
     let tasks = Tasks::start(&app, Box::new(move |result| tell(&events, result)))

@@ -49,13 +49,16 @@ pub(crate) fn run(
         Some(inherited) => Some(inherited),
         None => control_socket(&app.config().data),
     };
-    let records = match predecessor.take() {
-        Some(old) => Some(old.serving(Arc::clone(app.gateway().edge()))?),
+    let tasks = Tasks::start(&app, Box::new(|_| ())).context("cannot start the schedule")?;
+    let records = match predecessor {
+        Some(old) => old.wait_for_place(Arc::clone(app.gateway().edge()))?,
         None => None,
     };
+    // Nothing may fail from here on: the process before this one has left.
+    *predecessor = None;
+    app.gateway().accept();
     // Whoever started it may not be reading, or have no room for it; the gateway serves all the same.
     let _ = writeln!(std::io::stdout(), "{}", banner(&app, &notes).trim_end());
-    let tasks = Tasks::start(&app, Box::new(|_| ())).context("cannot start the schedule")?;
     systemd::ready();
     Running { app, tasks: Arc::new(Mutex::new(Some(tasks))), control, records, program }
         .until_the_end(signals)

@@ -133,10 +133,12 @@ pub struct Gateway {
     grace_period: Duration,
     /// Reloads come one after another.
     reload: Mutex<()>,
+    /// Those that nothing is accepted on yet.
+    listeners: Mutex<Vec<(tokio::net::TcpListener, Acceptor)>>,
 }
 
 impl Gateway {
-    /// Starts the worker threads and serves on `bound`. Every request that ends is given to `recorder`.
+    /// Starts the worker threads, and makes ready to serve on `bound`. Every request that ends is given to `recorder`.
     ///
     /// # Errors
     /// When an upstream's certificates cannot be read or no thread can be started.
@@ -160,7 +162,7 @@ impl Gateway {
             upstream_keepalive_pool_size: KEPT_UPSTREAM_CONNECTIONS,
             ..ServerConf::default()
         });
-        let (shutdown, watching) = channel::channel(false);
+        let (shutdown, _) = channel::channel(false);
         let _inside = runtime.enter();
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(&conf))));
         let mut proxy = http_proxy(&conf, Hooks::new(Arc::clone(&edge)));
@@ -193,16 +195,25 @@ impl Gateway {
             );
         }
         runtime.spawn(watch(Arc::downgrade(&edge)));
+        let mut listeners = Vec::new();
         for (asked, (listener, tls)) in bound.asked.into_iter().zip(bound.listeners) {
             let is_proxied = bound.proxied.contains(&asked);
             let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| EdgeError::Listen { address, source })?;
             let acceptor = Acceptor { edge: Arc::clone(&edge), proxy: Arc::clone(&proxy), tls, is_proxied };
-            runtime.spawn(serve(listener, acceptor, watching.clone()));
+            listeners.push((listener, acceptor));
         }
         let grace_period = config.server.grace_period;
-        Ok(Self { edge, runtime, shutdown, proxy, connector, grace_period, reload: Mutex::new(()) })
+        let (reload, listeners) = (Mutex::new(()), Mutex::new(listeners));
+        Ok(Self { edge, runtime, shutdown, proxy, connector, grace_period, reload, listeners })
+    }
+
+    /// Serves from now on.
+    pub fn accept(&self) {
+        for (listener, acceptor) in self.listeners.lock().drain(..) {
+            self.runtime.spawn(serve(listener, acceptor, self.shutdown.subscribe()));
+        }
     }
 
     /// What the connections share.

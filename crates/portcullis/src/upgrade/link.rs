@@ -38,8 +38,10 @@ pub(super) enum Message {
     Limits { secret: Secret, windows: Vec<u64> },
     /// Old to new: log and state are yours.
     Released,
-    /// New to old: connections are accepted.
-    Serving,
+    /// New to old: log and state are open; nothing is in the way of serving.
+    Open,
+    /// Old to new: it is your place. Only now does the new one accept, so that until then its end costs nothing.
+    Accept,
     /// New to old: it will not work.
     Failed { why: String },
     /// Old to new: a request that ended after the log was released.

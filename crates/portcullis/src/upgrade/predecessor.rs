@@ -104,19 +104,26 @@ impl Predecessor {
         }
     }
 
-    /// Says that this process serves. From now on the old one sends the records of what it still does.
+    /// Says that everything is open, and waits for the word to accept connections. From then on this process is the
+    /// gateway; the old one sends the records of what it still does, which are counted and logged by `edge`.
     ///
     /// # Errors
-    /// The old process has gone.
-    pub(crate) fn serving(mut self, edge: Arc<Edge>) -> anyhow::Result<Records> {
-        self.link.send(&Message::Serving).context("the old process has gone")?;
-        let socket = self.link.socket().context("cannot listen to the old process")?;
-        let mut link = self.link;
+    /// The old process has gone, or has given up: nothing may be accepted.
+    pub(crate) fn wait_for_place(&mut self, edge: Arc<Edge>) -> anyhow::Result<Option<Records>> {
+        let mut link = Link::new(self.link.socket().context("cannot listen to the old process")?);
+        self.link.send(&Message::Open).context("the old process has gone")?;
+        match self.link.receive().context("the old process took everything back")? {
+            Message::Accept => {}
+            other => bail!("the old process said {other:?} instead of giving up its place"),
+        }
         let thread = std::thread::Builder::new()
             .name("portcullis-rows".to_owned())
-            .spawn(move || receive_rows(&mut link, &edge))
-            .context("cannot start a thread")?;
-        Ok(Records { socket, thread })
+            .spawn(move || receive_rows(&mut link, &edge));
+        // Now nothing may keep this process from serving.
+        let records = self.link.socket().and_then(|socket| Ok(Records { socket, thread: thread? }));
+        Ok(records
+            .inspect_err(|error| tracing::error!("the old process's records will be lost: {error}"))
+            .ok())
     }
 
     /// Says that this process will not serve.

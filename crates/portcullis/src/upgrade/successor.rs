@@ -100,7 +100,7 @@ pub(crate) fn hand_over(
     let released = Instant::now();
     let taken_over = app.log().release().map_err(Into::into).and_then(|()| {
         candidate.send_limits(app);
-        candidate.expect_serving(cancel)
+        candidate.expect_open(cancel)
     });
     match taken_over {
         Ok(()) => {
@@ -182,11 +182,11 @@ impl Candidate {
         });
     }
 
-    fn expect_serving(&mut self, cancel: &Cancel) -> anyhow::Result<()> {
+    fn expect_open(&mut self, cancel: &Cancel) -> anyhow::Result<()> {
         self.link.send(&Message::Released).context("the new process has gone")?;
         match self.next(TAKE_OVER_TIME, cancel)? {
-            Message::Serving => Ok(()),
-            other => bail!("the new process said {other:?} instead of serving"),
+            Message::Open => self.link.send(&Message::Accept).context("the new process has gone"),
+            other => bail!("the new process said {other:?} instead of opening the log"),
         }
     }
 
