@@ -5,7 +5,7 @@
 //! `cargo bench -p portcullis-benches --bench policy`
 
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -86,15 +86,20 @@ fn decisions(criterion: &mut Criterion) {
 fn limits(criterion: &mut Criterion) {
     let limiter = Limiter::default();
     let rule = rule();
-    let clients = clients();
-    let mut client = in_turn(&clients);
+    let v4 = clients();
+    // Their /56 and /48 are counted too, sixteen clients to each /56.
+    let site = |n: u128| Ipv6Addr::from_bits(0x2001_0db8 << 96 | (n >> 4) << 72 | (n & 15) << 64);
+    let v6 = (0..lists::CLIENTS as u128).map(|n| ClientIp::new(IpAddr::V6(site(n)))).collect();
     let mut now_ms = START.monotonic_ms;
-    criterion.bench_function("limiter, 50,000 clients in turn", |b| {
-        b.iter(|| {
-            now_ms += 1;
-            limiter.admit(black_box(&rule), client().limit_key(), now_ms)
+    for (name, clients) in [("50,000", v4), ("50,000 IPv6", v6)] {
+        let mut client = in_turn(&clients);
+        criterion.bench_function(&format!("limiter, {name} clients in turn"), |b| {
+            b.iter(|| {
+                now_ms += 1;
+                limiter.admit(black_box(&rule), client().limit_key(), now_ms)
+            });
         });
-    });
+    }
 }
 
 fn texts(criterion: &mut Criterion) {

@@ -933,3 +933,15 @@ fn the_doctor_ends_with_one_for_warnings() {
     }
     place.run("doctor").expect(FAILED, &["warning permissions", "chmod o-rwx", "log.db"]);
 }
+
+#[test]
+fn the_doctor_says_which_database_is_broken() {
+    let place = Place::new();
+    place.run("init --upstream http://127.0.0.1:8000").expect(DONE, &[]);
+    place.state();
+    place.log([request("198.51.100.1", "/", 1)]);
+    std::fs::write(place.data().join("log.db"), vec![b'x'; 8_192]).unwrap();
+    place.run("doctor").expect(MISUSED, &["error databases", "log.db"]);
+    place.write("portcullis.toml", "nonsense = 1");
+    place.run("doctor").expect(MISUSED, &["portcullis.toml:1:1"]);
+}

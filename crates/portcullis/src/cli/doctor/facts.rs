@@ -52,6 +52,8 @@ pub(super) struct Facts<'a> {
     /// Files and folders that should be private, with their permission bits.
     pub(super) private: Vec<(PathBuf, u32)>,
     pub(super) disk: Option<Disk>,
+    /// Databases that cannot be read, and why.
+    pub(super) unreadable: Vec<String>,
 }
 
 /// The requests of the last hour.
@@ -86,18 +88,20 @@ pub(super) struct Disk {
 }
 
 impl<'a> Facts<'a> {
-    pub(super) fn gather(context: &Context, config: &'a Config) -> anyhow::Result<Self> {
+    pub(super) fn gather(context: &Context, config: &'a Config) -> Self {
         let data = &config.data;
+        let mut unreadable = Vec::new();
         let source = context.config_file();
         let changed = source.as_ref().and_then(|file| std::fs::metadata(file).ok()?.modified().ok());
-        let (traffic, log) = match LogReader::open(data) {
-            Ok(log) => (traffic(&log, config, context.now)?, log_facts(&log, data)?),
-            Err(StoreError::NoLog(_)) => (Traffic::default(), None),
-            Err(error) => return Err(error.into()),
-        };
-        let state = open_state(data)?;
-        let certificates = inspect_certificates(&config.server);
-        Ok(Self {
+        let (traffic, log) = of_log(config, context.now).unwrap_or_else(|error| {
+            unreadable.push(error.to_string());
+            Default::default()
+        });
+        let (blocks, allows, detector) = of_state(config, context.now).unwrap_or_else(|error| {
+            unreadable.push(error.to_string());
+            Default::default()
+        });
+        Self {
             now: context.now,
             config,
             source,
@@ -105,18 +109,16 @@ impl<'a> Facts<'a> {
             gateway: GatewayStatus::read(data),
             traffic,
             log,
-            blocks: blocks(state.as_ref(), config, context.now)?,
-            allows: allows(state.as_ref(), config)?,
-            detector: match &state {
-                Some(state) => state.task_runs(Some(detection::TASK), 1)?.into_iter().next(),
-                None => None,
-            },
+            blocks,
+            allows,
+            detector,
             own: own_addresses(),
             geo: Geo::open(&config.geo).map(|geo| geo.status()).map_err(|error| error.to_string()),
-            certificates,
+            certificates: inspect_certificates(&config.server),
             private: private(config),
             disk: disk(data),
-        })
+            unreadable,
+        }
     }
 
     /// The client with the most requests.
@@ -127,6 +129,25 @@ impl<'a> Facts<'a> {
     pub(super) fn is_trusted(&self, ip: IpAddr) -> bool {
         self.config.server.trusted_proxies.iter().any(|proxy| proxy.contains(&ip))
     }
+}
+
+/// The last hour and the whole of the log; nothing where there is no log.
+fn of_log(config: &Config, now: UnixMs) -> Result<(Traffic, Option<LogFacts>), StoreError> {
+    match LogReader::open(&config.data) {
+        Ok(log) => Ok((traffic(&log, config, now)?, log_facts(&log, &config.data)?)),
+        Err(StoreError::NoLog(_)) => Ok(Default::default()),
+        Err(error) => Err(error),
+    }
+}
+
+type Lists = (Vec<(IpNet, i64)>, Vec<IpNet>, Option<TaskRun>);
+
+/// Blocks, allows and the detector's newest run.
+fn of_state(config: &Config, now: UnixMs) -> Result<Lists, StoreError> {
+    let state = open_state(&config.data)?;
+    let runs = state.as_ref().map(|state| state.task_runs(Some(detection::TASK), 1)).transpose()?;
+    let newest = runs.and_then(|runs| runs.into_iter().next());
+    Ok((blocks(state.as_ref(), config, now)?, allows(state.as_ref(), config)?, newest))
 }
 
 fn traffic(log: &LogReader, config: &Config, now: UnixMs) -> Result<Traffic, StoreError> {
@@ -252,6 +273,7 @@ pub(super) mod tests {
             certificates: Vec::new(),
             private: vec![("portcullis-data".into(), 0o700), ("portcullis-data/log.db".into(), 0o600)],
             disk: Some(Disk { free: 50 << 30, total: 100 << 30 }),
+            unreadable: Vec::new(),
         }
     }
 

@@ -30,7 +30,7 @@ Looks at the configuration, the machine, the databases and the requests of the
 last hour, whether the gateway runs or not. Changes nothing.";
 
 /// Every check, in the order in which its findings are shown among equally grave ones.
-const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 17] = [
+const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 18] = [
     identity::hidden_clients,
     identity::unnamed_clients,
     identity::wide_trust,
@@ -43,6 +43,7 @@ const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 17] = [
     server::dry_run,
     background::detector,
     background::geo,
+    storage::databases,
     storage::log_health,
     storage::disk,
     storage::clock,
@@ -102,7 +103,7 @@ impl Finding {
 impl Doctor {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
-        let facts = Facts::gather(context, &config)?;
+        let facts = Facts::gather(context, &config);
         let findings = examine(&facts);
         if self.format.json {
             screen.json(&json!({ "findings": findings, "looked_at": looked_at(&facts) }))?;

@@ -22,6 +22,14 @@ const TELLING_ROWS: u64 = 50_000;
 /// Bytes of a row where the log is too small to tell; measured on ordinary traffic.
 const USUAL_ROW: u64 = 60;
 
+/// Databases that cannot be read.
+pub(super) fn databases(facts: &Facts<'_>) -> Vec<Finding> {
+    let remedy = "Read it as the user that the gateway runs as. If it is damaged: stop the gateway, put a backup in \
+                  its place or move it away, and start the gateway again.";
+    let broken = facts.unreadable.iter();
+    broken.map(|error| Finding::new("databases", Gravity::Error, error.clone(), remedy)).collect()
+}
+
 /// Rows that were lost, and a log that cannot be written.
 pub(super) fn log_health(facts: &Facts<'_>) -> Vec<Finding> {
     const CHECK: &str = "log";
