@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Limited;
@@ -11,8 +13,11 @@ use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder}
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use instant_acme::{Account, AccountCredentials, BodyWrapper, BytesResponse, Error, HttpClient, NewAccount};
-use portcullis_config::Acme;
+use instant_acme::{
+    Account, AccountCredentials, BodyWrapper, BytesResponse, Error, ExternalAccountKey, HttpClient,
+    NewAccount,
+};
+use portcullis_config::{Acme, ExternalAccount};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -52,10 +57,28 @@ pub(crate) async fn account(settings: &Acme) -> Result<Account, AcmeError> {
     }
     // The configuration does not load with certificates to get and terms that are not accepted.
     let new = NewAccount { contact: &contacts, terms_of_service_agreed: true, only_return_existing: false };
-    let (account, credentials) = builder.create(&new, settings.directory.clone(), None).await?;
+    let external = settings.external_account.as_ref().map(external_key).transpose()?;
+    let (account, credentials) = builder.create(&new, settings.directory.clone(), external.as_ref()).await?;
     write_json(&path, &Kept { contact, credentials })?;
     tracing::info!("there is an account at {} now, kept in {}", settings.directory, path.display());
     Ok(account)
+}
+
+/// Authorities write the key with or without padding, in either alphabet.
+fn external_key(account: &ExternalAccount) -> Result<ExternalAccountKey, AcmeError> {
+    let path = &account.key_file;
+    let text = read(path)?.unwrap_or_default();
+    let broken = |problem: &dyn std::fmt::Display| AcmeError::Broken {
+        path: path.clone(),
+        problem: format!("expected the authority's key in base64: {problem}"),
+    };
+    let text = std::str::from_utf8(&text).map_err(|error| broken(&error))?.trim();
+    let plain = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    let key = BASE64_URL_SAFE_NO_PAD.decode(plain).map_err(|error| broken(&error))?;
+    if key.is_empty() {
+        return Err(broken(&"it is empty"));
+    }
+    Ok(ExternalAccountKey::new(account.key_id.clone(), &key))
 }
 
 /// Puts an account aside that the authority does not know any more.

@@ -63,6 +63,7 @@ mod tests {
             contact: Vec::new(),
             challenge: AcmeChallenge::Http01,
             directory_ca: None,
+            external_account: None,
             retry: Duration::from_secs(300),
             folder: "acme".into(),
             certificates: Vec::new(),

@@ -213,14 +213,17 @@ impl Worker {
                 () = gone(&mut stopping) => None,
             }
         };
-        match tried {
+        // Counted when it has been saved, so that who sees the count can read what happened.
+        let counter = match tried {
             // The gateway ends, and that is not the name's fault.
-            None => match before {
-                Some(before) => drop(all.insert(name.clone(), before)),
-                None => drop(all.remove(name)),
-            },
+            None => {
+                match before {
+                    Some(before) => all.insert(name.clone(), before),
+                    None => all.remove(name),
+                };
+                None
+            }
             Some(Ok(issued)) => {
-                self.stats.issued.fetch_add(1, Ordering::Relaxed);
                 let renew_at = renewal(issued.validity, &mut self.random);
                 entry.issued_by.clone_from(&settings.directory);
                 (entry.failures, entry.last_error, entry.next_try) = (0, None, None);
@@ -231,17 +234,22 @@ impl Worker {
                     settings.directory
                 );
                 all.insert(name.clone(), entry);
+                Some(&self.stats.issued)
             }
             Some(Err(error)) => {
-                self.stats.failed.fetch_add(1, Ordering::Relaxed);
                 let wait = if error.is_rate_limited() { rate_limited(wait) } else { wait };
                 entry.next_try = Some((self.now)().plus(wait));
                 entry.last_error = Some(error.to_string());
                 tracing::warn!("no certificate for {name}: {error}; the next try is in {}", rounded(wait));
                 all.insert(name.clone(), entry);
+                Some(&self.stats.failed)
             }
+        };
+        save_progress(&settings.folder, all)?;
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
-        save_progress(&settings.folder, all)
+        Ok(())
     }
 
     async fn issue(&self, settings: &Settings, certificate: &AcmeCertificate) -> Result<Issued, AcmeError> {

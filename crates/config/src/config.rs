@@ -167,12 +167,22 @@ pub struct Acme {
     pub challenge: AcmeChallenge,
     /// PEM certificates to trust instead of the system's when talking to the authority.
     pub directory_ca: Option<PathBuf>,
+    /// What ties the account to a customer of the authority, where it wants that (RFC 8555, 7.3.4).
+    pub external_account: Option<ExternalAccount>,
     /// The wait after a first failure; it doubles with each further one.
     pub retry: Duration,
     /// Where accounts, keys and certificates are kept.
     pub folder: PathBuf,
     /// Every name once, each with its file.
     pub certificates: Vec<AcmeCertificate>,
+}
+
+/// A customer's key at the authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    pub key_id: String,
+    /// The file of the HMAC key, base64url. A file, so that the secret is in no configuration.
+    pub key_file: PathBuf,
 }
 
 /// How the gateway proves that a name is its own.

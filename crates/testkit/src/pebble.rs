@@ -3,6 +3,7 @@
 //! Owns both processes and their files. Must not be needed: where the programs are missing, tests that want one
 //! say so and do nothing, unless `PEBBLE=1` asks for them.
 
+use std::collections::HashMap;
 use std::env;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -44,6 +45,8 @@ pub struct PebbleConfig {
     pub validity: u64,
     /// How many of a hundred good nonces it rejects.
     pub rejected_nonces: u8,
+    /// The ID and the key (base64url) that new accounts have to be tied to.
+    pub external_account: Option<(&'static str, &'static str)>,
     directory_port: u16,
     management_port: u16,
     /// Of its own server.
@@ -74,6 +77,7 @@ impl PebbleConfig {
             tls_port: free_port(),
             validity: 90 * 86_400,
             rejected_nonces: 0,
+            external_account: None,
             directory_port: free_port(),
             management_port: free_port(),
             authority,
@@ -104,6 +108,8 @@ impl PebbleConfig {
             "httpPort": http_port,
             "tlsPort": tls_port,
             "certificateValidityPeriod": validity,
+            "externalAccountBindingRequired": self.external_account.is_some(),
+            "externalAccountMACKeys": self.external_account.into_iter().collect::<HashMap<_, _>>(),
         }});
         fs::write(path("pebble.json"), config.to_string()).unwrap();
         let dns = format!("127.0.0.1:{}", free_port());
@@ -122,8 +128,10 @@ impl PebbleConfig {
         };
         let running =
             Pebble { config: self, processes: [spawn(names, "names.log"), spawn(pebble, "pebble.log")] };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *directory_port));
-        eventually("the authority serves", || std::net::TcpStream::connect(address).ok());
+        for port in [*directory_port, *management_port] {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            eventually("the authority serves", || std::net::TcpStream::connect(address).ok());
+        }
         running
     }
 }

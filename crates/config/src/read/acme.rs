@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::{Acme, AcmeCertificate, AcmeChallenge, Server, TlsListener};
+use crate::{Acme, AcmeCertificate, AcmeChallenge, ExternalAccount, Server, TlsListener};
 
 use super::fields::{Section, Value, quoted};
 use super::{DAY, SECOND, files};
@@ -40,6 +40,7 @@ pub(super) fn read(root: &mut Section<'_>, data: &Path, server: &Server) -> Opti
         value.choice(&AcmeChallenge::ALL, AcmeChallenge::as_str)
     });
     let directory_ca = acme.read("directory_ca", None, optional_certificates);
+    let external_account = external_account(&mut acme);
     let retry = acme.read("retry", 300 * SECOND, |value| value.duration(SECOND..=MAX_RETRY));
     if !certificates.is_empty() {
         if !accepted {
@@ -55,7 +56,8 @@ pub(super) fn read(root: &mut Section<'_>, data: &Path, server: &Server) -> Opti
     }
     acme.finish();
     let folder = data.join(FOLDER);
-    let settings = Acme { directory, contact, challenge, directory_ca, retry, folder, certificates };
+    let settings =
+        Acme { directory, contact, challenge, directory_ca, external_account, retry, folder, certificates };
     (!settings.certificates.is_empty()).then_some(settings)
 }
 
@@ -106,6 +108,23 @@ fn mail_address(value: &Value<'_>) -> Option<String> {
             _ => Err(format!("expected {WHAT}, got {}", quoted(text))),
         }
     })
+}
+
+/// Both settings or none of them.
+fn external_account(acme: &mut Section<'_>) -> Option<ExternalAccount> {
+    let key_id = acme.read("eab_key_id", String::new(), |value| value.label(0..=200));
+    let key_file = acme.read("eab_key_file", None, |value| match value.text("the path of a file")? {
+        "" => Some(None),
+        _ => files::readable(value).map(Some),
+    });
+    match (key_id.is_empty(), key_file) {
+        (true, None) => None,
+        (false, Some(key_file)) => Some(ExternalAccount { key_id, key_file }),
+        (true, Some(_)) | (false, None) => {
+            acme.report("eab_key_id and eab_key_file belong together; the authority gives you both");
+            None
+        }
+    }
 }
 
 /// "" is the system's.

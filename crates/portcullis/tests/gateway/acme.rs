@@ -195,6 +195,38 @@ fn an_account_that_the_authority_has_forgotten_is_replaced() {
 }
 
 #[test]
+fn an_authority_that_has_customers_is_shown_the_key() {
+    const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let Some(mut pebble) = PebbleConfig::find() else { return };
+    pebble.external_account = Some(("customer-1", KEY));
+    let (authority, upstream) = (pebble.start(), Upstream::start());
+    let gateway = Gateway::start(gateway_for(&pebble, &upstream, ""));
+    eventually("an order without the key fails", || (orders(&gateway, "failed") > 0.5).then_some(()));
+    assert!(gateway.cli_ok(&["certs"]).contains("externalAccountRequired"));
+    let file = gateway.folder().join("eab.key");
+    fs::write(&file, format!("{KEY}\n")).unwrap();
+    let lines = format!("eab_key_id = \"customer-1\"\neab_key_file = \"{}\"", file.display());
+    gateway.write_config(&gateway_for(&pebble, &upstream, &lines).text());
+    gateway.hang_up();
+    wait_until_trusted(&gateway, &authority);
+}
+
+#[test]
+fn renewals_go_on_after_an_upgrade() {
+    let Some(mut pebble) = PebbleConfig::find() else { return };
+    pebble.validity = 12;
+    let (authority, upstream) = (pebble.start(), Upstream::start());
+    let mut gateway = Gateway::start(gateway_for(&pebble, &upstream, ""));
+    wait_until_trusted(&gateway, &authority);
+    let first = expiry(&gateway, "acme").unwrap();
+    gateway.upgrade(&[]);
+    assert!(is_trusted(&gateway, &authority.root()));
+    eventually_within(2 * DEADLINE, "the new process has renewed it", || {
+        (expiry(&gateway, "acme").unwrap() > first && orders(&gateway, "issued") > 0.5).then_some(())
+    });
+}
+
+#[test]
 fn settings_that_no_authority_could_serve_are_refused() {
     let upstream = Upstream::start();
     let tls = |acme: &str| format!("[[server.tls]]\nlisten = \"127.0.0.1:0\"\nacme = [{acme}]");
@@ -210,6 +242,7 @@ fn settings_that_no_authority_could_serve_are_refused() {
             "\"http-01\" or \"tls-alpn-01\"",
         ),
         ("\"a.example\"", "[acme]\naccept_terms = true\ncontact = [\"me\"]", "expected a mail address"),
+        ("\"a.example\"", "[acme]\naccept_terms = true\neab_key_id = \"x\"", "belong together"),
     ] {
         let output = config().upstream(&upstream).section(&tls(names)).section(lines).run_to_end();
         assert_eq!(output.code, Some(2), "{names} {lines}");

@@ -105,6 +105,22 @@ fn the_authorities_of_clients_change_without_a_restart() {
 }
 
 #[test]
+fn a_reload_asks_new_connections_for_a_certificate_and_leaves_open_ones_alone() {
+    let site = Site::start("");
+    let mut open = site.nobody();
+    assert_eq!(open.get("/").status(), 200);
+    let authority = site.folder.path().join("clients.pem");
+    let text = std::fs::read_to_string(site.gateway.config_file()).unwrap();
+    let asking =
+        text.replace("certificates = ", &format!("client_ca = \"{}\"\ncertificates = ", authority.display()));
+    site.gateway.write_config(&asking);
+    site.gateway.hang_up();
+    eventually("a certificate is asked for", || is_refused(site.nobody()).then_some(()));
+    assert_eq!(site.client("alice").get("/").status(), 200);
+    assert_eq!(open.get("/").status(), 200);
+}
+
+#[test]
 fn a_listener_can_insist_on_tls_1_3() {
     let new = Site::start("min_version = \"1.3\"");
     assert!(is_refused(new.with(&old_client_config(&new.servers))));

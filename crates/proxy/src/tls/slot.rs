@@ -106,8 +106,8 @@ impl Slot {
         let loaded = load(&files, provider);
         let source = match (origin, &loaded) {
             (Origin::File(_), _) => CertificateSource::File,
-            (Origin::Acme(_), Ok(_)) => CertificateSource::Acme,
-            (Origin::Acme(_), Err(_)) => CertificateSource::Placeholder,
+            (Origin::Acme(_), Err(_)) if !files.cert.exists() => CertificateSource::Placeholder,
+            (Origin::Acme(_), _) => CertificateSource::Acme,
         };
         CertificateStatus {
             listen: settings.listen,
