@@ -16,7 +16,7 @@ pub const MAX_CONNECTIONS: usize = 4_096;
 /// The most requests of one load; each keeps four bytes for its latency.
 pub const MAX_REQUESTS: u64 = 50_000_000;
 /// How long one answer may take.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 64 << 10;
 /// Different paths, each with a query.
 pub const PATHS: u64 = 500;
@@ -155,13 +155,17 @@ fn request(rng: &mut fastrand::Rng, clients: &[Ipv4Addr]) -> String {
     )
 }
 
-struct Connection {
+pub(crate) struct Connection {
     socket: tokio::net::TcpStream,
     buffer: Vec<u8>,
 }
 
 /// Sends one request and reads its answer to the end. Returns the status.
-async fn ask(connection: &mut Option<Connection>, target: SocketAddr, request: &str) -> io::Result<u16> {
+pub(crate) async fn ask(
+    connection: &mut Option<Connection>,
+    target: SocketAddr,
+    request: &str,
+) -> io::Result<u16> {
     let mut open = match connection.take() {
         Some(open) => open,
         None => {

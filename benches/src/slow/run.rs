@@ -333,7 +333,8 @@ impl Peak {
     }
 }
 
-/// The configuration of a gateway under attack: short deadlines, and nothing else out of the ordinary.
+/// The configuration of a gateway under attack: short deadlines, room for all connections, and no least rate,
+/// which would end most of them before the ordinary load is over.
 ///
 /// # Errors
 /// When a path is no text, or no port is free.
@@ -362,6 +363,8 @@ threads = 1
 trusted_proxies = ["127.0.0.1"]
 head_timeout = "{seconds}s"
 body_timeout = "{seconds}s"
+min_rate = "0B"
+max_connections = 20000
 {extra}
 
 [[server.tls]]
