@@ -9,7 +9,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint deny browser-test bench count-check upgrade-check slow-check fuzz release install-tools build-tools clean
+.PHONY: help demo test check lint deny browser-test bench count-check upgrade-check slow-check random-check fuzz release install-tools build-tools clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ count-check: build-tools ## 100,000 requests, and a row in the log for each answ
 slow-check: build-tools ## 5,000 slow connections of each of four kinds beside ordinary requests.
 	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches
 	$(TARGET)/release/slow_check $(ARGS)
+
+random-check: build-tools ## 10 million requests of which nothing comes twice. ARGS="--requests 1000000" is shorter.
+	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches
+	$(TARGET)/release/random_check $(ARGS)
 
 upgrade-check: build-tools ## 200 reloads and 20 upgrades under load; no request may fail. ARGS="--help" shows how.
 	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches --bin portcullis --bin upgrade_check
