@@ -15,6 +15,7 @@ mod identity;
 mod known;
 mod line_endings;
 mod pipelining;
+mod proxy_protocol;
 mod request_line;
 mod sizes;
 mod suite;

@@ -93,6 +93,8 @@ pub(crate) struct Case {
     method: String,
     /// What comes back through the tunnel after a 101.
     tunnelled: Vec<u8>,
+    /// Goes out before anything else, over TLS before the handshake.
+    preamble: Vec<u8>,
     any_verdict: bool,
     any_client: bool,
 }
@@ -126,6 +128,7 @@ impl Case {
             sent: None,
             method: "GET".to_owned(),
             tunnelled: Vec::new(),
+            preamble: Vec::new(),
             any_verdict: false,
             any_client: false,
         }
@@ -246,6 +249,12 @@ impl Case {
         self
     }
 
+    /// Sends these bytes before anything else, over TLS before the handshake.
+    pub(crate) fn behind(mut self, preamble: impl AsRef<[u8]>) -> Self {
+        self.preamble = preamble.as_ref().to_vec();
+        self
+    }
+
     pub(crate) fn then(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
@@ -257,7 +266,8 @@ impl Case {
     }
 
     fn sends_bytes(&self) -> bool {
-        self.over != Over::Plain || self.steps.iter().any(|step| matches!(step, Step::Send(_)))
+        let sends = self.steps.iter().any(|step| matches!(step, Step::Send(_)));
+        self.over != Over::Plain || !self.preamble.is_empty() || sends
     }
 
     fn source(&self, addresses: Addresses) -> IpAddr {
@@ -402,12 +412,19 @@ fn play(case: &Case, ground: &Ground, tls: Option<&Arc<ClientConfig>>, addresses
         trouble: Some(what),
     };
     let opened = RawConnection::open(case.source(addresses), ground.address(case.over));
-    let opened = opened.and_then(|connection| match tls {
-        Some(config) => connection.into_tls(NAME, config),
-        None => Ok(connection),
+    let opened = opened.and_then(|mut connection| {
+        connection.send(&fill_in(&case.preamble, addresses))?;
+        match tls {
+            Some(config) => connection.into_tls(NAME, config),
+            None => Ok(connection),
+        }
     });
     let connection = match opened {
         Ok(connection) => connection,
+        // Refused for what came before the handshake.
+        Err(_) if !case.preamble.is_empty() => {
+            return Outcome { answers: Vec::new(), rest: Vec::new(), closed_by_gateway: true, trouble: None };
+        }
         Err(error) => return trouble(format!("no connection: {error}")),
     };
     let mut exchange = Exchange {
