@@ -77,7 +77,7 @@ impl RawConnection {
         let result =
             self.socket().set_read_timeout(Some(patience)).and_then(|()| match &mut self.transport {
                 Transport::Plain(stream) => stream.read(&mut chunk),
-                Transport::Tls(stream) => stream.read(&mut chunk),
+                Transport::Tls(stream) => read_tls(stream, &mut chunk),
             });
         match result {
             Ok(0) => Received::Closed,
@@ -108,5 +108,18 @@ impl RawConnection {
             Transport::Plain(stream) => stream,
             Transport::Tls(stream) => &stream.sock,
         }
+    }
+}
+
+/// Unlike the stream's own `read`, never writes first: the other side may have closed that way and have sent
+/// an answer before.
+fn read_tls(stream: &mut StreamOwned<ClientConnection, TcpStream>, chunk: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.conn.reader().read(chunk) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        stream.conn.read_tls(&mut stream.sock)?;
+        stream.conn.process_new_packets().map_err(io::Error::other)?;
     }
 }

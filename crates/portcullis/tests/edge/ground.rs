@@ -19,6 +19,8 @@ pub(crate) enum Over {
     Tls,
     /// HTTP/2 by ALPN.
     H2,
+    /// The listener with TLS, and no TLS spoken.
+    Bare,
 }
 
 /// The addresses that belong to one case: whichever of them a row names, the case is known by it.
@@ -112,13 +114,13 @@ impl Ground {
     pub(crate) fn address(&self, over: Over) -> SocketAddr {
         match over {
             Over::Plain => self.gateway.address(),
-            Over::Tls | Over::H2 => self.gateway.tls_address(),
+            Over::Tls | Over::H2 | Over::Bare => self.gateway.tls_address(),
         }
     }
 
     pub(crate) fn tls_client(&self, over: Over) -> Option<Arc<ClientConfig>> {
         match over {
-            Over::Plain => None,
+            Over::Plain | Over::Bare => None,
             Over::Tls => Some(client_config(&self.authority, &["http/1.1"])),
             Over::H2 => Some(client_config(&self.authority, &["h2"])),
         }

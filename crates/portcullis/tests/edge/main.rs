@@ -18,6 +18,8 @@ mod pipelining;
 mod proxy_protocol;
 mod request_line;
 mod sizes;
+mod slow;
 mod suite;
 mod targets;
 mod upgrade;
+mod upstreams;

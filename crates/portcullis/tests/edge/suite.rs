@@ -236,6 +236,19 @@ impl Case {
         self
     }
 
+    /// How often the upstream sees it.
+    pub(crate) fn times(mut self, least: usize, most: usize) -> Self {
+        if let Some(sent) = &mut self.sent {
+            sent.times = (least, most);
+        }
+        self
+    }
+
+    /// Answered with our page and 502, since the upstream fails.
+    pub(crate) fn failing(self, reason: &str) -> Self {
+        self.answers(&[502]).reason(reason).either_end()
+    }
+
     pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         if let Some(sent) = &mut self.sent {
             sent.body = body.as_ref().to_vec();
