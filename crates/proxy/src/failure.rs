@@ -42,10 +42,12 @@ pub(crate) fn classify(error: &Error) -> (u16, Reason) {
             ErrorType::WriteError
             | ErrorType::ReadError
             | ErrorType::ConnectionClosed
-            | ErrorType::WriteTimedout
             // A stream that was reset: what browsers do with a page that is left.
             | ErrorType::H2Error,
         ) => upstream(0, UpstreamFailure::ClientGone),
+        (ErrorSource::Downstream, ErrorType::WriteTimedout) => {
+            (0, Reason::Malformed(MalformedKind::SlowRead))
+        }
         (ErrorSource::Downstream, _) => (400, Reason::Malformed(MalformedKind::BadRequest)),
         (ErrorSource::Internal | ErrorSource::Unset, _) => upstream(500, UpstreamFailure::Internal),
     }

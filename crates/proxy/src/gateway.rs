@@ -32,6 +32,9 @@ const KEPT_UPSTREAM_CONNECTIONS: usize = 1_024;
 /// How many times `max_head` the headers of an HTTP/2 request may be before the library refuses them, which
 /// leaves no record. It counts 32 bytes more for each header (RFC 9113, 6.5.2).
 const H2_HEAD_FACTOR: usize = 2;
+/// Streams of one HTTP/2 connection at once. More than clients commonly open, since the library counts a stream
+/// for a moment longer than they do, and would refuse the next.
+const MAX_STREAMS: u32 = 128;
 /// How often the end of a shutdown looks whether all connections are gone.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How many connections may wait to be accepted.
@@ -167,7 +170,6 @@ impl Gateway {
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(&conf))));
         let mut proxy = http_proxy(&conf, Hooks::new(Arc::clone(&edge)));
         let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(config.server.keepalive_timeout);
         // Not to forward it, but to refuse it in the hooks: Pingora's own refusal leaves no record.
         options.allow_connect_method_proxying = true;
         proxy.server_options = Some(options);
@@ -175,6 +177,7 @@ impl Gateway {
         // The hooks hold heads to `max_head`, which a reload may change; this is what is not even read.
         let largest = config.server.max_head.saturating_mul(H2_HEAD_FACTOR);
         h2.max_header_list_size(u32::try_from(largest).unwrap_or(u32::MAX));
+        h2.max_concurrent_streams(MAX_STREAMS);
         proxy.h2_options = Some(h2);
         let proxy = Arc::new(proxy);
 

@@ -11,6 +11,7 @@ mod detector;
 mod doctor;
 mod forwarding;
 mod guard;
+mod http2_guard;
 mod https;
 mod log;
 mod malformed;

@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use crate::{behind_proxy, config, in_front_of};
 
 /// The files of certificates that one authority issued.
-struct Certificates {
-    authority: Authority,
+pub(crate) struct Certificates {
+    pub(crate) authority: Authority,
     folder: TempDir,
 }
 
 impl Certificates {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { authority: Authority::new(), folder: TempDir::new().unwrap() }
     }
 
@@ -44,12 +44,12 @@ impl Certificates {
         self.client(gateway, name).try_write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok()
     }
 
-    fn h2_client(&self, gateway: &Gateway, name: &str) -> H2Client {
+    pub(crate) fn h2_client(&self, gateway: &Gateway, name: &str) -> H2Client {
         H2Client::connect(gateway.tls_address(), name, &client_config(&self.authority, &["h2"]))
     }
 }
 
-fn with_tls(config: GatewayConfig, certificates: &Certificates, names: &[&str]) -> Gateway {
+pub(crate) fn with_tls(config: GatewayConfig, certificates: &Certificates, names: &[&str]) -> Gateway {
     Gateway::start(config.section(&certificates.listener(names)))
 }
 

@@ -18,6 +18,7 @@ use crate::ruleset::Bounds;
 use crate::tls::ClientCertificate;
 
 use super::first_bytes::{split_target, told_by};
+use super::frames::Metered;
 use super::pace::PaceBounds;
 use super::watch::{Ending, Watched};
 
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     head_began: Mutex<Option<Instant>>,
     failure: Mutex<Option<Failure>>,
     flags: Flags,
+    /// Of HTTP/2.
+    pub(super) frames: OnceLock<Mutex<Metered>>,
 }
 
 /// Of the request that is served now, on HTTP/1.
@@ -117,6 +120,7 @@ impl Connection {
             head_began: Mutex::default(),
             failure: Mutex::default(),
             flags: Flags::default(),
+            frames: OnceLock::new(),
         }
     }
 
@@ -134,7 +138,10 @@ impl Connection {
     pub(crate) fn request_began(&self, client: ClientIp) -> Option<Instant> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         Flags::set(&self.flags.has_begun, true);
-        self.watched.lock().serve(self.edge.watch.now_ms(), client);
+        // Streams of one connection may be those of many clients of a proxy.
+        if self.frames.get().is_none() || client == self.peer {
+            self.watched.lock().serve(self.edge.watch.now_ms(), client);
+        }
         self.head_began.lock().take()
     }
 
@@ -200,6 +207,30 @@ impl Connection {
         self.watched.lock().ending()
     }
 
+    /// Called by the watch. Ends the connection if its frames say so; else says since when it waits for its
+    /// client, and on how many streams.
+    pub(super) fn look_at_frames(
+        &self,
+        now_ms: u64,
+        bounds: &Bounds,
+        is_closing: bool,
+    ) -> Option<(u64, usize)> {
+        let mut frames = self.frames.get()?.lock();
+        match frames.ending(now_ms, bounds, is_closing) {
+            Some(ending) => {
+                drop(frames);
+                self.watched.lock().end(ending);
+                None
+            }
+            None => {
+                if frames.is_quiet() {
+                    self.watched.lock().serve_nobody();
+                }
+                frames.stalled()
+            }
+        }
+    }
+
     pub(super) fn bounds(&self) -> Bounds {
         self.edge.rules.load().bounds
     }
@@ -233,7 +264,7 @@ impl Connection {
         self.edge.finish(RequestRecord {
             id,
             client: self.peer,
-            protocol: Protocol::Unknown,
+            protocol: if self.frames.get().is_some() { Protocol::Http2 } else { Protocol::Unknown },
             status,
             bytes_in: 0,
             bytes_out: 0,

@@ -9,6 +9,7 @@ mod clients;
 mod connection;
 mod first_bytes;
 mod frames;
+mod http2;
 mod pace;
 mod proxied;
 mod serve;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::watch::millis;
+
 /// What a client may waste before the rate counts: a handshake of its own, a lost packet, a slow start.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
@@ -59,10 +61,6 @@ impl Pace {
             self.budget_ms = self.budget_ms.saturating_sub(now.saturating_sub(since));
         }
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, IO, Ssl};
 use pingora::proxy::HttpProxy;
@@ -23,7 +23,7 @@ use crate::tls::{ClientCertificate, Listener};
 use super::Connection;
 use super::admit::Open;
 use super::first_bytes::told_by;
-use super::frames::Frames;
+use super::http2;
 use super::proxied::read_header;
 use super::socket::Socket;
 use super::stream::{Guarded, Next};
@@ -136,7 +136,7 @@ impl Acceptor {
             let _ = connection.certificate.set(certificate);
         }
         match stream.selected_alpn_proto() {
-            Some(ALPN::H2) => self.frames(stream, connection, shutdown).await,
+            Some(ALPN::H2) => http2::serve(stream, connection, &self.proxy, shutdown).await,
             _ => self.requests(stream, connection, shutdown).await,
         }
     }
@@ -148,19 +148,6 @@ impl Acceptor {
         Guarded::close(&guarded, &answer, true).await;
         let answered = Some((id, 400));
         connection.record_malformed(MalformedKind::TlsHandshake, answered, first, connection.opened);
-    }
-
-    /// HTTP/2.
-    async fn frames<S: IO + 'static>(
-        &self,
-        stream: S,
-        connection: &Arc<Connection>,
-        shutdown: ShutdownWatch,
-    ) {
-        match Frames::new(stream, connection) {
-            Ok(stream) => drop(self.proxy.process_new(Box::new(stream), &shutdown).await),
-            Err(error) => tracing::error!("cannot guard a connection: {error}"),
-        }
     }
 
     /// HTTP/1, one request after the other.

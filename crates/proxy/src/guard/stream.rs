@@ -375,6 +375,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         self.connection.fail(match ending {
             Ending::Overdue => overdue,
             Ending::Stalled => Failure::Stalled,
+            // Of HTTP/2 alone.
+            Ending::Frames(_) => overdue,
             Ending::Blocked(id) => Failure::Blocked(id),
         });
         io::ErrorKind::TimedOut.into()

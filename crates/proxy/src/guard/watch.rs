@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use portcullis_model::ClientIp;
+use portcullis_model::{ClientIp, MalformedKind};
 use portcullis_policy::Now;
 use tokio::time::MissedTickBehavior;
 
@@ -42,6 +42,8 @@ pub(crate) enum Ending {
     Stalled,
     /// The client is blocked since, by the block with this ID.
     Blocked(i64),
+    /// What the client does, or does not, on HTTP/2.
+    Frames(MalformedKind),
 }
 
 const NEVER: u64 = u64::MAX;
@@ -114,15 +116,21 @@ impl Watched {
         self.serving = Some((since, client));
     }
 
+    /// Nobody is served.
+    pub(super) fn serve_nobody(&mut self) {
+        self.serving = None;
+    }
+
     /// The request has been answered.
     pub(super) fn rest(&mut self) {
         self.go_on();
-        self.serving = None;
+        self.serve_nobody();
         self.is_idle = false;
     }
 
-    fn end(&mut self, ending: Ending) {
-        self.ending = Some(ending);
+    /// The first reason stays.
+    pub(super) fn end(&mut self, ending: Ending) {
+        self.ending.get_or_insert(ending);
         self.deadline = NEVER;
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -226,12 +234,15 @@ impl Watch {
             edge.state.blocks.find(client, now)
         };
         let is_closing = self.is_closing.load(Ordering::Relaxed);
-        let mut stalled: Vec<(u64, Arc<Connection>)> = Vec::new();
+        let mut stalled = Vec::new();
         for shard in &self.shards {
             for connection in shard.lock().values() {
-                let since = connection.watched.lock().look(now.monotonic_ms, is_closing, &mut is_blocked);
-                if let Some(since) = since.filter(|since| since + LEAST_STALL_MS <= now.monotonic_ms) {
-                    stalled.push((since, Arc::clone(connection)));
+                let now_ms = now.monotonic_ms;
+                let waiting = connection.watched.lock().look(now_ms, is_closing, &mut is_blocked);
+                let streams = connection.look_at_frames(now_ms, &rules.bounds, is_closing);
+                let (since, streams) = streams.or(waiting.map(|since| (since, 1))).unwrap_or((NEVER, 0));
+                if since.saturating_add(LEAST_STALL_MS) <= now_ms {
+                    stalled.push(Stalled { since, streams, connection: Arc::clone(connection) });
                 }
             }
         }
@@ -239,17 +250,30 @@ impl Watch {
     }
 }
 
-/// Ends the connections that have waited the longest for their clients when more than `max` do.
-fn shed_stalled(mut stalled: Vec<(u64, Arc<Connection>)>, max: usize, now_ms: u64) {
-    let Some(excess) = stalled.len().checked_sub(max).filter(|&excess| excess > 0) else { return };
+/// A connection that waits for its client in the middle of a body.
+struct Stalled {
+    since: u64,
+    /// How many bodies it may hold: one on HTTP/1.
+    streams: usize,
+    connection: Arc<Connection>,
+}
+
+/// Ends the connections that have waited the longest for their clients when more than `max` bodies do.
+fn shed_stalled(mut stalled: Vec<Stalled>, max: usize, now_ms: u64) {
+    let mut held: usize = stalled.iter().map(|one| one.streams).sum();
+    if held <= max {
+        return;
+    }
     // The more of them there are the sooner a pause is a stall: what each holds is most of the memory that
     // a connection can cost.
-    let patience = (STALL_MS * max as u64 / stalled.len() as u64).max(LEAST_STALL_MS);
-    stalled.sort_unstable_by_key(|&(since, _)| since);
-    for (since, connection) in stalled.into_iter().take(excess) {
-        if since + patience <= now_ms {
-            connection.watched.lock().end(Ending::Stalled);
+    let patience = (STALL_MS * max as u64 / held as u64).max(LEAST_STALL_MS);
+    stalled.sort_unstable_by_key(|one| one.since);
+    for one in stalled {
+        if held <= max || one.since + patience > now_ms {
+            return;
         }
+        held -= one.streams;
+        one.connection.watched.lock().end(Ending::Stalled);
     }
 }
 
@@ -257,6 +281,11 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.connection.edge.watch.release(self.id);
     }
+}
+
+/// Whole milliseconds, saturating.
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Ticks until the gateway is gone.
