@@ -25,6 +25,10 @@ pub enum AcmeError {
     NotShown(String),
     #[error("the authority sent a certificate that cannot be used: {0}")]
     Unusable(String),
+    #[error(
+        "by this machine's clock the certificate that was issued now has to be renewed already; set the clock right"
+    )]
+    Clock,
     #[error("the authority took too long")]
     Timeout,
 }

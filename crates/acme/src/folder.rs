@@ -30,6 +30,12 @@ pub(crate) fn save_progress(folder: &Path, progress: &BTreeMap<String, Progress>
     write_json(&folder.join(STATE), progress)
 }
 
+/// Puts a file aside that cannot be read.
+pub(crate) fn forget_progress(folder: &Path) -> Result<(), AcmeError> {
+    let path = folder.join(STATE);
+    fs::rename(&path, folder.join("state.json.broken")).map_err(|source| AcmeError::file(&path, source))
+}
+
 /// Makes the folder if need be, and takes it for this process alone. `None` when another one has it.
 pub(crate) fn lock(folder: &Path) -> Result<Option<File>, AcmeError> {
     make(folder)?;

@@ -32,6 +32,11 @@ fn last_third(validity: Validity) -> UnixMs {
     validity.not_after.minus(validity.not_after.since(validity.not_before) / 3)
 }
 
+/// Whether a certificate that has just been issued would have to be renewed now.
+pub(crate) fn is_due_already(validity: Validity, now: UnixMs) -> bool {
+    last_third(validity) <= now
+}
+
 /// When to renew a new certificate: when a third of its time is left, spread a little, so that those that were
 /// issued together do not fall due together for ever.
 pub(crate) fn renewal(validity: Validity, random: &mut fastrand::Rng) -> UnixMs {
@@ -98,6 +103,13 @@ mod tests {
             let at = NINETY.map(|validity| renewal(validity, &mut random)).unwrap();
             assert!(at >= day(60) && at <= day(63), "{at:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_makes_no_order_without_end() {
+        let ninety = NINETY.unwrap();
+        assert!(!is_due_already(ninety, day(0)));
+        assert!(is_due_already(ninety, day(400)), "the clock was put forward");
     }
 
     #[test]

@@ -16,9 +16,9 @@ use tokio::sync::watch;
 
 use crate::certificate::Validity;
 use crate::directory::{account, forget_account};
-use crate::folder::{lock, progress, read, save_progress, write};
+use crate::folder::{forget_progress, lock, progress, read, save_progress, write};
 use crate::order::{Issued, order};
-use crate::schedule::{back_off, due, rate_limited, renewal};
+use crate::schedule::{back_off, due, is_due_already, rate_limited, renewal};
 use crate::{AcmeError, Progress, Responder};
 
 /// Between two looks at what is due, or whether another process has let go of the folder.
@@ -155,7 +155,15 @@ impl Worker {
         if self.lock.is_none() {
             return Ok(SHORTEST_LOOK);
         }
-        let mut all = progress(&settings.folder)?;
+        let mut all = match progress(&settings.folder) {
+            // Better to forget what was tried than never to renew again.
+            Err(error @ AcmeError::Broken { .. }) => {
+                tracing::error!("{error}; it is put aside, and what was tried is forgotten");
+                forget_progress(&settings.folder)?;
+                BTreeMap::new()
+            }
+            other => other?,
+        };
         let mut next = None;
         for certificate in &settings.certificates {
             if self.due(settings, certificate, &all) <= (self.now)() {
@@ -213,7 +221,6 @@ impl Worker {
                 () = gone(&mut stopping) => None,
             }
         };
-        // Counted when it has been saved, so that who sees the count can read what happened.
         let counter = match tried {
             // The gateway ends, and that is not the name's fault.
             None => {
@@ -223,33 +230,49 @@ impl Worker {
                 };
                 None
             }
-            Some(Ok(issued)) => {
+            Some(tried) => {
+                let (entry, counter) = self.settle(settings, name, entry, wait, tried);
+                all.insert(name.clone(), entry);
+                Some(counter)
+            }
+        };
+        save_progress(&settings.folder, all)?;
+        // Counted when it has been saved, so that who sees the count can read what happened.
+        if let Some(counter) = counter {
+            counter(&self.stats).fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// What is remembered and said of a try that came to its end.
+    fn settle(
+        &mut self,
+        settings: &Settings,
+        name: &str,
+        mut entry: Progress,
+        wait: Duration,
+        tried: Result<Issued, AcmeError>,
+    ) -> (Progress, fn(&Stats) -> &AtomicU64) {
+        let now = (self.now)();
+        match tried {
+            Ok(issued) => {
                 let renew_at = renewal(issued.validity, &mut self.random);
                 entry.issued_by.clone_from(&settings.directory);
                 (entry.failures, entry.last_error, entry.next_try) = (0, None, None);
                 entry.renew_at = Some(renew_at);
-                let renewed = rounded(renew_at.since((self.now)()));
-                tracing::info!(
-                    "{} issued a certificate for {name}; it is renewed in {renewed}",
-                    settings.directory
-                );
-                all.insert(name.clone(), entry);
-                Some(&self.stats.issued)
+                let renewed = rounded(renew_at.since(now));
+                let directory = &settings.directory;
+                tracing::info!("{directory} issued a certificate for {name}; it is renewed in {renewed}");
+                (entry, |stats| &stats.issued)
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 let wait = if error.is_rate_limited() { rate_limited(wait) } else { wait };
-                entry.next_try = Some((self.now)().plus(wait));
+                entry.next_try = Some(now.plus(wait));
                 entry.last_error = Some(error.to_string());
                 tracing::warn!("no certificate for {name}: {error}; the next try is in {}", rounded(wait));
-                all.insert(name.clone(), entry);
-                Some(&self.stats.failed)
+                (entry, |stats| &stats.failed)
             }
-        };
-        save_progress(&settings.folder, all)?;
-        if let Some(counter) = counter {
-            counter.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(())
     }
 
     async fn issue(&self, settings: &Settings, certificate: &AcmeCertificate) -> Result<Issued, AcmeError> {
@@ -261,6 +284,14 @@ impl Worker {
             other => other?,
         };
         write(&certificate.file, issued.pem.as_bytes())?;
+        // What would be due again at once has failed, however good it looks: orders without end are worse.
+        if validity(certificate) != Some(issued.validity) {
+            let file = certificate.file.display();
+            return Err(AcmeError::Unusable(format!("it cannot be read back from {file}")));
+        }
+        if is_due_already(issued.validity, (self.now)()) {
+            return Err(AcmeError::Clock);
+        }
         Ok(issued)
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use portcullis_policy::Mode;
 
-use crate::Config;
+use crate::{AcmeChallenge, Config};
 
 /// `::1`
 const LOOPBACK: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
@@ -22,6 +22,22 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
         "dry-run: verdicts are recorded, nobody is blocked or limited (mode = \"enforce\" changes that)",
     );
     note(config.server.tls.is_empty(), "no TLS: only plain HTTP is served ([[server.tls]] adds HTTPS)");
+    if let Some(acme) = &config.acme {
+        let (port, listens) = match acme.challenge {
+            AcmeChallenge::Http01 => (80, config.server.listen.iter().any(|listen| listen.port() == 80)),
+            AcmeChallenge::TlsAlpn01 => {
+                let mut shown = config.server.tls.iter().filter(|tls| !tls.acme.is_empty());
+                (443, shown.any(|tls| tls.listen.port() == 443))
+            }
+        };
+        note(
+            !listens,
+            &format!(
+                "nothing listens on port {port}, where the authority asks for proofs ({}): something has to lead it here",
+                acme.challenge.as_str()
+            ),
+        );
+    }
     note(config.limits.is_empty(), "no limits: nobody is slowed down ([[limit]] adds one)");
     note(
         config.geo.databases.is_empty(),

@@ -6,7 +6,9 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use portcullis_config::{Config, ConfigErrors, Loaded, Overrides, Upstream, format_duration, format_size};
+use portcullis_config::{
+    Acme, Config, ConfigErrors, Loaded, Overrides, Upstream, format_duration, format_size,
+};
 use portcullis_model::UnixMs;
 use portcullis_policy::{LimitRule, RequestMatch};
 use portcullis_proxy::{CertificateSource, inspect_certificates};
@@ -107,6 +109,11 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         "data": config.data,
         "listen": config.server.listen,
         "tls": config.server.tls.iter().map(|listener| listener.listen).collect::<Vec<_>>(),
+        "acme": config.acme.as_ref().map(|acme| json!({
+            "directory": acme.directory,
+            "challenge": acme.challenge.as_str(),
+            "names": acme.certificates.iter().map(|certificate| &certificate.name).collect::<Vec<_>>(),
+        })),
         "upstreams": config.upstreams.iter().map(|upstream| json!({
             "name": &*upstream.name,
             "servers": upstream.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -138,6 +145,9 @@ fn summary(loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<()> {
     screen.blank()?;
     screen.field("mode", config.mode.as_str())?;
     listeners(config, screen)?;
+    if let Some(acme) = &config.acme {
+        screen.field("acme", &acme_in_words(acme))?;
+    }
     let proxies = &config.server.trusted_proxies;
     if !proxies.is_empty() {
         screen.field("trusts", &format!("{} to say who the client is", list(proxies)))?;
@@ -168,13 +178,20 @@ fn listeners(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
     }
     for listener in &config.server.tls {
         let protocol = if listener.http2 { "HTTPS, HTTP/2" } else { "HTTPS" };
-        let certificates = count(listener.certificates.len() as u64, "certificate");
+        let number = listener.certificates.len() + listener.acme.len();
+        let certificates = count(number as u64, "certificate");
         screen.field(
             std::mem::take(&mut label),
             &format!("{} ({protocol}, {certificates})", listener.listen),
         )?;
     }
     Ok(())
+}
+
+/// The names that an authority issues certificates for.
+fn acme_in_words(acme: &Acme) -> String {
+    let names: Vec<_> = acme.certificates.iter().map(|certificate| certificate.name.as_str()).collect();
+    format!("{} by {} from {}", names.join(", "), acme.challenge.as_str(), acme.directory)
 }
 
 fn upstream_in_words(upstream: &Upstream) -> String {

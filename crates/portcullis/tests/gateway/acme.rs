@@ -120,7 +120,10 @@ fn an_authority_that_is_down_is_not_hammered_and_is_asked_again() {
     assert!(expiry(&gateway, "placeholder").is_some(), "clients get a self-signed certificate");
     let listed = gateway.cli_ok(&["certs"]);
     assert!(listed.contains("placeholder") && listed.contains("the next try is due"), "{listed}");
-    assert!(gateway.cli_ok(&["check"]).contains("no certificate of the authority yet"));
+    let checked = gateway.cli_ok(&["check"]);
+    assert!(checked.contains("no certificate of the authority yet"), "{checked}");
+    assert!(checked.contains(&format!("{NAME} by http-01 from https://localhost")), "{checked}");
+    assert!(checked.contains("nothing listens on port 80"), "{checked}");
     assert_eq!(gateway.get("/").status(), 200, "requests do not wait");
     let authority = pebble.start();
     wait_until_trusted(&gateway, &authority);
@@ -176,6 +179,20 @@ fn a_restart_keeps_the_account_and_the_certificate() {
     wait_until_trusted(&gateway, &authority);
     assert_eq!(orders(&gateway, "issued"), 1.0);
     assert_eq!(account(), before);
+}
+
+#[test]
+fn what_was_tried_may_be_unreadable_and_renewals_go_on() {
+    let Some(pebble) = PebbleConfig::find() else { return };
+    let (authority, upstream) = (pebble.start(), Upstream::start());
+    let folder = tempfile::TempDir::new().unwrap();
+    let acme = folder.path().join("acme");
+    fs::create_dir(&acme).unwrap();
+    fs::write(acme.join("state.json"), "half a fi").unwrap();
+    let gateway = Gateway::start(gateway_for(&pebble, &upstream, "").data(folder.path()));
+    wait_until_trusted(&gateway, &authority);
+    assert!(acme.join("state.json.broken").exists());
+    assert!(gateway.stderr().contains("put aside"), "{}", gateway.stderr());
 }
 
 #[test]
