@@ -1,25 +1,25 @@
 //! Addresses from the wire: whom forwarding headers may name, and which network an address is in.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 use portcullis_model::{ClientIp, network_of};
 use portcullis_policy::{ClientIpSource, MAX_HOPS, PrefixSet, client_ip};
 
-/// Trusted proxies: private IPv4, and one IPv6 network.
-fn trusted() -> PrefixSet<IpNet> {
+/// Trusted proxies: private IPv4, and one IPv6 network. Built once: its tables are large.
+static TRUSTED: LazyLock<PrefixSet<IpNet>> = LazyLock::new(|| {
     ["10.0.0.0/8", "2001:db8:ffff::/48"]
         .into_iter()
         .filter_map(|text| text.parse::<IpNet>().ok())
         .map(|network| (network, network))
         .collect()
-}
+});
 
 /// The first byte chooses the peer and the kind of header; the rest are the header's lines.
 pub fn forwarded(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else { return };
-    let trusted = trusted();
-    let is_trusted = |client: ClientIp| trusted.lookup(client.ip()).is_some();
+    let is_trusted = |client: ClientIp| TRUSTED.lookup(client.ip()).is_some();
     let peers: [[u8; 4]; 2] = [[10, 0, 0, 2], [203, 0, 113, 9]];
     let peer = ClientIp::new(IpAddr::from(peers[usize::from(choice & 1)]));
     let source = match choice & 2 {
@@ -27,7 +27,7 @@ pub fn forwarded(data: &[u8]) {
         _ => ClientIpSource::Header("cf-connecting-ip".into()),
     };
     let lines: Vec<&[u8]> = rest.split(|&b| b == b'\n').collect();
-    let of = |lines: &[&[u8]]| client_ip(peer, &trusted, &source, lines.iter().copied());
+    let of = |lines: &[&[u8]]| client_ip(peer, &TRUSTED, &source, lines.iter().copied());
     let client = of(&lines);
     if !is_trusted(peer) {
         assert_eq!(client, peer, "nobody else may name the client");
