@@ -9,7 +9,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint deny browser-test bench count-check upgrade-check slow-check random-check fuzz release install-tools build-tools clean
+.PHONY: help demo test check lint deny browser-test conformance bench count-check upgrade-check slow-check random-check fuzz release install-tools build-tools clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ deny: ## Licences, sources and bans of the dependencies; needs cargo-deny.
 browser-test: build-tools ## Only the tests with a real Chromium; screenshots go to target/screenshots.
 	@.ci/need chromedriver "the browser tests" chromium chromium-driver
 	BROWSER=1 $(CARGO) test --locked -p portcullis --test browser
+
+conformance: build-tools ## The scripts of tests/vtc with varnishtest, and loads of h2load; each must pass.
+	@.ci/need varnishtest "the scripts in tests/vtc" varnish
+	@.ci/need h2load "loads of HTTP/2" nghttp2-client
+	CONFORMANCE=1 $(CARGO) test --locked -p portcullis --test conformance -- --nocapture
 
 bench: build-tools ## CPU time per request beside a bare Pingora proxy and nginx. ARGS="--help" shows how.
 	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches

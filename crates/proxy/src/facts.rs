@@ -113,9 +113,15 @@ pub(crate) fn has_plain_framing(headers: &HeaderMap) -> bool {
         (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     };
-    let is_number =
-        |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
-    coding_is_plain && headers.get_all(CONTENT_LENGTH).iter().all(is_number)
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length_is_plain = match (lengths.next(), lengths.next()) {
+        (None, _) => true,
+        (Some(length), None) => !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit),
+        (Some(_), Some(_)) => false,
+    };
+    // Applications behind CGI and its heirs cannot tell an underscore from a hyphen.
+    let has_look_alike = headers.contains_key("content_length") || headers.contains_key("transfer_encoding");
+    coding_is_plain && length_is_plain && !has_look_alike
 }
 
 /// Whether the request target has one of the forms that there are for a server (RFC 9112, 3.2): a path, an
@@ -215,12 +221,15 @@ mod tests {
             ("content-length", "5, 5"),
             ("content-length", "+5"),
             ("content-length", ""),
+            ("content_length", "5"),
+            ("transfer_encoding", "chunked"),
             ("transfer-encoding", "xchunked"),
             ("transfer-encoding", "identity, chunked"),
         ] {
             assert!(!of(&[bad]), "{bad:?}");
         }
         assert!(!of(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]));
+        assert!(!of(&[("content-length", "5"), ("content-length", "5")]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis_store::LogRow;
-use portcullis_testkit::{RawConnection, Received, eventually};
+use portcullis_testkit::{RawConnection, Received, SeenRequest, eventually};
 use rustls::ClientConfig;
 
 use super::wire::{ACK, Event, PING, PREFACE, SETTINGS, block, event, frame, settings};
@@ -107,6 +107,8 @@ pub(crate) struct H2Case {
     requests: (usize, usize),
     /// Reasons that rows may have.
     reasons: Vec<String>,
+    /// What the upstream sees.
+    line: Option<String>,
 }
 
 impl H2Case {
@@ -119,6 +121,7 @@ impl H2Case {
             accept: accept.to_vec(),
             requests: (0, 0),
             reasons: vec!["malformed:http2".to_owned()],
+            line: None,
         }
     }
 
@@ -138,6 +141,12 @@ impl H2Case {
 
     pub(crate) fn reason(mut self, reason: &str) -> Self {
         self.reasons.push(reason.to_owned());
+        self
+    }
+
+    /// The request line that the upstream sees.
+    pub(crate) fn forwarded_as(mut self, line: &str) -> Self {
+        self.line = Some(line.to_owned());
         self
     }
 
@@ -254,7 +263,7 @@ fn complaints(
     case: &H2Case,
     events: &Result<Vec<Event>, String>,
     rows: &[&LogRow],
-    seen: usize,
+    seen: &[&SeenRequest],
 ) -> Vec<String> {
     let mut complaints = Vec::new();
     match events {
@@ -277,8 +286,12 @@ fn complaints(
             case.reasons
         ));
     }
-    if seen > most {
-        complaints.push(format!("the upstream saw {seen} requests"));
+    if seen.len() > most {
+        complaints.push(format!("the upstream saw {} requests", seen.len()));
+    }
+    let lines: Vec<&str> = seen.iter().map(|request| &*request.line).collect();
+    if case.line.as_ref().is_some_and(|line| lines != [line]) {
+        complaints.push(format!("the upstream saw {lines:?}, expected {:?}", case.line));
     }
     complaints
 }
@@ -318,8 +331,9 @@ pub(crate) fn run(table: &str, ground: &Ground, cases: &[H2Case]) {
         let address = Addresses { number: u16::try_from(at + 1).unwrap() }.peer();
         let rows: Vec<&LogRow> = rows.iter().filter(|row| row.client.ip() == address).collect();
         let text = address.to_string();
-        let seen = requests.iter().filter(|request| request.all("x-forwarded-for") == [&text[..]]).count();
-        let complaints = complaints(case, &outcomes[&at], &rows, seen);
+        let is_its_own = |request: &&SeenRequest| request.all("x-forwarded-for") == [&text[..]];
+        let seen: Vec<&SeenRequest> = requests.iter().filter(is_its_own).collect();
+        let complaints = complaints(case, &outcomes[&at], &rows, &seen);
         match (complaints.is_empty(), known::reason(table, &case.name)) {
             (true, None) => {}
             (true, Some(_)) => {

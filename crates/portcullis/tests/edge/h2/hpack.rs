@@ -114,7 +114,6 @@ fn cases() -> Vec<H2Case> {
 }
 
 #[test]
-#[ignore = "waits for the records of HTTP/2"]
 fn header_blocks_are_read_by_the_letter() {
     run("hpack", &Ground::direct(), &cases());
 }
