@@ -76,9 +76,11 @@ impl Acme {
             stats,
             lock: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("portcullis-acme".to_owned())
-            .spawn(move || worker.outlive_panics(&runtime))?;
+        let thread = std::thread::Builder::new().name("portcullis-acme".to_owned()).spawn(move || {
+            worker.outlive_panics(&runtime);
+            // A name server that does not answer must not hold up the end.
+            runtime.shutdown_background();
+        })?;
         Ok(Self { settings: sender, thread })
     }
 

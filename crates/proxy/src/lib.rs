@@ -30,4 +30,7 @@ pub use gateway::{Bound, Gateway, Inherited};
 pub use metrics::{CLASSES, EdgeMetrics, FORWARDING_HEADERS, LATENCY_BUCKETS_US, LatencySnapshot};
 pub use pool::{CircuitState, PoolState, ServerState};
 pub use rehearsal::rehearse;
-pub use tls::{CertificateFacts, CertificateSource, CertificateStatus, Challenges, inspect_certificates};
+pub use tls::{
+    CertificateFacts, CertificateSource, CertificateStatus, Challenges, inspect_certificates,
+    inspect_client_authorities,
+};

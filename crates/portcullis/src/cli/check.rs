@@ -11,7 +11,7 @@ use portcullis_config::{
 };
 use portcullis_model::UnixMs;
 use portcullis_policy::{LimitRule, RequestMatch};
-use portcullis_proxy::{CertificateSource, inspect_certificates};
+use portcullis_proxy::{CertificateSource, inspect_certificates, inspect_client_authorities};
 
 use crate::certificates;
 
@@ -79,7 +79,8 @@ fn certificate_notes(config: &Config, now: UnixMs) -> anyhow::Result<Vec<String>
     let certificates = inspect_certificates(&config.server);
     // What an authority has yet to issue is no mistake.
     let own = certificates.iter().filter(|found| found.source == CertificateSource::File);
-    let problems: Vec<_> = own.filter_map(|found| found.problem.clone()).collect();
+    let mut problems: Vec<_> = own.filter_map(|found| found.problem.clone()).collect();
+    problems.extend(inspect_client_authorities(&config.server).iter().map(ToString::to_string));
     if !problems.is_empty() {
         return Err(Misuse(problems.join("\n")).into());
     }

@@ -105,6 +105,14 @@ fn the_authorities_of_clients_change_without_a_restart() {
     std::fs::write(site.folder.path().join("clients.pem"), new.pem()).unwrap();
     eventually("the new authority is trusted", || (!is_refused(site.with(&newcomer))).then_some(()));
     assert!(is_refused(site.with(&alice)));
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(site.folder.path().join("clients.pem"), broken).unwrap();
+    let failures = "portcullis_tls_certificate_reload_failures_total";
+    eventually("the broken file is noticed", || (site.gateway.metric(failures) > 0.0).then_some(()));
+    assert!(!is_refused(site.with(&newcomer)), "the authorities of before stay in force");
+    let checked = site.gateway.cli(&["check"]);
+    assert_eq!(checked.code, Some(2), "{checked:?}");
+    assert!(checked.stderr.contains("clients.pem"), "{checked:?}");
 }
 
 #[test]

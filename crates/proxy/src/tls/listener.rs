@@ -193,3 +193,8 @@ pub(super) fn inspect(settings: &TlsListener) -> Vec<CertificateStatus> {
     let provider = provider();
     Origin::all(settings).map(|origin| Slot::inspect(settings, &origin, &provider)).collect()
 }
+
+/// Whether the file of the clients' authorities can be used.
+pub(super) fn inspect_clients(settings: &TlsListener) -> Result<(), EdgeError> {
+    settings.client_auth.as_ref().map_or(Ok(()), |auth| verifier(auth, provider()).map(drop))
+}

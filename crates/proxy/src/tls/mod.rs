@@ -127,6 +127,11 @@ impl Prepared {
     }
 }
 
+/// What is wrong with the authorities of clients that a configuration names.
+pub fn inspect_client_authorities(server: &Server) -> Vec<EdgeError> {
+    server.tls.iter().filter_map(|settings| listener::inspect_clients(settings).err()).collect()
+}
+
 /// Every certificate that a configuration names, as it is on disk now.
 pub fn inspect_certificates(server: &Server) -> Vec<CertificateStatus> {
     server.tls.iter().flat_map(listener::inspect).collect()
