@@ -1,5 +1,7 @@
 //! TLS to clients and to upstreams, and HTTP/2.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use portcullis_testkit::{
@@ -401,4 +403,35 @@ fn check_tells_of_certificates_that_expire_and_of_names_that_two_have() {
     let refused = gateway.cli(&["check"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("does not belong to the certificate"), "{refused:?}");
+}
+
+#[test]
+fn no_handshake_fails_while_certificates_are_replaced() {
+    const REPLACED: usize = 10;
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let gateway = with_tls(config().upstream(&upstream), &certificates, &["a.example"]);
+    let expiry = || gateway.metrics().lines().find(|line| line.contains("a.example")).map(str::to_owned);
+    let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(certificates.client(&gateway, "a.example").get("/").status(), 200);
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for n in 1..=REPLACED {
+            let before = expiry();
+            // Two files, one after the other: in between they do not belong together.
+            let validity = Duration::from_secs(n as u64 * 86_400);
+            let issued = certificates.authority.issue_for(&["a.example"], validity);
+            replace(&issued, &certificates.folder, "0");
+            gateway.hang_up();
+            eventually("the new certificate is in use", || (expiry() != before).then_some(()));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(served.load(Ordering::Relaxed) > REPLACED, "{served:?} connections are no load");
 }
