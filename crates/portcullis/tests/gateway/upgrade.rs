@@ -260,27 +260,27 @@ fn successor_that_fails() {
 #[test]
 fn what_is_open_goes_on_in_the_old_process_until_the_drain_limit() {
     let upstream = Upstream::start();
-    let mut gateway = Gateway::start(config().upstream(&upstream).server("drain_timeout = \"3s\""));
+    let mut gateway = Gateway::start(config().upstream(&upstream).server("drain_timeout = \"6s\""));
     let stream = std::net::TcpStream::connect(gateway.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let (mut socket, _) =
         tungstenite::client(format!("ws://{}/websocket", gateway.address()), stream).unwrap();
     let mut download = gateway.client();
-    download.write_request(&Request::get("/bytes/50000000"));
+    download.write_request(&Request::get("/bytes/20000000"));
     let head = download.read_head();
 
     let (output, old) = gateway.upgrade(&[]);
     assert_eq!(output.code, Some(0), "{output:?}");
     let mut total = 0;
     download.read_body(&head, "GET", |part| total += part.len());
-    assert_eq!(total, 50_000_000);
+    assert_eq!(total, 20_000_000);
     socket.send(Message::text("still there?")).unwrap();
     assert_eq!(socket.read().unwrap(), Message::text("still there?"));
     assert_eq!(gateway.get("/").status(), 200, "meanwhile the new one serves");
     gateway.wait_for_end(old);
     socket.read().unwrap_err();
     // The rows of the old process are written by the new one.
-    gateway.data().row_of("/bytes/50000000");
+    gateway.data().row_of("/bytes/20000000");
     gateway.data().row_of("/websocket");
     gateway.data().wait_for_count(3);
 }
