@@ -361,6 +361,8 @@ pub struct Route {
     pub paths: Vec<PathPattern>,
     /// The name of an upstream that exists.
     pub upstream: Arc<str>,
+    /// In the place of `Server::max_body`; 0 is no limit.
+    pub max_body: Option<u64>,
 }
 
 /// What the pages of refusals and errors say.

@@ -52,6 +52,8 @@ pub(crate) struct Context {
     record: Option<OpenRecord>,
     upstream: Option<Attempt>,
     body_bytes: u64,
+    /// `None` is no limit.
+    max_body: Option<u64>,
 }
 
 struct OpenRecord {
@@ -118,10 +120,10 @@ fn malformed(
     target: &Target<'_>,
     peer: ClientIp,
     rules: &Ruleset,
+    max_body: Option<u64>,
 ) -> Option<(u16, MalformedKind)> {
-    let bounds = &rules.bounds;
     if head.version == Version::HTTP_2
-        && let Some(found) = malformed_stream(head, target, bounds)
+        && let Some(found) = malformed_stream(head, target, &rules.bounds)
     {
         return Some(found);
     }
@@ -130,7 +132,7 @@ fn malformed(
     }
     let announced =
         head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if bounds.max_body.is_some_and(|max| announced.is_some_and(|length| length > max)) {
+    if max_body.is_some_and(|max| announced.is_some_and(|length| length > max)) {
         return Some((413, MalformedKind::BodyTooLarge));
     }
     None
@@ -183,7 +185,8 @@ impl ProxyHttp for Hooks {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { rules: self.edge.rules.load_full(), record: None, upstream: None, body_bytes: 0 }
+        let rules = self.edge.rules.load_full();
+        Context { rules, record: None, upstream: None, body_bytes: 0, max_body: None }
     }
 
     /// Judges the request; answers it if it is refused.
@@ -230,8 +233,14 @@ impl ProxyHttp for Hooks {
         let decision = decide(&rules.policy, &self.edge.state, &facts, now);
         let redirect = rules.redirect_to_https.filter(|_| !is_https && !is_challenge_path(target.path));
         let nowhere = (redirect.is_some() && target.host.is_empty()).then_some((400, MalformedKind::Host));
-        let malformed = malformed(head, &target, connection.peer, &rules).or(nowhere);
-        let pool = rules.routes.find(&target.host, &facts.path).cloned();
+        let destination = rules.routes.find(&target.host, &facts.path);
+        let max_body = match destination.and_then(|destination| destination.max_body) {
+            None => rules.bounds.max_body,
+            Some(0) => None,
+            of_the_route => of_the_route,
+        };
+        ctx.max_body = max_body;
+        let malformed = malformed(head, &target, connection.peer, &rules, max_body).or(nowhere);
         ctx.set(decision.kind(), decision.reason());
         if !decision.is_served() {
             let (status, limit) = match &decision.verdict {
@@ -250,12 +259,12 @@ impl ProxyHttp for Hooks {
             redirect_to_https(session, port).await;
             return Ok(true);
         }
-        let Some(pool) = pool else {
+        let Some(destination) = destination else {
             ctx.fail(UpstreamFailure::NoRoute);
             refuse(session, &rules, &Refusal { status: 502, id, limit: None, keep_alive: false }).await;
             return Ok(true);
         };
-        ctx.upstream = Some(Attempt::new(pool));
+        ctx.upstream = Some(Attempt::new(Arc::clone(&destination.pool)));
         bound_client(session, &connection, &rules.bounds);
         Ok(false)
     }
@@ -277,9 +286,9 @@ impl ProxyHttp for Hooks {
             attempt.head_is_sent();
         }
         ctx.body_bytes += body.as_ref().map_or(0, |part| part.len() as u64);
-        let Some(max) = ctx.rules.bounds.max_body else { return Ok(()) };
+        let Some(max) = ctx.max_body else { return Ok(()) };
         if ctx.body_bytes > max && !session.was_upgraded() {
-            let error = Error::explain(ErrorType::HTTPStatus(413), "the body is larger than server.max_body");
+            let error = Error::explain(ErrorType::HTTPStatus(413), "the body is larger than max_body");
             return Err(error.into_down());
         }
         Ok(())

@@ -12,13 +12,21 @@ use crate::pool::Pool;
 pub(crate) struct Routes {
     entries: Vec<Entry>,
     /// Without routes: the first upstream, for everything.
-    fallback: Option<Arc<Pool>>,
+    fallback: Option<Destination>,
 }
 
 struct Entry {
     host: Option<HostPattern>,
     path: Option<PathPattern>,
-    pool: Arc<Pool>,
+    destination: Destination,
+}
+
+/// Where a request goes, and what is particular there.
+#[derive(Clone)]
+pub(crate) struct Destination {
+    pub(crate) pool: Arc<Pool>,
+    /// Bytes of a request body in the place of `server.max_body`; 0 is no limit.
+    pub(crate) max_body: Option<u64>,
 }
 
 impl Entry {
@@ -42,26 +50,27 @@ impl Routes {
                     any_or_each(&route.paths).map(move |path| Entry {
                         host: host.cloned(),
                         path: path.cloned(),
-                        pool: Arc::clone(pool),
+                        destination: Destination { pool: Arc::clone(pool), max_body: route.max_body },
                     })
                 }))
             })
             .flatten()
             .collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.rank()));
-        let fallback = if routes.is_empty() { pools.first().cloned() } else { None };
+        let first = pools.first().filter(|_| routes.is_empty());
+        let fallback = first.map(|pool| Destination { pool: Arc::clone(pool), max_body: None });
         Self { entries, fallback }
     }
 
     /// `path` is normalised, `host` lower case without a port.
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<Pool>> {
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Destination> {
         self.entries
             .iter()
             .find(|entry| {
                 entry.host.as_ref().is_none_or(|pattern| pattern.matches(host))
                     && entry.path.as_ref().is_none_or(|pattern| pattern.matches(path))
             })
-            .map(|entry| &entry.pool)
+            .map(|entry| &entry.destination)
             .or(self.fallback.as_ref())
     }
 }

@@ -40,7 +40,8 @@ fn route(
     let hosts = section.get("hosts").map_or_else(|| Some(Vec::new()), |value| hosts(&value));
     let paths = section.get("paths").map_or_else(|| Some(Vec::new()), |value| paths(&value));
     let upstream = section.required("upstream", "\"app\"", |value| upstream_name(value, upstreams));
-    let route = hosts.zip(paths).map(|(hosts, paths)| Route { hosts, paths, upstream: "".into() });
+    let max_body = section.read("max_body", None, |value| value.size(0..=u64::MAX).map(Some));
+    let route = hosts.zip(paths).map(|(hosts, paths)| Route { hosts, paths, upstream: "".into(), max_body });
     if let Some(route) = &route {
         report_taken(&section, route, taken);
     }

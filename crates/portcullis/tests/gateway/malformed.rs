@@ -199,6 +199,25 @@ fn a_body_that_is_too_large_gets_413() {
 }
 
 #[test]
+fn a_route_has_its_own_bound_of_bodies() {
+    let upstream = Upstream::start();
+    let routes = "[[route]]\npaths = [\"/small/*\"]\nupstream = \"app\"\nmax_body = \"1KiB\"\n\
+                  [[route]]\npaths = [\"/any/*\"]\nupstream = \"app\"\nmax_body = \"0B\"\n\
+                  [[route]]\nupstream = \"app\"\n";
+    let gateway = Gateway::start(config().upstream(&upstream).server("max_body = \"10KiB\"").section(routes));
+    let post = |path: &str, bytes: usize| gateway.client().post(path, &"x".repeat(bytes)).status();
+    for (path, bytes, status) in [
+        ("/small/a", 1_024, 200),
+        ("/small/a", 1_025, 413),
+        ("/any/a", 100_000, 200),
+        ("/upload", 10_240, 200),
+        ("/upload", 10_241, 413),
+    ] {
+        assert_eq!(post(path, bytes), status, "{path} {bytes}");
+    }
+}
+
+#[test]
 fn a_head_that_drips_is_closed_in_time_and_recorded() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(config().upstream(&upstream).server("head_timeout = \"1s\""));

@@ -43,7 +43,7 @@ pub(super) fn malformed(kind: MalformedKind) -> Words {
         ),
         MalformedKind::BodyTooLarge => (
             "The body of the request, an upload for example, is larger than the limit.",
-            "If the site takes uploads of this size, raise server.max_body.",
+            "If the site takes uploads of this size, raise server.max_body, or max_body of its [[route]].",
         ),
         MalformedKind::TlsHandshake => (
             "The client and the gateway did not agree on an encrypted connection.",
