@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use portcullis_model::UnixMs;
 use portcullis_policy::Mode;
+use portcullis_proxy::CertificateSource;
 
 use super::facts::Facts;
 use super::{Finding, Gravity};
@@ -12,6 +14,8 @@ use crate::cli::output::{count, number};
 
 /// A trial that goes on for longer was probably forgotten.
 const LONG_TRIAL: Duration = Duration::from_secs(7 * 86_400);
+/// An authority has issued a certificate by then, or will not.
+const ISSUE_TIME: Duration = Duration::from_secs(3_600);
 /// Files besides connections: databases, listeners, geo files.
 const OTHER_FILES: u64 = 64;
 
@@ -57,12 +61,20 @@ fn listens_on_loopback(ip: IpAddr) -> bool {
 pub(super) fn certificates(facts: &Facts<'_>) -> Vec<Finding> {
     let broken = facts.certificates.iter().filter_map(|certificate| {
         let problem = certificate.problem.as_ref()?;
-        Some(Finding::new(
-            "certificates",
-            Gravity::Error,
-            format!("{}: {problem}", certificate.path.display()),
-            "Put a certificate chain and its key in PEM there; the gateway takes them over by itself.",
-        ))
+        let remedy = match certificate.source {
+            CertificateSource::File => {
+                "Put a certificate chain and its key in PEM there; the gateway takes them over by itself."
+            }
+            // An authority takes its time, and asks while the gateway runs.
+            CertificateSource::Acme | CertificateSource::Placeholder if !has_run_for(facts, ISSUE_TIME) => {
+                return None;
+            }
+            CertificateSource::Acme | CertificateSource::Placeholder => {
+                "The authority has not issued it: the gateway's own log says why, and when it tries again."
+            }
+        };
+        let seen = format!("{}: {problem}", certificate.path.display());
+        Some(Finding::new("certificates", Gravity::Error, seen, remedy))
     });
     let noted = certificates::notes(&facts.certificates, facts.now).into_iter().map(|note| {
         Finding::new(
@@ -73,6 +85,11 @@ pub(super) fn certificates(facts: &Facts<'_>) -> Vec<Finding> {
         )
     });
     broken.chain(noted).collect()
+}
+
+fn has_run_for(facts: &Facts<'_>, span: Duration) -> bool {
+    let running = facts.gateway.as_ref().filter(|status| status.is_running(facts.now));
+    running.is_some_and(|status| facts.now.since(UnixMs(status.started_at)) > span)
 }
 
 /// Keys that every account of the machine may read.
@@ -153,6 +170,7 @@ pub(super) fn dry_run(facts: &Facts<'_>) -> Vec<Finding> {
 mod tests {
     use super::super::facts::tests::{config, healthy};
     use super::*;
+    use portcullis_proxy::CertificateStatus;
 
     #[test]
     fn an_upstream_that_is_the_gateway_itself_is_an_error() {
@@ -206,5 +224,24 @@ mod tests {
         assert_eq!(limit(&mut facts, None, 100_000), None);
         facts.gateway.as_mut().unwrap().written_at -= 3_600_000;
         assert_eq!(limit(&mut facts, Some(100), 10), None);
+    }
+
+    #[test]
+    fn a_certificate_that_an_authority_has_yet_to_issue_is_given_an_hour() {
+        let config = config("");
+        let mut facts = healthy(&config);
+        let status = |source| CertificateStatus {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8_443)),
+            path: "a.pem".into(),
+            source,
+            facts: None,
+            problem: Some("there is none yet".to_owned()),
+        };
+        facts.certificates = vec![status(CertificateSource::Acme)];
+        assert_eq!(certificates(&facts).len(), 1, "the gateway has run for a day");
+        facts.gateway.as_mut().unwrap().started_at = facts.now.minus(ISSUE_TIME / 2).0;
+        assert_eq!(certificates(&facts), Vec::new());
+        facts.certificates = vec![status(CertificateSource::File)];
+        assert_eq!(certificates(&facts)[0].gravity, Gravity::Error);
     }
 }
