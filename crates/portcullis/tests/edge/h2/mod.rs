@@ -4,6 +4,7 @@
 //! 7541. The list of cases follows what the conformance tests for servers ask, in words of our own.
 
 mod cases;
+mod floods;
 mod frames;
 mod hpack;
 mod messages;
