@@ -9,11 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::wait::DEADLINE;
 
+/// Before 101: when that comes within microseconds, Pingora 0.9.1 may see it before it has noted the end of
+/// the request's empty body, takes that for the end of the WebSocket then, and closes it.
+const UPGRADE_PAUSE: Duration = Duration::from_millis(20);
 /// The largest head and the largest body that are kept.
 const MAX_HEAD: usize = 256 << 10;
 const MAX_BODY: usize = 16 << 20;
@@ -207,6 +211,7 @@ impl Serving {
             let head = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             );
+            thread::sleep(UPGRADE_PAUSE);
             self.stream.write_all(head.as_bytes())?;
             return self.echo();
         }

@@ -78,6 +78,11 @@ impl Metered {
         self.meter.stalled().map(|stall| (stall.since_ms, self.meter.streams_open()))
     }
 
+    /// Whether the client opened streams that are none of these requests.
+    pub(super) fn has_unaccounted(&self, requests: u64) -> bool {
+        self.meter.streams_opened() > requests
+    }
+
     /// What is left to record of a connection that has ended, of which `requests` became requests: why, and the
     /// words for it.
     pub(super) fn lost(&self, requests: u64) -> Option<(MalformedKind, Vec<u8>)> {
@@ -91,7 +96,7 @@ impl Metered {
             Preface::Complete if goaway == Some(ENHANCE_YOUR_CALM) => MalformedKind::Http2Flood,
             Preface::Complete if goaway.is_some() => MalformedKind::Http2,
             Preface::Complete if meter.unfinished_since().is_some() => MalformedKind::IncompleteHead,
-            Preface::Complete if meter.streams_opened() > requests => MalformedKind::Http2,
+            Preface::Complete if self.has_unaccounted(requests) => MalformedKind::Http2,
             Preface::Complete if requests == 0 => MalformedKind::IncompleteHead,
             Preface::Complete => return None,
         };

@@ -16,7 +16,7 @@ use pingora::protocols::{Digest, IO};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use portcullis_model::{ConnectionLimit, MalformedKind, Reason, VerdictKind};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::hooks::Hooks;
 
@@ -28,6 +28,8 @@ use super::watch::Ending;
 
 /// How long the last frames of a connection that has to end may take.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How often to look whether an accepted stream has become a request.
+const BECOMING_PAUSE: Duration = Duration::from_millis(5);
 /// Streams of one connection that may be refused before it ends.
 const MAX_REJECTED: usize = 32;
 
@@ -65,6 +67,14 @@ pub(super) async fn serve<S: IO + 'static>(
     let active = Arc::new(AtomicUsize::new(0));
     let stream = Frames::new(stream, connection);
     accept(stream, connection, Arc::new(digest), proxy, &active, shutdown).await;
+    // A stream that was accepted last may be about to become a request, with a row of its own.
+    let becoming = async {
+        while active.load(Ordering::Relaxed) > 0 && metered.lock().has_unaccounted(connection.requests()) {
+            sleep(BECOMING_PAUSE).await;
+        }
+    };
+    // Late or not, there will be a row.
+    let _ = timeout(FAREWELL, becoming).await;
     let is_serving = active.load(Ordering::Relaxed) > 0;
     record(connection, &metered.lock(), is_serving);
 }
