@@ -70,6 +70,8 @@ pub struct Server {
     pub max_headers: usize,
     /// Bytes of path and query, 414 above.
     pub max_uri: usize,
+    /// Whether `%2f` in a path is forwarded instead of refused; rules read it as a slash.
+    pub escaped_slashes: bool,
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
     /// How long an idle connection is kept.

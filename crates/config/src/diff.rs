@@ -98,6 +98,7 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
         max_head,
         max_headers,
         max_uri,
+        escaped_slashes,
         head_timeout,
         keepalive_timeout,
         body_timeout,
@@ -124,6 +125,7 @@ fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut 
     live.note("server.max_head", max_head, &new.max_head);
     live.note("server.max_headers", max_headers, &new.max_headers);
     live.note("server.max_uri", max_uri, &new.max_uri);
+    live.note("server.escaped_slashes", escaped_slashes, &new.escaped_slashes);
     live.note("server.head_timeout", head_timeout, &new.head_timeout);
     live.note("server.keepalive_timeout", keepalive_timeout, &new.keepalive_timeout);
     live.note("server.body_timeout", body_timeout, &new.body_timeout);

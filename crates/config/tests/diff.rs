@@ -80,6 +80,7 @@ fn everything_else_changes_while_running() {
         ("[server]", "[server]\nmax_head = \"16KiB\"", "server.max_head"),
         ("[server]", "[server]\nmax_headers = 50", "server.max_headers"),
         ("[server]", "[server]\nmax_uri = \"4KiB\"", "server.max_uri"),
+        ("[server]", "[server]\nescaped_slashes = true", "server.escaped_slashes"),
         ("[server]", "[server]\nhead_timeout = \"5s\"", "server.head_timeout"),
         ("[server]", "[server]\nkeepalive_timeout = \"5s\"", "server.keepalive_timeout"),
         ("[server]", "[server]\ndrain_timeout = \"5s\"", "server.drain_timeout"),

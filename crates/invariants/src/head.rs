@@ -3,10 +3,10 @@
 use portcullis_wire::{Framing, Head, HeadError, HeadLimits, scan};
 
 const LIMITS: [HeadLimits; 4] = [
-    HeadLimits { max_bytes: 32 * 1024, max_headers: 100, max_target: 8 * 1024 },
-    HeadLimits { max_bytes: 256, max_headers: 100, max_target: 8 * 1024 },
-    HeadLimits { max_bytes: 4096, max_headers: 3, max_target: 16 },
-    HeadLimits { max_bytes: 40, max_headers: 1, max_target: 1 },
+    HeadLimits { max_bytes: 32 * 1024, max_headers: 100, max_target: 8 * 1024, escaped_slashes: false },
+    HeadLimits { max_bytes: 256, max_headers: 100, max_target: 8 * 1024, escaped_slashes: false },
+    HeadLimits { max_bytes: 4096, max_headers: 3, max_target: 16, escaped_slashes: false },
+    HeadLimits { max_bytes: 40, max_headers: 1, max_target: 1, escaped_slashes: false },
 ];
 
 /// The first byte chooses limits and the size of pieces; the rest is what a client sends.

@@ -163,7 +163,7 @@ fn malformed_stream(
         return Some((400, MalformedKind::Framing));
     }
     let is_star = head.raw_path() == b"*" && head.method == Method::OPTIONS;
-    if !is_star && (!has_known_form(head) || check_path(target.path).is_err()) {
+    if !is_star && (!has_known_form(head) || check_path(target.path, bounds.escaped_slashes).is_err()) {
         return Some((400, MalformedKind::Target));
     }
     None

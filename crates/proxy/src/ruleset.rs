@@ -36,6 +36,8 @@ pub(crate) struct Bounds {
     pub(crate) max_head: usize,
     pub(crate) max_headers: usize,
     pub(crate) max_uri: usize,
+    /// Whether `%2f` in a path is forwarded.
+    pub(crate) escaped_slashes: bool,
     pub(crate) head_timeout: Duration,
     pub(crate) keepalive_timeout: Duration,
     pub(crate) body_timeout: Duration,
@@ -76,6 +78,7 @@ impl Ruleset {
                 max_head: server.max_head,
                 max_headers: server.max_headers,
                 max_uri: server.max_uri,
+                escaped_slashes: server.escaped_slashes,
                 head_timeout: server.head_timeout,
                 keepalive_timeout: server.keepalive_timeout,
                 body_timeout: server.body_timeout,

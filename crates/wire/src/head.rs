@@ -22,6 +22,8 @@ pub struct HeadLimits {
     pub max_headers: usize,
     /// Bytes of the request target.
     pub max_target: usize,
+    /// Whether the path may hold `%2f`.
+    pub escaped_slashes: bool,
 }
 
 /// How the body that follows a head is framed.
@@ -207,7 +209,7 @@ impl<'a> Walk<'a> {
         }
         self.check_bytes(start, end, HeadError::TargetByte)?;
         let next = self.after_line_end(end)?;
-        let line = RequestLine::parse(content, method, self.limits.max_target)?;
+        let line = RequestLine::parse(content, method, self.limits)?;
         Ok(Some((line, next)))
     }
 

@@ -26,17 +26,18 @@ pub enum PathError {
 }
 
 /// Judges a path without its query: it begins with a slash, has no control, blank, `#` or backslash, neither
-/// plain nor escaped, no escaped slash, only whole escapes, and is valid UTF-8 before and after decoding.
+/// plain nor escaped, no escaped slash unless `escaped_slashes`, only whole escapes, and is valid UTF-8 before
+/// and after decoding.
 ///
 /// Everything else is for the upstream to judge: dot segments, empty segments, `;parameters`, and signs that
 /// RFC 3986 would have escaped (`"<>[]^{|}`), because no server finds another path in them.
-pub fn check_path(path: &[u8]) -> Result<(), PathError> {
+pub fn check_path(path: &[u8], escaped_slashes: bool) -> Result<(), PathError> {
     if path.first() != Some(&b'/') {
         return Err(PathError::Form);
     }
     // One pass without branches for the common path; only what it finds odd is looked at byte by byte.
     let is_plain = path.iter().fold(true, |plain, &b| plain & PLAIN[usize::from(b)]);
-    if is_plain { Ok(()) } else { check_bytes(path) }
+    if is_plain { Ok(()) } else { check_bytes(path, escaped_slashes) }
 }
 
 const PLAIN: [bool; 256] = {
@@ -49,7 +50,7 @@ const PLAIN: [bool; 256] = {
     table
 };
 
-fn check_bytes(path: &[u8]) -> Result<(), PathError> {
+fn check_bytes(path: &[u8], escaped_slashes: bool) -> Result<(), PathError> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -58,6 +59,7 @@ fn check_bytes(path: &[u8]) -> Result<(), PathError> {
             b'%' => {
                 let (byte, tail) = unescape(tail).ok_or(PathError::Escape)?;
                 match byte {
+                    b'/' if escaped_slashes => decoded.push(b'/'),
                     b'/' | b'\\' => return Err(PathError::EscapedSlash),
                     0..=0x1f | 0x7f => return Err(PathError::EscapedControl),
                     byte => decoded.push(byte),
@@ -106,7 +108,7 @@ mod tests {
             "/café",
             "/a\"<>[]^`{|}~!$&'()*+,:=@",
         ] {
-            assert_eq!(check_path(path.as_bytes()), Ok(()), "{path}");
+            assert_eq!(check_path(path.as_bytes(), false), Ok(()), "{path}");
         }
     }
 
@@ -139,14 +141,21 @@ mod tests {
             (b"/\xff", PathError::Utf8),
             (b"/\xc3%a9", PathError::Utf8),
         ] {
-            assert_eq!(check_path(path), Err(error), "{}", path.escape_ascii());
+            assert_eq!(check_path(path, false), Err(error), "{}", path.escape_ascii());
         }
+    }
+
+    #[test]
+    fn an_escaped_slash_passes_where_the_site_needs_it_and_nothing_else_with_it() {
+        assert_eq!(check_path(b"/@scope%2fname%2F", true), Ok(()));
+        assert_eq!(check_path(b"/a%5cb", true), Err(PathError::EscapedSlash));
+        assert_eq!(check_path(b"/a%2f%00", true), Err(PathError::EscapedControl));
     }
 
     proptest! {
         #[test]
         fn what_passes_is_text_and_keeps_its_segments(path in "/[a-z/%0-9fcF\\\\ é]{0,24}") {
-            if check_path(path.as_bytes()).is_ok() {
+            if check_path(path.as_bytes(), false).is_ok() {
                 prop_assert!(!path.contains('\\') && !path.contains(' '));
                 prop_assert!(!path.to_ascii_lowercase().contains("%2f"));
             }

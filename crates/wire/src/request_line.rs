@@ -1,6 +1,6 @@
 //! The first line of a request: method, target, version.
 
-use crate::head::MAX_METHOD;
+use crate::head::{HeadLimits, MAX_METHOD};
 use crate::path::check_path;
 use crate::{HeadError, PathError};
 
@@ -46,7 +46,7 @@ pub(crate) fn check_method(line: &[u8]) -> Result<Option<&[u8]>, HeadError> {
 
 impl<'a> RequestLine<'a> {
     /// `line` begins with `method` and a blank, and has no control characters.
-    pub(crate) fn parse(line: &'a [u8], method: &'a [u8], max_target: usize) -> Result<Self, HeadError> {
+    pub(crate) fn parse(line: &'a [u8], method: &'a [u8], limits: &HeadLimits) -> Result<Self, HeadError> {
         let rest = &line[method.len() + 1..];
         let mut parts = rest.split(|&b| b == b' ');
         let (target, version) = match (parts.next(), parts.next(), parts.next()) {
@@ -54,7 +54,7 @@ impl<'a> RequestLine<'a> {
             (_, None, _) => return Err(HeadError::RequestLine),
             _ => return Err(HeadError::TargetByte),
         };
-        if target.len() > max_target {
+        if target.len() > limits.max_target {
             return Err(HeadError::TargetTooLong);
         }
         let version_minor = match version {
@@ -63,12 +63,16 @@ impl<'a> RequestLine<'a> {
             [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(HeadError::Version),
             _ => return Err(HeadError::RequestLine),
         };
-        let absolute = check_target(target, method)?;
+        let absolute = check_target(target, method, limits.escaped_slashes)?;
         Ok(Self { method, version_minor, absolute })
     }
 }
 
-fn check_target<'a>(target: &'a [u8], method: &[u8]) -> Result<Option<Absolute<'a>>, HeadError> {
+fn check_target<'a>(
+    target: &'a [u8],
+    method: &[u8],
+    escaped_slashes: bool,
+) -> Result<Option<Absolute<'a>>, HeadError> {
     if target == b"*" {
         return if method == b"OPTIONS" { Ok(None) } else { Err(HeadError::TargetForm) };
     }
@@ -81,7 +85,7 @@ fn check_target<'a>(target: &'a [u8], method: &[u8]) -> Result<Option<Absolute<'
         return Err(PathError::Utf8.into());
     }
     if target.first() == Some(&b'/') {
-        check_path(without_query(target))?;
+        check_path(without_query(target), escaped_slashes)?;
         return Ok(None);
     }
     let (default_port, rest) = if let Some(rest) = strip_scheme(target, b"http://") {
@@ -95,7 +99,7 @@ fn check_target<'a>(target: &'a [u8], method: &[u8]) -> Result<Option<Absolute<'
     let (authority, rest) = rest.split_at(end);
     let path = without_query(rest);
     if !path.is_empty() {
-        check_path(path)?;
+        check_path(path, escaped_slashes)?;
     }
     Ok(Some(Absolute { default_port, authority }))
 }

@@ -4,7 +4,8 @@ use portcullis_model::MalformedKind;
 use portcullis_wire::{Framing, Head, HeadError, HeadLimits, scan};
 use proptest::prelude::*;
 
-const LIMITS: HeadLimits = HeadLimits { max_bytes: 32 * 1024, max_headers: 100, max_target: 8 * 1024 };
+const LIMITS: HeadLimits =
+    HeadLimits { max_bytes: 32 * 1024, max_headers: 100, max_target: 8 * 1024, escaped_slashes: false };
 
 /// The answer for the whole head, after making sure that one byte at a time leads to the same.
 fn judge(head: &[u8]) -> Result<Option<Head>, HeadError> {
@@ -409,7 +410,7 @@ fn the_only_expectation_is_100_continue() {
 
 #[test]
 fn limits_are_exact_and_speak_early() {
-    let limits = HeadLimits { max_bytes: 200, max_headers: 3, max_target: 20 };
+    let limits = HeadLimits { max_bytes: 200, max_headers: 3, max_target: 20, escaped_slashes: false };
     let with = |head: String| {
         let whole = scan(head.as_bytes(), 0, &limits);
         assert_eq!(byte_by_byte(head.as_bytes(), &limits), whole, "{head:?}");
@@ -497,7 +498,7 @@ proptest! {
         max_target in 1usize..40,
         max_bytes in 1usize..160,
     ) {
-        let limits = HeadLimits { max_bytes, max_headers: 3, max_target };
+        let limits = HeadLimits { max_bytes, max_headers: 3, max_target, escaped_slashes: false };
         let line = if with_line { &b"GET / HTTP/1.1\r\nHost: a\r\n"[..] } else { b"" };
         let head = [line, &tail].concat();
         let whole = scan(&head, 0, &limits);

@@ -80,6 +80,7 @@ pub(super) fn read(
         max_head: as_usize(max_head),
         max_headers: server.read("max_headers", 100, |value| value.count(1..=MAX_HEADER_LINES)),
         max_uri: as_usize(server.read("max_uri", max_head.min(8 << 10), |value| max_uri(value, max_head))),
+        escaped_slashes: server.read("escaped_slashes", false, Value::boolean),
         head_timeout: server.read("head_timeout", 10 * SECOND, |v| v.duration(100 * MILLISECOND..=HOUR)),
         keepalive_timeout: server.read("keepalive_timeout", 75 * SECOND, |v| v.duration(SECOND..=DAY)),
         body_timeout: server.read("body_timeout", 60 * SECOND, |v| v.duration(100 * MILLISECOND..=DAY)),

@@ -310,3 +310,16 @@ fn of_pipelined_requests_the_first_is_served_and_the_rest_thrown_away() {
     gateway.data().wait_for_count(2);
     assert_eq!(upstream.requests(), 2);
 }
+
+#[test]
+fn a_site_that_needs_escaped_slashes_gets_them_as_they_are_and_limits_read_them_as_slashes() {
+    let upstream = Upstream::start();
+    let limit = "paths = [\"/@scope/name\"]\nrate = \"1/1h\"";
+    let config = config().upstream(&upstream).server("escaped_slashes = true").limit("packages", limit);
+    let gateway = Gateway::start(config);
+    let mut client = gateway.client();
+    assert_eq!(client.get("/@scope%2fname").status(), 200);
+    assert_eq!(upstream.last().target, "/@scope%2fname");
+    assert_eq!(client.get("/@scope/name").status(), 429);
+    assert_eq!(client.get("/a%5cb").status(), 400);
+}

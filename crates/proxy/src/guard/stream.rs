@@ -114,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             start: 0,
             ready: 0,
             scanned: 0,
-            limits: HeadLimits { max_bytes: 0, max_headers: 0, max_target: 0 },
+            limits: HeadLimits { max_bytes: 0, max_headers: 0, max_target: 0, escaped_slashes: false },
             body: Body::Length(0),
             awaits_continue: false,
             receive: Pace::new(),
@@ -130,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             max_bytes: bounds.max_head,
             max_headers: bounds.max_headers,
             max_target: bounds.max_uri,
+            escaped_slashes: bounds.escaped_slashes,
         };
         self.pace = PaceBounds { min_rate: bounds.min_rate, pause: bounds.body_timeout };
         self.forget_read();

@@ -74,8 +74,8 @@ pub(super) fn malformed(kind: MalformedKind) -> Words {
         MalformedKind::Target => (
             "The address could be read in two ways: it holds %2f, %5c, %00, a backslash, a control character \
              or escapes that are no UTF-8.",
-            "Rules for a path could be passed by with such addresses. If the site makes links like this, let \
-             it put the value into the query.",
+            "Rules for a path could be passed by with such addresses. If the site needs %2f in its paths, set \
+             server.escaped_slashes.",
         ),
         MalformedKind::Upgrade => (
             "The client asked for a WebSocket without a valid Sec-WebSocket-Key or Sec-WebSocket-Version.",
