@@ -404,7 +404,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             if !has_unread {
                 left = 0;
             }
-            if guarded.connection.is_aborted() || guarded.connection.ending().is_some() && answer.is_empty() {
+            if guarded.connection.is_aborted() {
                 return;
             }
             let mut watched = guarded.connection.watched.lock();
