@@ -97,6 +97,22 @@ const CHAINS: &[(&str, &[&str], Who)] = &[
     ("IPv6", &["@CLIENT6@"], Who::Client6),
     ("IPv6 behind a hop", &["203.0.113.66, @CLIENT6@, 10.0.0.1"], Who::Client6),
     ("IPv4 in IPv6", &["::ffff:@CLIENT@"], Who::Client),
+    ("IPv4 in NAT64", &["64:ff9b::@CLIENT@"], Who::Client),
+    ("IPv6 in capitals, with zeros", &["2001:0DB8:0000:@HEX@:0000:0000:0000:0001"], Who::Client6),
+    ("a port", &["@CLIENT@:5000"], Who::Client),
+    ("IPv6 in brackets", &["[@CLIENT6@]"], Who::Client6),
+    ("IPv6 with a port", &["[@CLIENT6@]:5000"], Who::Client6),
+    ("a port behind a hop with one", &["203.0.113.66, @CLIENT@:1, 10.0.0.1:2"], Who::Client),
+    ("a port that is none", &["@CLIENT@:http"], Who::Peer),
+    ("a port too large", &["@CLIENT@:65536"], Who::Peer),
+    ("a port with a sign", &["@CLIENT@:+80"], Who::Peer),
+    ("an empty port", &["@CLIENT@:"], Who::Peer),
+    ("brackets around IPv4", &["[@CLIENT@]"], Who::Peer),
+    ("a zone", &["fe80::1%eth0"], Who::Peer),
+    ("an empty entry at the end", &["@CLIENT@,"], Who::Peer),
+    ("an empty line at the end", &["@CLIENT@", ""], Who::Peer),
+    ("a quoted address", &["\"@CLIENT@\""], Who::Peer),
+    ("two addresses with a blank", &["@CLIENT@ 10.0.0.1"], Who::Peer),
     ("nobody", &[""], Who::Peer),
     ("nothing but a comma", &[","], Who::Peer),
     ("a word", &["unknown"], Who::Peer),
@@ -138,6 +154,12 @@ fn of_proxies() -> Vec<Case> {
         Who::Client,
     ));
     cases.push(of("the client behind 30 hops", format!("@CLIENT@, {}", hops(30)), Who::Client));
+    // Thirty-two hops are looked at: the client may be the last of them, and no further away.
+    let far = |behind: usize| format!("@CLIENT@, {}", hops(behind));
+    cases.push(of("the client behind 31 hops", far(31), Who::Client));
+    let too_far = |before: usize| format!("@CLIENT@, {}, @HOP@, {}", hops(before), hops(31));
+    cases.push(of("the client behind 33 hops: the thirty-second", too_far(1), Who::Hop));
+    cases.push(of("the client behind 1,000 hops: the thirty-second", too_far(968), Who::Hop));
     cases.push(of("3,000 words", ["x"; 3_000].join(","), Who::Peer));
     // Other headers say nothing here, from whomever they come.
     for name in CLAIMS.iter().filter(|name| **name != "X-Forwarded-For") {
@@ -160,6 +182,8 @@ fn of_proxies() -> Vec<Case> {
     for (name, value) in [
         ("a blocked client", "@BLOCKED@"),
         ("a blocked client in IPv6", "::ffff:@BLOCKED@"),
+        ("a blocked client in NAT64", "64:ff9b::@BLOCKED@"),
+        ("a blocked client with a port", "@BLOCKED@:5000"),
         ("a blocked client behind a hop", "@BLOCKED@, 10.0.0.1"),
         ("a blocked client that forges", "203.0.113.66, @BLOCKED@"),
         ("a blocked client that forges a hop", "10.0.0.9, @BLOCKED@"),
@@ -210,6 +234,56 @@ fn of_a_header() -> Vec<Case> {
     cases
 }
 
+/// Values of `Forwarded` (RFC 7239), and the client that they name.
+const FORWARDED: &[(&str, &[&str], Who)] = &[
+    ("for", &["for=@CLIENT@"], Who::Client),
+    ("For in capitals", &["FOR=@CLIENT@"], Who::Client),
+    ("for in quotes", &["for=\"@CLIENT@\""], Who::Client),
+    ("for with a port", &["for=\"@CLIENT@:5000\""], Who::Client),
+    ("IPv6", &["for=\"[@CLIENT6@]\""], Who::Client6),
+    ("IPv6 with a port", &["for=\"[@CLIENT6@]:5000\""], Who::Client6),
+    ("with other pairs", &["by=10.0.0.1;for=@CLIENT@;host=a;proto=http"], Who::Client),
+    ("blanks around pairs", &["proto=http; for=@CLIENT@ ;by=_x"], Who::Client),
+    ("a hop behind", &["for=@CLIENT@, for=10.0.0.1"], Who::Client),
+    ("forged before", &["for=203.0.113.66, for=@CLIENT@, for=10.0.0.1"], Who::Client),
+    ("two lines", &["for=203.0.113.66", "for=@CLIENT@"], Who::Client),
+    ("a quote left open before", &["for=\"203.0.113.66, for=@CLIENT@"], Who::Client),
+    ("a comma in quotes before", &["for=\"1.2.3.4, for=5.6.7.8\", for=@CLIENT@"], Who::Client),
+    ("unknown", &["for=unknown"], Who::Peer),
+    ("a hidden name", &["for=_hidden"], Who::Peer),
+    ("unknown before a hop", &["for=unknown, for=@HOP@"], Who::Hop),
+    ("no for", &["by=@CLIENT@"], Who::Peer),
+    ("two for in one element", &["for=203.0.113.66;for=@CLIENT@"], Who::Peer),
+    ("no pair", &["@CLIENT@"], Who::Peer),
+    ("empty", &[""], Who::Peer),
+    ("an empty for", &["for="], Who::Peer),
+    ("for without a value", &["for"], Who::Peer),
+    ("IPv6 without brackets in a quote", &["for=\"@CLIENT6@\""], Who::Client6),
+    ("a forged for in host", &["for=@CLIENT@;host=\"for=203.0.113.66\""], Who::Client),
+];
+
+/// With `client_ip_header = "forwarded"`.
+fn of_forwarded() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &(name, values, who) in FORWARDED {
+        let lines: Vec<String> = values.iter().map(|value| format!("Forwarded: {value}")).collect();
+        let lines: Vec<&str> = lines.iter().map(|line| &**line).collect();
+        cases.extend(Case::served(name, request(&lines), LINE).who(who).and_over_tls());
+        cases.push(Case::served(format!("{name}, from a stranger"), request(&lines), LINE).by_stranger());
+    }
+    let other = request(&["X-Forwarded-For: 203.0.113.66"]);
+    cases.push(Case::served("X-Forwarded-For alone", other, LINE));
+    let both = request(&["X-Forwarded-For: 203.0.113.66", "Forwarded: for=@CLIENT@"]);
+    cases.push(Case::served("X-Forwarded-For beside it", both, LINE).who(Who::Client));
+    let https = request(&["Forwarded: for=@CLIENT@;proto=https"]);
+    let https = |name: &str| Case::served(name, https.clone(), LINE);
+    cases.push(https("https at the proxy").who(Who::Client).header("x-forwarded-proto", &["https"]));
+    cases.push(https("https by a stranger's word").by_stranger());
+    let blocked = Case::served("a blocked client", request(&["Forwarded: for=@BLOCKED@"]), LINE);
+    cases.push(blocked.who(Who::Blocked).blocked());
+    cases
+}
+
 const TRUSTED: &str = "trusted_proxies = [\"127.9.0.0/16\", \"10.0.0.0/8\"]";
 const BLOCK: &str = "[[block]]\nnetwork = \"198.19.0.0/16\"\nreason = \"test\"";
 
@@ -228,4 +302,11 @@ fn a_header_of_the_cdn_names_the_client() {
     let header = "client_ip_header = \"cf-connecting-ip\"";
     let ground = Ground::with(|config| config.server(TRUSTED).server(header).section(BLOCK));
     run("cdn", &ground, &of_a_header());
+}
+
+#[test]
+fn forwarded_of_a_trusted_proxy_names_the_client() {
+    let header = "client_ip_header = \"forwarded\"";
+    let ground = Ground::with(|config| config.server(TRUSTED).server(header).section(BLOCK));
+    run("forwarded", &ground, &of_forwarded());
 }

@@ -90,7 +90,7 @@ fn without_tls() -> Vec<Case> {
 
 #[test]
 fn who_does_not_go_on_is_told_and_closed() {
-    let settings = "head_timeout = \"1s\"\nbody_timeout = \"1s\"";
+    let settings = "head_timeout = \"2s\"\nbody_timeout = \"1s\"";
     let cases = [heads(), bodies(), without_tls()].concat();
     run("slow", &Ground::with(|config| config.server(settings)), &cases);
 }

@@ -113,6 +113,6 @@ fn floods_end_and_others_go_on() {
 
 #[test]
 fn streams_that_do_not_go_on_end() {
-    let settings = "head_timeout = \"1s\"\nbody_timeout = \"1s\"\nkeepalive_timeout = \"2s\"";
+    let settings = "head_timeout = \"2s\"\nbody_timeout = \"1s\"\nkeepalive_timeout = \"2s\"";
     run("h2 slow", &Ground::with(|config| config.server(settings)), &slow());
 }
