@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use http::HeaderValue;
+use http::header::COOKIE;
 use pingora::http::RequestHeader;
 use portcullis_model::{ClientIp, RequestId};
 
@@ -113,6 +115,17 @@ fn is_gateway_only(name: &str) -> bool {
             && name.bytes().zip(ours.bytes()).all(|(n, o)| n == o || (n == b'_' && o == b'-'))
     };
     GATEWAY_ONLY.into_iter().any(is_same)
+}
+
+/// HTTP/2 clients may send their cookies in pieces; HTTP/1 has one line for them (RFC 9113, 8.2.3), and sites
+/// that get several lose all but one.
+pub(crate) fn join_cookies(request: &mut RequestHeader) -> pingora::Result<()> {
+    let pieces: Vec<&[u8]> = request.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() < 2 {
+        return Ok(());
+    }
+    let joined = pieces.join(&b"; "[..]);
+    request.insert_header(COOKIE, joined)
 }
 
 /// A server that is no proxy expects the path alone (RFC 9112, 3.2.1), whatever the client sent to this one.

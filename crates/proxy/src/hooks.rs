@@ -26,7 +26,7 @@ use crate::facts::{
 };
 use crate::failure::classify;
 use crate::guard::Connection;
-use crate::headers::{Forwarding, make_origin_form, write_forwarding};
+use crate::headers::{Forwarding, join_cookies, make_origin_form, write_forwarding};
 use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
 use crate::tls::is_challenge_path;
@@ -371,6 +371,9 @@ impl ProxyHttp for Hooks {
             && let Some(host) = lease.host_header(has_host)
         {
             request.insert_header(HOST, host)?;
+        }
+        if session.req_header().version == Version::HTTP_2 {
+            join_cookies(request)?;
         }
         make_origin_form(request);
         Ok(())

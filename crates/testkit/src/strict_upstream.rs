@@ -18,6 +18,8 @@ use crate::wait::DEADLINE;
 /// Before 101: when that comes within microseconds, Pingora 0.9.1 may see it before it has noted the end of
 /// the request's empty body, takes that for the end of the WebSocket then, and closes it.
 const UPGRADE_PAUSE: Duration = Duration::from_millis(20);
+/// Before the answer to `/later`: long enough for the client to have gone.
+const LATER: Duration = Duration::from_millis(400);
 /// The largest head and the largest body that are kept.
 const MAX_HEAD: usize = 256 << 10;
 const MAX_BODY: usize = 16 << 20;
@@ -67,7 +69,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Answers 200 with a short body. `/drop` is read and then closed on; a WebSocket upgrade gets 101 and an echo.
+/// Answers 200 with a short body. `/drop` is read and then closed on, `/later` takes a while; a WebSocket upgrade gets 101 and an echo.
 /// Ends when it is dropped.
 pub struct StrictUpstream {
     address: SocketAddr,
@@ -217,6 +219,9 @@ impl Serving {
         }
         if request.target() == "/drop" {
             return Ok(false);
+        }
+        if request.target() == "/later" {
+            thread::sleep(LATER);
         }
         let body: &[u8] = if request.method() == "HEAD" { b"" } else { b"ok\n" };
         self.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\n")?;

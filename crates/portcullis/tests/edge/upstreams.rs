@@ -1,9 +1,11 @@
-//! Upstreams that fail: what the client gets, and how often a request is sent.
+//! Upstreams that fail: what the client gets, and how often a request is sent. Clients that go before the answer.
 //!
 //! The rule: two tries at most, and one for what was sent and is not safe to repeat; our page with 502.
 
+use std::time::Duration;
+
 use crate::ground::Ground;
-use crate::suite::{Case, run};
+use crate::suite::{Case, Step, run};
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -31,10 +33,25 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// A client that closes its side of the connection before the answer is taken for gone, as by other proxies.
+fn clients_that_go() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for method in ["GET", "POST"] {
+        let line = format!("{method} /later HTTP/1.1");
+        let bytes = format!("{line}\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        for (how, end) in [("closes its side", Step::Finish), ("resets", Step::Reset)] {
+            let case = Case::served(format!("{method}, then the client {how}"), &bytes, &line).body("hello");
+            let case = case.then(Step::Pause(Duration::from_millis(100))).then(end);
+            cases.extend(case.answers(&[]).reason("upstream:client_gone").closing().and_over_tls());
+        }
+    }
+    cases
+}
+
 #[test]
 fn a_request_that_was_sent_is_not_sent_again() {
     let routes = "[[upstream]]\nname = \"dead\"\nservers = [\"http://127.0.0.1:1\"]\n\
         [[route]]\nhosts = [\"dead.example\"]\nupstream = \"dead\"\n\
         [[route]]\nhosts = [\"a\"]\nupstream = \"app\"";
-    run("upstreams", &Ground::with(|config| config.section(routes)), &cases());
+    run("upstreams", &Ground::with(|config| config.section(routes)), &[cases(), clients_that_go()].concat());
 }

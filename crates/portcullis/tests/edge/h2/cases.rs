@@ -110,6 +110,8 @@ pub(crate) struct H2Case {
     reasons: Vec<String>,
     /// What the upstream sees.
     line: Option<String>,
+    /// Values of headers there.
+    headers: Vec<(String, Vec<String>)>,
 }
 
 impl H2Case {
@@ -123,6 +125,7 @@ impl H2Case {
             requests: (0, 0),
             reasons: vec!["malformed:http2".to_owned()],
             line: None,
+            headers: Vec::new(),
         }
     }
 
@@ -148,6 +151,13 @@ impl H2Case {
     /// The request line that the upstream sees.
     pub(crate) fn forwarded_as(mut self, line: &str) -> Self {
         self.line = Some(line.to_owned());
+        self
+    }
+
+    /// The upstream sees exactly these values of a header.
+    pub(crate) fn header(mut self, name: &str, values: &[&str]) -> Self {
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        self.headers.push((name.to_owned(), values));
         self
     }
 
@@ -290,6 +300,14 @@ fn complaints(
     let lines: Vec<&str> = seen.iter().map(|request| &*request.line).collect();
     if case.line.as_ref().is_some_and(|line| lines != [line]) {
         complaints.push(format!("the upstream saw {lines:?}, expected {:?}", case.line));
+    }
+    for request in seen {
+        for (name, values) in &case.headers {
+            if request.all(name) != *values {
+                complaints
+                    .push(format!("the upstream saw {name}: {:?}, expected {values:?}", request.all(name)));
+            }
+        }
     }
     complaints
 }

@@ -71,12 +71,19 @@ fn exchanges() -> Vec<H2Case> {
     };
     let late = |case: H2Case| case.with_requests(0, 1);
     vec![
-        served("8.1: GET", vec![headers(&pseudo("GET", "/messages"))]),
+        served("8.1: GET", vec![headers(&pseudo("GET", "/messages"))])
+            .header("host", &[NAME])
+            .header("content-length", &[])
+            .header("transfer-encoding", &[]),
         served("8.1: HEAD", vec![headers(&pseudo("HEAD", "/messages"))]),
         served("8.1: DELETE", vec![headers(&pseudo("DELETE", "/messages"))]),
         served("8.1: OPTIONS *", vec![headers(&pseudo("OPTIONS", "*"))]),
-        served("8.1: POST", post(&[], &[b"test"])),
-        served("8.1: POST with its length", post(&[("content-length", "4")], &[b"test"])),
+        served("8.1: POST", post(&[], &[b"test"]))
+            .header("content-length", &[])
+            .header("transfer-encoding", &["chunked"]),
+        served("8.1: POST with its length", post(&[("content-length", "4")], &[b"test"]))
+            .header("content-length", &["4"])
+            .header("transfer-encoding", &[]),
         served("8.1: POST without a body", vec![headers(&pseudo("POST", "/messages"))]),
         H2Case::new(
             "8.1: POST with trailers",
@@ -152,7 +159,7 @@ fn fields() -> Vec<H2Case> {
         refused("8.2.2: upgrade", vec![with("upgrade", "websocket")]),
         refused("8.2.2: upgrade to h2c", vec![with("upgrade", "h2c")]),
         refused("8.2.2: te of another kind", vec![with("te", "trailers, deflate;q=0.5")]),
-        served("8.2.2: te: trailers", vec![with("te", "trailers")]),
+        served("8.2.2: te: trailers", vec![with("te", "trailers")]).header("te", &[]),
         served(
             "8.2.3: two cookies",
             vec![frame(
@@ -161,7 +168,8 @@ fn fields() -> Vec<H2Case> {
                 1,
                 &request("GET", "/messages", &[("cookie", "a=1"), ("cookie", "b=2")]),
             )],
-        ),
+        )
+        .header("cookie", &["a=1; b=2"]),
         served("8.2: an empty value", vec![with("x-test", "")]),
         served("8.2: a value beyond ASCII", vec![with("x-test", "caf\u{e9}")]),
         served("8.2: an underscore of its own", vec![with("x_test", "ok")]),
@@ -348,8 +356,41 @@ fn paths() -> Vec<H2Case> {
     bad.chain(good).chain([of("/login#a", "GET /login HTTP/1.1")]).collect()
 }
 
+/// What a client says of itself is as worthless as over HTTP/1.
+fn claims() -> Vec<H2Case> {
+    let mut cases: Vec<H2Case> = ABSENT
+        .iter()
+        .map(|name| served(&format!("a claim in {name}"), vec![with(name, "203.0.113.66")]).header(name, &[]))
+        .collect();
+    cases.extend(["x-forwarded-for", "x-real-ip", "x-request-id"].iter().map(|name| {
+        let case = served(&format!("a claim in {name}"), vec![with(name, "203.0.113.66")]);
+        case.header("x-forwarded-host", &[NAME]).header("forwarded", &[])
+    }));
+    let proto = served("a claim in x-forwarded-proto", vec![with("x-forwarded-proto", "http")]);
+    cases.push(proto.header("x-forwarded-proto", &["https"]));
+    let host = served("a claim in x-forwarded-host", vec![with("x-forwarded-host", "other.example")]);
+    cases.push(host.header("x-forwarded-host", &[NAME]).header("host", &[NAME]));
+    cases
+}
+
+const ABSENT: &[&str] = &[
+    "cf-connecting-ip",
+    "true-client-ip",
+    "forwarded",
+    "fastly-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x_forwarded_for",
+    "x_real_ip",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
 #[test]
 fn a_malformed_message_is_refused() {
-    let cases = [exchanges(), fields(), pseudo_fields(), paths()];
+    let cases = [exchanges(), fields(), pseudo_fields(), paths(), claims()];
     run("h2 messages", &Ground::direct(), &cases.concat());
 }
