@@ -356,6 +356,50 @@ fn paths() -> Vec<H2Case> {
     bad.chain(good).chain([of("/login#a", "GET /login HTTP/1.1")]).collect()
 }
 
+/// The bounds of the head are those of HTTP/1, and the library's beyond them.
+fn sizes() -> Vec<H2Case> {
+    // More than a frame holds goes on in CONTINUATION frames.
+    let long = |fields: &[(&str, &str)]| {
+        let block = request("GET", "/messages", fields);
+        let mut parts = block.chunks(MAX_FRAME_SIZE);
+        let first = frame(HEADERS, END_STREAM, 1, parts.next().unwrap_or_default());
+        let rest: Vec<&[u8]> = parts.collect();
+        let rest = rest.iter().flat_map(|part| frame(CONTINUATION, 0, 1, part));
+        vec![first.into_iter().chain(rest).chain(frame(CONTINUATION, END_HEADERS, 1, &[])).collect()]
+    };
+    let path = |length: usize| format!("/{}", "x".repeat(length - 1));
+    let to = |path: &str| vec![frame(HEADERS, END_HEADERS | END_STREAM, 1, &request("GET", path, &[]))];
+    let lines = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("x-{n}")).collect();
+        let fields: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
+        vec![frame(HEADERS, END_HEADERS | END_STREAM, 1, &request("GET", "/messages", &fields))]
+    };
+    let refused = |name: &str, steps: Vec<Vec<u8>>, status: u16, kind: &str| {
+        H2Case::new(name, steps, &[Accept::Answer(1, status)]).reason(&format!("malformed:{kind}"))
+    };
+    let value = |length: usize| "x".repeat(length);
+    let beyond = |name: &str, steps| {
+        let ends =
+            [Accept::Answer(1, 431), REFUSED[0].clone(), Accept::Connection(&[1, 9, 11]), Accept::Closed];
+        let case = H2Case::new(name, steps, &ends);
+        case.reason("malformed:head_too_large").reason("malformed:http2_flood")
+    };
+    vec![
+        served("a path of 8 KiB", to(&path(8_192))),
+        refused("a path of 8 KiB and a byte", to(&path(8_193)), 414, "uri_too_long"),
+        refused("a path of 15 KB", to(&path(15_000)), 414, "uri_too_long"),
+        served("90 fields", lines(90)),
+        refused("150 fields", lines(150), 431, "head_too_large"),
+        refused("1,000 fields", lines(1_000), 431, "head_too_large"),
+        served("a field of 30 KB", long(&[("x-large", &value(30_000))])),
+        refused("a field of 33 KB", long(&[("x-large", &value(33_000))]), 431, "head_too_large"),
+        refused("a field of 50 KB", long(&[("x-large", &value(50_000))]), 431, "head_too_large"),
+        beyond("a field of 70 KB", long(&[("x-large", &value(70_000))])),
+        beyond("a field of 200 KB", long(&[("x-large", &value(200_000))])),
+        beyond("a field of 1 MB", long(&[("x-large", &value(1_000_000))])),
+    ]
+}
+
 /// What a client says of itself is as worthless as over HTTP/1.
 fn claims() -> Vec<H2Case> {
     let mut cases: Vec<H2Case> = ABSENT
@@ -391,6 +435,6 @@ const ABSENT: &[&str] = &[
 
 #[test]
 fn a_malformed_message_is_refused() {
-    let cases = [exchanges(), fields(), pseudo_fields(), paths(), claims()];
+    let cases = [exchanges(), fields(), pseudo_fields(), paths(), sizes(), claims()];
     run("h2 messages", &Ground::direct(), &cases.concat());
 }
