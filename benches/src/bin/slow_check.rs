@@ -33,13 +33,13 @@ struct Options {
     #[arg(long, default_value_t = 5_000)]
     connections: usize,
     /// Seconds of each ordinary load.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Connections of the ordinary load.
     #[arg(long, default_value_t = 64)]
     ordinary: usize,
     /// Seconds until a slow connection is to be gone.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 10)]
     deadline: u64,
     /// Only these kinds, each alone.
     #[arg(long, value_enum)]

@@ -20,6 +20,11 @@ use crate::process::{Program, free_address, memory_of};
 
 /// How long all slow connections may take to be opened.
 const OPEN_TIME: Duration = Duration::from_secs(60);
+/// How long the gateway may take to come to rest after that, how often it is looked at, and which part of a
+/// worker thread's time is rest.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
+const SETTLE_POLL: Duration = Duration::from_millis(250);
+const QUIET_PART: u32 = 5;
 /// How often the table of sockets and the memory are read.
 const SOCKETS_POLL: Duration = Duration::from_millis(500);
 const MEMORY_POLL: Duration = Duration::from_millis(100);
@@ -111,6 +116,7 @@ impl Ground<'_> {
             }
             std::thread::sleep(MEMORY_POLL);
         }
+        self.settle()?;
         let mut watch = Watch { deadline: attack.deadline, ..Watch::default() };
         let held_first = watch.look(&self.addresses(), &attackers)?;
         let during = self.ordinary()?;
@@ -135,6 +141,21 @@ impl Ground<'_> {
             memory: [at_first, most, self.gateway.memory()?.anonymous],
             kernel,
         })
+    }
+
+    /// Waits until the gateway has done what opening the connections made it do: what they cost while they
+    /// hang is the question.
+    fn settle(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SETTLE_TIME;
+        let mut before = self.gateway.cpu()?;
+        loop {
+            std::thread::sleep(SETTLE_POLL);
+            let now = self.gateway.cpu()?;
+            if now.saturating_sub(before) < SETTLE_POLL / QUIET_PART || Instant::now() > deadline {
+                return Ok(());
+            }
+            before = now;
+        }
     }
 
     fn addresses(&self) -> [SocketAddr; 2] {
@@ -333,8 +354,7 @@ impl Peak {
     }
 }
 
-/// The configuration of a gateway under attack: short deadlines, room for all connections, and no least rate,
-/// which would end most of them before the ordinary load is over.
+/// The configuration of a gateway under attack: short deadlines, and room for all connections.
 ///
 /// # Errors
 /// When a path is no text, or no port is free.
@@ -363,7 +383,6 @@ threads = 1
 trusted_proxies = ["127.0.0.1"]
 head_timeout = "{seconds}s"
 body_timeout = "{seconds}s"
-min_rate = "0B"
 max_connections = 20000
 {extra}
 
