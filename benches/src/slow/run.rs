@@ -383,6 +383,7 @@ threads = 1
 trusted_proxies = ["127.0.0.1"]
 head_timeout = "{seconds}s"
 body_timeout = "{seconds}s"
+keepalive_timeout = "{seconds}s"
 max_connections = 20000
 {extra}
 
