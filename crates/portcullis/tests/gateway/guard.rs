@@ -42,7 +42,7 @@ fn all_clients_together_may_have_so_many_connections_and_a_trusted_proxy_its_sha
 fn a_websocket_ends_when_its_client_is_blocked() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(behind_proxy(&upstream));
-    let open = |client: &str| {
+    let connect = |client: &str| {
         let mut request = tungstenite::client::IntoClientRequest::into_client_request(format!(
             "ws://{}/websocket",
             gateway.address()
@@ -51,14 +51,24 @@ fn a_websocket_ends_when_its_client_is_blocked() {
         request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
         tungstenite::client(request, gateway.client().socket()).unwrap().0
     };
+    // Pingora ends a WebSocket at once whose site agrees to it before Pingora has looked at the end of the
+    // request, which happens to a gateway that is short of CPU. What is tested here are those that live.
+    let open = |client: &str| {
+        eventually("a websocket that lives", || {
+            let mut socket = connect(client);
+            socket.send(tungstenite::Message::text("alive")).ok()?;
+            socket.read().ok().map(|_| socket)
+        })
+    };
     let (mut blocked, mut other) = (open("203.0.113.9"), open("203.0.113.10"));
     gateway.cli_ok(&["block", "203.0.113.9", "--reason", "test"]);
     assert!(blocked.read().is_err(), "it stayed open");
-    let row = gateway.data().row_where("the websocket", |row| row.client.to_string() == "203.0.113.9");
-    assert_eq!((row.status, row.verdict.as_str()), (101, "blocked"));
-    assert!(row.reason.starts_with("block:"), "{}", row.reason);
+    let row = gateway.data().row_where("the websocket", |row| row.reason.starts_with("block:"));
+    assert_eq!((row.status, row.verdict.as_str()), (101, "blocked"), "{row:?}");
+    assert_eq!(row.client.to_string(), "203.0.113.9");
     other.send(tungstenite::Message::text("still here")).unwrap();
-    assert_eq!(other.read().unwrap(), tungstenite::Message::text("still here"));
+    let echo = other.read().unwrap_or_else(|error| panic!("{error}: {:?}", gateway.data().rows()));
+    assert_eq!(echo, tungstenite::Message::text("still here"));
 }
 
 #[test]
