@@ -7,6 +7,7 @@ use portcullis_testkit::{
     Client, Gateway, Request, Upstream, eventually, exchange, parse_response, tungstenite,
 };
 
+use crate::tls::{Certificates, with_tls};
 use crate::{behind_proxy, config};
 
 #[test]
@@ -36,6 +37,24 @@ fn all_clients_together_may_have_so_many_connections_and_a_trusted_proxy_its_sha
     assert!(open.iter_mut().all(|client| client.get("/").status() == 200), "a proxy may open many");
     exchange(gateway.address(), b"GET /shed HTTP/1.1\r\nHost: a\r\n\r\n");
     gateway.data().row_where("the shed one", |row| row.reason == "connections:total");
+}
+
+#[test]
+fn a_blocked_client_is_dropped_before_the_tls_handshake_and_recorded() {
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let block = "[[block]]\nnetwork = \"127.0.0.2\"\nreason = \"test\"";
+    let gateway = with_tls(config().upstream(&upstream).section(block), &certificates, &["a.example"]);
+    let mut blocked = Client::connect_from("127.0.0.2", gateway.tls_address());
+    assert_eq!(blocked.read_to_end(), b"", "nothing was said");
+    let row = gateway.data().row_where("the drop", |row| row.client.to_string() == "127.0.0.2");
+    assert_eq!((row.status, row.verdict.as_str()), (0, "blocked"));
+    assert!(row.reason.starts_with("block:"), "{row:?}");
+    assert_eq!(gateway.metric("portcullis_connections_dropped_total"), 1.0);
+    assert_eq!(certificates.client(&gateway, "a.example").get("/").status(), 200);
+    // Over plaintext the page says why.
+    let mut plain = Client::connect_from("127.0.0.2", gateway.address());
+    assert_eq!(plain.get("/").status(), 403);
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Certificates {
         format!("[[server.tls]]\nlisten = \"127.0.0.1:0\"\ncertificates = [{}]", pairs.join(", "))
     }
 
-    fn client(&self, gateway: &Gateway, name: &str) -> Client {
+    pub(crate) fn client(&self, gateway: &Gateway, name: &str) -> Client {
         Client::connect_tls(gateway.tls_address(), name, &client_config(&self.authority, &["http/1.1"]))
     }
 
