@@ -248,6 +248,9 @@ fn notes_say_what_is_off_or_surprising() {
         upstream = "app"
         [[allow]]
         network = "::/0"
+        [server]
+        hsts = "365d"
+        max_connections = 100
         [detection]
         enabled = false
         [metrics]
@@ -259,6 +262,8 @@ fn notes_say_what_is_off_or_surprising() {
     assert_eq!(source.as_deref(), Some(&*file));
     for part in [
         "no TLS",
+        "hsts has no effect",
+        "one client may take every connection there is: max_connections_per_client is 256, max_connections 100",
         "no limits",
         "no geo database",
         "the detector is off",
@@ -270,7 +275,7 @@ fn notes_say_what_is_off_or_surprising() {
     ] {
         assert!(notes.iter().any(|note| note.starts_with(part)), "{part:?} is missing in {notes:#?}");
     }
-    assert_eq!(notes.len(), 9);
+    assert_eq!(notes.len(), 11);
 }
 
 #[test]

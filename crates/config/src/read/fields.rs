@@ -214,7 +214,7 @@ impl<'a> Value<'a> {
             DeValue::String(text) => quoted(text),
             DeValue::Integer(number) => format!("the number {}", printable(&number.to_string())),
             DeValue::Float(number) => format!("the number {}", printable(&number.to_string())),
-            DeValue::Boolean(truth) => format!("{truth} without quotes"),
+            DeValue::Boolean(truth) => truth.to_string(),
             DeValue::Datetime(_) => "a date".to_owned(),
             DeValue::Array(_) => "a list".to_owned(),
             DeValue::Table(_) => "a table".to_owned(),

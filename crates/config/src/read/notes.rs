@@ -5,66 +5,109 @@ use std::net::IpAddr;
 
 use portcullis_policy::Mode;
 
-use crate::{AcmeChallenge, Config};
+use crate::{Acme, AcmeChallenge, Config};
 
 /// `::1`
 const LOOPBACK: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 
-pub(crate) fn notes(config: &Config) -> Vec<String> {
-    let mut notes = Vec::new();
-    let mut note = |applies: bool, text: &str| {
+/// The sentences that apply, in the order of the file.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Notes {
+    fn add(&mut self, applies: bool, text: &str) {
         if applies {
-            notes.push(text.to_owned());
+            self.0.push(text.to_owned());
         }
-    };
-    note(
+    }
+}
+
+pub(crate) fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Notes::default();
+    notes.add(
         config.mode == Mode::DryRun,
         "dry-run: verdicts are recorded, nobody is blocked or limited (mode = \"enforce\" changes that)",
     );
-    note(config.server.tls.is_empty(), "no TLS: only plain HTTP is served ([[server.tls]] adds HTTPS)");
+    server(config, &mut notes);
     if let Some(acme) = &config.acme {
-        let (port, listens) = match acme.challenge {
-            AcmeChallenge::Http01 => (80, config.server.listen.iter().any(|listen| listen.port() == 80)),
-            AcmeChallenge::TlsAlpn01 => {
-                let mut shown = config.server.tls.iter().filter(|tls| !tls.acme.is_empty());
-                (443, shown.any(|tls| tls.listen.port() == 443))
-            }
-        };
-        note(
-            !listens,
+        proofs(acme, config, &mut notes);
+    }
+    notes.add(config.limits.is_empty(), "no limits: nobody is slowed down ([[limit]] adds one)");
+    background(config, &mut notes);
+    lists(config, &mut notes);
+    upstreams(config, &mut notes);
+    notes.0
+}
+
+fn server(config: &Config, notes: &mut Notes) {
+    let server = &config.server;
+    notes.add(server.tls.is_empty(), "no TLS: only plain HTTP is served ([[server.tls]] adds HTTPS)");
+    notes.add(
+        server.hsts.is_some() && server.tls.is_empty() && server.trusted_proxies.is_empty(),
+        "hsts has no effect: it is sent over https only, and nothing here speaks it",
+    );
+    let one_client = server.max_connections_per_client.map(|max| max as usize);
+    if let Some(max) = one_client.filter(|max| *max >= server.max_connections) {
+        notes.add(
+            true,
             &format!(
-                "nothing listens on port {port}, where the authority asks for proofs ({}): something has to lead it here",
-                acme.challenge.as_str()
+                "one client may take every connection there is: max_connections_per_client is {max}, \
+                 max_connections {}",
+                server.max_connections
             ),
         );
     }
-    note(config.limits.is_empty(), "no limits: nobody is slowed down ([[limit]] adds one)");
-    note(
+}
+
+/// Whether an authority's questions come in.
+fn proofs(acme: &Acme, config: &Config, notes: &mut Notes) {
+    let server = &config.server;
+    let (port, listens) = match acme.challenge {
+        AcmeChallenge::Http01 => (80, server.listen.iter().any(|listen| listen.port() == 80)),
+        AcmeChallenge::TlsAlpn01 => {
+            let mut shown = server.tls.iter().filter(|tls| !tls.acme.is_empty());
+            (443, shown.any(|tls| tls.listen.port() == 443))
+        }
+    };
+    notes.add(
+        !listens,
+        &format!(
+            "nothing listens on port {port}, where the authority asks for proofs ({}): something has to lead it here",
+            acme.challenge.as_str()
+        ),
+    );
+}
+
+fn background(config: &Config, notes: &mut Notes) {
+    notes.add(
         config.geo.databases.is_empty(),
         "no geo database: requests are logged without a location (geo.databases names MMDB files)",
     );
     let detection = &config.detection;
-    note(
+    notes.add(
         !detection.enabled,
         "the detector is off: nobody is flagged (detection.enabled = true changes that)",
     );
-    note(
+    notes.add(
         detection.enabled && detection.block_severity.is_none(),
         "the detector flags but never blocks (detection.block_severity = \"high\" changes that)",
     );
-    note(config.metrics.is_none(), "metrics and health probes are off (metrics.listen turns them on)");
-    note(
+    notes.add(config.metrics.is_none(), "metrics and health probes are off (metrics.listen turns them on)");
+    notes.add(
         config.metrics.is_some_and(|address| !address.ip().is_loopback()),
         "metrics are readable from other machines (metrics.listen = \"127.0.0.1:9611\" changes that)",
     );
-    note(
+}
+
+fn lists(config: &Config, notes: &mut Notes) {
+    notes.add(
         config.allows.iter().any(|(network, _)| network.prefix_len() == 0),
         "an [[allow]] covers every address: no block and no limit has an effect there",
     );
     for (network, _) in &config.blocks {
         let inside = config.server.trusted_proxies.iter().find(|proxy| network.contains(*proxy));
         if let Some(proxy) = inside {
-            note(
+            notes.add(
                 true,
                 &format!(
                     "the [[block]] of {network} contains {proxy} of trusted_proxies: requests for which it names no \
@@ -74,20 +117,26 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
         }
         let is_local =
             network.contains(&IpAddr::from([127, 0, 0, 1])) || network.contains(&IpAddr::from(LOOPBACK));
-        note(
+        notes.add(
             is_local,
             &format!(
                 "the [[block]] of {network} meets this machine's own requests, health checks among them"
             ),
         );
     }
+}
+
+fn upstreams(config: &Config, notes: &mut Notes) {
     for (n, upstream) in config.upstreams.iter().enumerate() {
         let reached = match config.routes.is_empty() {
             true => n == 0,
             false => config.routes.iter().any(|route| route.upstream == upstream.name),
         };
-        note(!reached, &format!("no request goes to upstream {:?}: no [[route]] leads to it", upstream.name));
-        note(
+        notes.add(
+            !reached,
+            &format!("no request goes to upstream {:?}: no [[route]] leads to it", upstream.name),
+        );
+        notes.add(
             !upstream.tls_verify,
             &format!(
                 "the certificates of upstream {:?} are not verified (tls_verify = false)",
@@ -95,9 +144,8 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
             ),
         );
     }
-    note(
+    notes.add(
         !config.routes.is_empty() && !config.routes.iter().any(|r| r.hosts.is_empty() && r.paths.is_empty()),
         "requests that match no [[route]] get 502 (a [[route]] with only an upstream takes them)",
     );
-    notes
 }

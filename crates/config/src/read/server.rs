@@ -165,10 +165,11 @@ fn tls_listener(mut tls: Section<'_>, data: &Path, listeners: &mut Listeners) ->
     let listen = tls.required("listen", "\"0.0.0.0:8443\"", |value| listeners.read(value));
     let http2 = tls.read("http2", true, Value::boolean);
     let example = "[{ cert = \"cert.pem\", key = \"key.pem\" }]";
+    let wants_acme = tls.get("acme").is_some_and(|names| !names.is_empty_list());
     let acme = acme::certificates(&mut tls, data);
-    let certificates = match tls.has("certificates") || acme.is_empty() {
+    let certificates = match tls.has("certificates") || !wants_acme {
         true => tls.required("certificates", example, |value| {
-            if value.is_empty_list() && acme.is_empty() {
+            if value.is_empty_list() && !wants_acme {
                 value.fail(format!("expected at least one, for example {example}"));
             }
             value.list(MAX_CERTIFICATES, certificate)

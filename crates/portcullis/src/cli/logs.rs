@@ -11,7 +11,7 @@ use clap::Args;
 use clap::builder::styling::Style;
 use ipnet::IpNet;
 
-use portcullis_model::{RequestId, VerdictKind, network_of};
+use portcullis_model::{Reason, RequestId, VerdictKind, network_of};
 use portcullis_store::{LogCursor, LogFilter, LogReader, LogRow, StatusFilter, StoreError};
 
 use super::context::{Context, Misuse};
@@ -30,7 +30,8 @@ Examples:
 Prints the newest requests that match, the newest last. Times are in your time
 zone; --json has UTC. \"portcullis why ID\" explains a single one; --ids and
 --json show the IDs. Verdicts: admitted, allowed, blocked, limited, would_block,
-would_limit, malformed.
+would_limit, malformed; where it was no block and no limit, the reason is shown
+in the verdict's place, such as malformed:target or connections:per_client.
 
 The same data for any SQLite client:
   sqlite3 -readonly DATA/log.db 'select * from request_log limit 9'";
@@ -288,7 +289,7 @@ fn cells(row: &LogRow, is_compact: bool, context: &Context) -> Vec<Cell> {
         Cell::styled(time, DIM),
         Cell::new(row.client.to_string()),
         Cell::new(row.location.country.as_deref().unwrap_or("-")),
-        Cell::styled(row.verdict.as_str(), verdict_style(row.verdict)),
+        Cell::styled(verdict(row), verdict_style(row.verdict)),
         Cell::styled(status(row.status), status_style(row.status)),
         Cell::new(milliseconds(row.latency_us)),
     ];
@@ -305,6 +306,14 @@ pub(super) fn request(row: &LogRow) -> String {
     let question = if row.query.is_empty() { "" } else { "?" };
     let text = format!("{method} {}{}{question}{}", row.host, row.path, row.query);
     text.trim_end().to_owned()
+}
+
+/// The verdict, or the reason where that says more in as little room.
+fn verdict(row: &LogRow) -> &str {
+    match row.reason.parse() {
+        Ok(Reason::Malformed(_) | Reason::Connections(_)) => &row.reason,
+        _ => row.verdict.as_str(),
+    }
 }
 
 pub(super) fn status(status: u16) -> String {

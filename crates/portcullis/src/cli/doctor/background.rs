@@ -28,8 +28,7 @@ pub(super) fn detector(facts: &Facts<'_>) -> Vec<Finding> {
             "Remove the cause; \"portcullis detect\" runs it at once and says what is wrong.",
         )];
     }
-    let running = facts.gateway.as_ref().filter(|status| status.is_running(facts.now));
-    let Some(uptime) = running.map(|status| facts.now.since(UnixMs(status.started_at))) else {
+    let Some(uptime) = facts.running().map(|status| facts.now.since(UnixMs(status.started_at))) else {
         return Vec::new();
     };
     let idle = facts.detector.as_ref().map_or(uptime, |run| facts.now.since(run.started_at).min(uptime));

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,6 +22,7 @@ use crate::cli::context::{Context, open_state};
 use crate::detection;
 use crate::machine::own_addresses;
 use crate::status::GatewayStatus;
+use crate::upgrade::connect;
 
 /// How far back the traffic is looked at.
 pub(super) const WINDOW: Duration = Duration::from_secs(3_600);
@@ -39,6 +41,8 @@ pub(super) struct Facts<'a> {
     pub(super) config_changed: Option<UnixMs>,
     /// What the last gateway of the data folder said.
     pub(super) gateway: Option<GatewayStatus>,
+    /// Nobody listens where that gateway did.
+    pub(super) gateway_has_gone: bool,
     pub(super) traffic: Traffic,
     pub(super) log: Option<LogFacts>,
     /// Blocks in force, of the database and the file, with their number in the database or 0.
@@ -107,6 +111,7 @@ impl<'a> Facts<'a> {
             source,
             config_changed: changed.map(UnixMs::from_system),
             gateway: GatewayStatus::read(data),
+            gateway_has_gone: has_gone(data),
             traffic,
             log,
             blocks,
@@ -126,9 +131,20 @@ impl<'a> Facts<'a> {
         self.traffic.clients.iter().map(|(ip, count)| (*ip, *count)).max_by_key(|(_, count)| *count)
     }
 
+    /// The gateway, if it runs now.
+    pub(super) fn running(&self) -> Option<&GatewayStatus> {
+        self.gateway.as_ref().filter(|status| status.is_running(self.now) && !self.gateway_has_gone)
+    }
+
     pub(super) fn is_trusted(&self, ip: IpAddr) -> bool {
         self.config.server.trusted_proxies.iter().any(|proxy| proxy.contains(&ip))
     }
+}
+
+/// Whether the gateway has ended since it last wrote its state. One that is not heard may still run: it belongs
+/// to another user, or has no control socket.
+fn has_gone(data: &Path) -> bool {
+    connect(data).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// The last hour and the whole of the log; nothing where there is no log.
@@ -257,6 +273,7 @@ pub(super) mod tests {
                 open_files_limit: Some(1_048_576),
                 ..GatewayStatus::default()
             }),
+            gateway_has_gone: false,
             traffic: Traffic {
                 rows: 1_000,
                 span: WINDOW,

@@ -50,7 +50,7 @@ pub(super) fn hidden_clients(facts: &Facts<'_>) -> Vec<Finding> {
         Some((header, ignored)) => {
             let line = match header.as_str() {
                 "x-forwarded-for" => trust,
-                other => format!("{trust}, client_ip_header = \"{other}\""),
+                other => format!("{trust}\nclient_ip_header = \"{other}\""),
             };
             vec![
                 Finding::new(
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(found[0].gravity, Gravity::Error);
         assert_eq!(
             found[0].write.as_deref(),
-            Some("trusted_proxies = [\"10.0.0.9\", \"10.0.0.5\"], client_ip_header = \"cf-connecting-ip\"")
+            Some("trusted_proxies = [\"10.0.0.9\", \"10.0.0.5\"]\nclient_ip_header = \"cf-connecting-ip\"")
         );
     }
 

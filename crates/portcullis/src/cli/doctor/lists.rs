@@ -19,12 +19,23 @@ pub(super) fn blocks(facts: &Facts<'_>) -> Vec<Finding> {
 fn block(facts: &Facts<'_>, network: &IpNet, id: i64) -> Option<Finding> {
     let proxies = &facts.config.server.trusted_proxies;
     let finding = |gravity, what: &str| {
-        let name = match id {
-            0 => format!("the [[block]] of {}", bare(network)),
-            id => format!("block {id} of {}", bare(network)),
-        };
-        Finding::new("blocks", gravity, format!("{name} {what}"), "Lift it, unless you mean it:")
-            .write(format!("portcullis unblock {}", bare(network)))
+        let network = bare(network);
+        match id {
+            // Only the file knows it yet.
+            0 => Finding::new(
+                "blocks",
+                gravity,
+                format!("the [[block]] of {network} {what}"),
+                "Remove it from the configuration, unless you mean it.",
+            ),
+            id => Finding::new(
+                "blocks",
+                gravity,
+                format!("block {id} of {network} {what}"),
+                "Lift it, unless you mean it:",
+            )
+            .write(format!("portcullis unblock {network}")),
+        }
     };
     if network.prefix_len() == 0 {
         Some(finding(Gravity::Error, "refuses everybody who is not allowed"))

@@ -80,7 +80,7 @@ struct Finding {
     seen: String,
     /// What to do about it.
     remedy: String,
-    /// The line for the configuration, or the command.
+    /// The lines for the configuration, or the command.
     write: Option<String>,
 }
 
@@ -104,7 +104,13 @@ impl Doctor {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
         let facts = Facts::gather(context, &config);
-        let findings = examine(&facts);
+        let mut findings = examine(&facts);
+        for line in findings.iter_mut().filter_map(|finding| finding.write.as_mut()) {
+            if let Some(arguments) = line.strip_prefix("portcullis ") {
+                // With the options that lead to the same data.
+                *line = context.command(arguments);
+            }
+        }
         if self.format.json {
             screen.json(&json!({ "findings": findings, "looked_at": looked_at(&facts) }))?;
         } else {
@@ -152,10 +158,10 @@ fn looked_at(facts: &Facts<'_>) -> String {
         rows => format!("{} of the last hour", count(rows, "request")),
     };
     let gateway = match &facts.gateway {
-        Some(status) if status.is_running(facts.now) => "the running gateway".to_owned(),
+        Some(_) if facts.running().is_some() => "the running gateway".to_owned(),
         Some(status) => {
             let written = portcullis_model::UnixMs(status.written_at);
-            format!("what the gateway said {}", time::relative(written, facts.now))
+            format!("what the gateway said {}; it does not run now", time::relative(written, facts.now))
         }
         None => "no gateway, none has run on this data folder".to_owned(),
     };
@@ -174,7 +180,7 @@ fn show(findings: &[Finding], facts: &Facts<'_>, screen: &mut Screen) -> anyhow:
         screen.spans(&[(style, word), (DIM, &format!(" {}", finding.check))])?;
         screen.field("seen", &finding.seen)?;
         screen.field("remedy", &finding.remedy)?;
-        if let Some(line) = &finding.write {
+        for line in finding.write.iter().flat_map(|lines| lines.lines()) {
             screen.field("", line)?;
         }
         screen.blank()?;

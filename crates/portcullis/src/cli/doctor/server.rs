@@ -76,7 +76,9 @@ pub(super) fn certificates(facts: &Facts<'_>) -> Vec<Finding> {
         let seen = format!("{}: {problem}", certificate.path.display());
         Some(Finding::new("certificates", Gravity::Error, seen, remedy))
     });
-    let noted = certificates::notes(&facts.certificates, facts.now).into_iter().map(|note| {
+    // Those that are not there have been judged above.
+    let usable: Vec<_> = facts.certificates.iter().filter(|found| found.problem.is_none()).cloned().collect();
+    let noted = certificates::notes(&usable, facts.now).into_iter().map(|note| {
         Finding::new(
             "certificates",
             Gravity::Warning,
@@ -88,8 +90,7 @@ pub(super) fn certificates(facts: &Facts<'_>) -> Vec<Finding> {
 }
 
 fn has_run_for(facts: &Facts<'_>, span: Duration) -> bool {
-    let running = facts.gateway.as_ref().filter(|status| status.is_running(facts.now));
-    running.is_some_and(|status| facts.now.since(UnixMs(status.started_at)) > span)
+    facts.running().is_some_and(|status| facts.now.since(UnixMs(status.started_at)) > span)
 }
 
 /// Keys that every account of the machine may read.
@@ -112,9 +113,7 @@ pub(super) fn private_keys(facts: &Facts<'_>) -> Vec<Finding> {
 
 /// A limit of open files that connections run into.
 pub(super) fn open_files(facts: &Facts<'_>) -> Vec<Finding> {
-    let Some(status) = facts.gateway.as_ref().filter(|status| status.is_running(facts.now)) else {
-        return Vec::new();
-    };
+    let Some(status) = facts.running() else { return Vec::new() };
     let Some(limit) = status.open_files_limit else { return Vec::new() };
     // A connection of a client has another one to the site.
     let files = |connections: u64| connections.saturating_mul(2).saturating_add(OTHER_FILES);

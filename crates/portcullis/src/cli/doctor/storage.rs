@@ -35,7 +35,7 @@ pub(super) fn log_health(facts: &Facts<'_>) -> Vec<Finding> {
     const CHECK: &str = "log";
     let Some(status) = &facts.gateway else { return Vec::new() };
     let since = time::relative(UnixMs(status.started_at), facts.now);
-    if status.log_is_failing && status.is_running(facts.now) {
+    if status.log_is_failing && facts.running().is_some() {
         return vec![Finding::new(
             CHECK,
             Gravity::Error,
@@ -157,9 +157,7 @@ pub(super) fn permissions(facts: &Facts<'_>) -> Vec<Finding> {
 /// Traffic that the gateway counts and that does not arrive in this log: the wrong data folder.
 pub(super) fn unwatched(facts: &Facts<'_>) -> Vec<Finding> {
     const MIN_REQUESTS: u64 = 1_000;
-    let Some(status) = facts.gateway.as_ref().filter(|status| status.is_running(facts.now)) else {
-        return Vec::new();
-    };
+    let Some(status) = facts.running() else { return Vec::new() };
     let is_missing = facts.traffic.rows == 0 && status.requests >= MIN_REQUESTS && !status.log_is_failing;
     if !is_missing {
         return Vec::new();

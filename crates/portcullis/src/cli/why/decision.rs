@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use portcullis_config::Config;
 use portcullis_model::{
-    Allow, Block, BlockSource, ClientIp, Reason, RequestId, SharedPrefix, UnixMs, UpstreamFailure,
+    Allow, Block, BlockSource, ClientIp, MalformedKind, Reason, RequestId, SharedPrefix, UnixMs, UpstreamFailure,
     VerdictKind, normalise_path,
 };
 use portcullis_policy::{LimitRule, admitted_per_period};
@@ -525,7 +525,45 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
         VerdictKind::WouldLimit => {
             format!("Let in because of dry-run; it would have been refused by {limit}. Then {answered}.")
         }
-        VerdictKind::Malformed => format!("Refused {status}: it was no valid request."),
+        VerdictKind::Malformed => match reason {
+            Some(Reason::Malformed(kind)) => malformed(*kind, row.status),
+            _ => format!("Refused {status}: it was no valid request."),
+        },
+    }
+}
+
+/// What became of what was no request, or did not stay one. A site may have answered before the end of a body.
+fn malformed(kind: MalformedKind, status: u16) -> String {
+    let with = match status {
+        0 => "without an answer".to_owned(),
+        status => format!("with {status}"),
+    };
+    let so_far = match status {
+        0 => String::new(),
+        status => format!(" after the answer {status} had begun"),
+    };
+    match kind {
+        MalformedKind::BadRequest
+        | MalformedKind::Host
+        | MalformedKind::Framing
+        | MalformedKind::LineEnding
+        | MalformedKind::HeaderSyntax
+        | MalformedKind::Target
+        | MalformedKind::Upgrade => format!("Refused {with}: it was no valid request."),
+        MalformedKind::Method => format!("Refused {with}: the method is not forwarded."),
+        MalformedKind::HeadTooLarge | MalformedKind::UriTooLong | MalformedKind::BodyTooLarge => {
+            format!("Refused {with}: it was too large.")
+        }
+        MalformedKind::IncompleteHead => format!("Closed {with}: the request did not arrive."),
+        MalformedKind::IncompleteBody => match status {
+            0 | 400 | 408 => format!("Closed {with}: the body of the request did not arrive."),
+            status => format!("Answered with {status}, and closed: the body of the request did not arrive."),
+        },
+        MalformedKind::SlowRead => format!("Closed{so_far}: the client did not take it."),
+        MalformedKind::TlsHandshake => format!("Closed {with}: no encrypted connection came about."),
+        MalformedKind::ProxyProtocol => format!("Closed {with}: there was no good PROXY header."),
+        MalformedKind::Http2 => format!("Closed {with}: the client broke the protocol."),
+        MalformedKind::Http2Flood => format!("Closed{so_far}: the client flooded the connection."),
     }
 }
 

@@ -14,13 +14,13 @@ pub(super) struct Words {
 pub(super) fn malformed(kind: MalformedKind) -> Words {
     let (means, look_at) = match kind {
         MalformedKind::BadRequest => (
-            "The bytes of the client were no valid HTTP request: the request line or a header breaks the \
-             protocol, or two headers contradict each other about where the body ends.",
+            "The bytes of the client were no HTTP request that is understood here: there is no request line, a \
+             method in small letters, or a version or an Expect that nobody speaks.",
             "Browsers never send such a thing; scanners and broken programs do. If it is a program of yours, \
              look at what it sends with \"curl -v\" or tcpdump.",
         ),
         MalformedKind::Method => (
-            "The method is one that the gateway does not forward, such as CONNECT or TRACE.",
+            "The method is CONNECT, which asks for a proxy to anywhere; the gateway does not forward it.",
             "Proxies that are searched for on the Internet are asked like this. Nothing needs to be done.",
         ),
         MalformedKind::IncompleteHead => (
@@ -78,8 +78,9 @@ pub(super) fn malformed(kind: MalformedKind) -> Words {
              server.escaped_slashes.",
         ),
         MalformedKind::Upgrade => (
-            "The client asked for a WebSocket without a valid Sec-WebSocket-Key or Sec-WebSocket-Version.",
-            "WebSocket libraries always send both. Nothing needs to be done.",
+            "The client asked for a WebSocket without exactly one valid Sec-WebSocket-Key and \
+             Sec-WebSocket-Version, or by something else than a GET without a body.",
+            "WebSocket libraries do none of that. Nothing needs to be done.",
         ),
         MalformedKind::ProxyProtocol => (
             "The connection did not begin with a valid PROXY header in time, or came from a peer that may not \
