@@ -17,6 +17,10 @@ pub enum StoreError {
     )]
     Folder { path: PathBuf, source: std::io::Error },
 
+    /// Whether there is a database cannot be told, usually because the folder belongs to somebody else.
+    #[error("cannot look at {}: {source}; name the right folder, or run this as the user that runs the gateway", path.display())]
+    Hidden { path: PathBuf, source: std::io::Error },
+
     /// Nothing has been logged in this folder yet.
     #[error("no log at {} yet; start the gateway with the same --data, or name the right folder", .0.display())]
     NoLog(PathBuf),
@@ -85,6 +89,7 @@ impl StoreError {
         match self {
             Self::Damaged { .. } => true,
             Self::Folder { .. }
+            | Self::Hidden { .. }
             | Self::NoLog(_)
             | Self::NoState(_)
             | Self::Newer { .. }

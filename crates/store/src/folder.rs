@@ -64,6 +64,11 @@ pub(crate) struct WriterPragmas {
     pub(crate) busy_timeout: Duration,
 }
 
+/// Whether there is a database; that it cannot be told is an error of its own.
+pub(crate) fn has(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(|source| StoreError::Hidden { path: path.to_path_buf(), source })
+}
+
 /// Opens a database for writing, creating it for the owner alone (0600).
 pub(crate) fn open_writer(path: &Path, with: &WriterPragmas) -> Result<Connection, StoreError> {
     let flags =

@@ -85,7 +85,7 @@ impl LogReader {
     /// There is no log yet, a newer version wrote it, it is damaged, or SQLite fails.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(LOG_FILE);
-        if !path.exists() {
+        if !folder::has(&path)? {
             return Err(StoreError::NoLog(path));
         }
         let connection = folder::open_reader(&path)?;

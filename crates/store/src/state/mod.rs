@@ -81,7 +81,7 @@ impl State {
     /// There is no state, or one of those of [`State::open`].
     pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(STATE_FILE);
-        if path.exists() { Self::open(dir) } else { Err(StoreError::NoState(path)) }
+        if folder::has(&path)? { Self::open(dir) } else { Err(StoreError::NoState(path)) }
     }
 
     /// The same as [`State::open`], waiting for other processes no longer than `busy_timeout`.
@@ -100,7 +100,7 @@ impl State {
     /// There is no state yet, a newer version wrote it, it is damaged, or SQLite fails.
     pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(STATE_FILE);
-        if !path.exists() {
+        if !folder::has(&path)? {
             return Err(StoreError::NoState(path));
         }
         let connection = folder::open_reader(&path)?;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use portcullis_model::{Reason, RequestId, RequestRecord, UnixMs, VerdictKind};
 use portcullis_store::{
-    Log, LogCursor, LogFilter, LogReader, LogSettings, LoggedRequest, StatusFilter, StoreError, TopBy,
+    Log, LogCursor, LogFilter, LogReader, LogSettings, LoggedRequest, State, StatusFilter, StoreError, TopBy,
 };
 use tempfile::TempDir;
 
@@ -28,6 +28,16 @@ fn busy() -> (TempDir, Log) {
 
 fn paths(rows: &[portcullis_store::LogRow]) -> Vec<&str> {
     rows.iter().map(|row| row.path.as_str()).collect()
+}
+
+#[test]
+fn a_folder_that_cannot_be_looked_into_is_not_called_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let no_folder = dir.path().join("file");
+    std::fs::write(&no_folder, "").unwrap();
+    for error in [LogReader::open(&no_folder).err(), State::open_read_only(&no_folder).err()] {
+        assert!(matches!(error, Some(StoreError::Hidden { .. })), "{error:?}");
+    }
 }
 
 #[test]
