@@ -25,7 +25,10 @@ pub(crate) fn message(status: u16) -> Message {
         414 => ("Address too long", "The address of the request is longer than this site accepts."),
         417 => ("Expectation failed", "The request expects something that is not supported."),
         429 => ("Too many requests", "You have sent too many requests. Please wait a moment and try again."),
-        431 => ("Headers too large", "The headers of the request are larger than this site accepts."),
+        431 => (
+            "Headers too large",
+            "The headers of the request are larger than this site accepts. Deleting its cookies may help.",
+        ),
         505 => ("Version not supported", "This version of HTTP is not spoken here."),
         502 => ("Site unavailable", "The site behind this gateway does not answer. Please try again soon."),
         503 => ("Site busy", "The site behind this gateway is busy. Please try again in a moment."),

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER,
     STRICT_TRANSPORT_SECURITY,
@@ -187,6 +188,8 @@ fn page(pages: &PageTemplate, message: Message, id: RequestId, json: bool) -> (&
 /// The whole HTTP/1.1 answer to bytes that never became a request.
 pub(crate) fn raw_refusal(rules: &Ruleset, is_tls: bool, message: Message, id: RequestId) -> Vec<u8> {
     let status = message.status;
+    let standard = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let reason = standard.unwrap_or_default();
     let (content_type, body) = page(&rules.pages, message, id, false);
     let hsts = rules.hsts.as_ref().filter(|_| is_tls).and_then(|value| value.to_str().ok());
     let hsts = hsts.map(|value| format!("{STRICT_TRANSPORT_SECURITY}: {value}\r\n")).unwrap_or_default();
@@ -194,8 +197,7 @@ pub(crate) fn raw_refusal(rules: &Ruleset, is_tls: bool, message: Message, id: R
     // Writing into a Vec cannot fail.
     let _ = write!(
         out,
-        "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{DECISION_HEADER}: {id}\r\n{hsts}{}: close\r\n\r\n",
-        message.title,
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{DECISION_HEADER}: {id}\r\n{hsts}{}: close\r\n\r\n",
         body.len(),
         CONNECTION.as_str(),
     );
