@@ -60,7 +60,7 @@ fn the_doctor_sees_a_proxy_that_nobody_trusts_and_names_the_line_to_write() {
     let ended = gateway.terminate();
     let after = ended.cli(&["doctor"]);
     assert_eq!(after.code, Some(ERRORS), "{after:?}");
-    assert!(after.stdout.contains(line), "{after:?}");
+    assert!(after.stdout.contains(line) && after.stdout.contains("it does not run now"), "{after:?}");
 }
 
 #[test]

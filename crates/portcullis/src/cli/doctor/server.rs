@@ -70,7 +70,7 @@ pub(super) fn certificates(facts: &Facts<'_>) -> Vec<Finding> {
                 return None;
             }
             CertificateSource::Acme | CertificateSource::Placeholder => {
-                "The authority has not issued it: the gateway's own log says why, and when it tries again."
+                "The authority has not issued it: \"portcullis certs\" says why, and when the gateway tries again."
             }
         };
         let seen = format!("{}: {problem}", certificate.path.display());
@@ -83,7 +83,8 @@ pub(super) fn certificates(facts: &Facts<'_>) -> Vec<Finding> {
             "certificates",
             Gravity::Warning,
             note,
-            "Renew it; the gateway takes the new files over by itself.",
+            "Renew it; the gateway takes the new files over by itself. One of an authority is renewed by itself: \
+             \"portcullis certs\" says what is in the way.",
         )
     });
     broken.chain(noted).collect()
@@ -236,8 +237,12 @@ mod tests {
             facts: None,
             problem: Some("there is none yet".to_owned()),
         };
-        facts.certificates = vec![status(CertificateSource::Acme)];
-        assert_eq!(certificates(&facts).len(), 1, "the gateway has run for a day");
+        for source in [CertificateSource::Acme, CertificateSource::Placeholder] {
+            facts.certificates = vec![status(source)];
+            let found = certificates(&facts);
+            assert_eq!(found.len(), 1, "the gateway has run for a day, and said once is enough");
+            assert_eq!(found[0].gravity, Gravity::Error);
+        }
         facts.gateway.as_mut().unwrap().started_at = facts.now.minus(ISSUE_TIME / 2).0;
         assert_eq!(certificates(&facts), Vec::new());
         facts.certificates = vec![status(CertificateSource::File)];
