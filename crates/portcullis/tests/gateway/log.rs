@@ -55,6 +55,13 @@ fn every_refusal_and_every_malformed_request_has_its_row() {
         gateway.metric(&format!("portcullis_requests_total{{verdict=\"{verdict}\",class=\"{class}\"}}"))
     };
     assert_eq!([counted("blocked", "4xx"), counted("admitted", "2xx")], [10.0, 2.0]);
+    let shown = gateway.cli(&["logs"]).stdout;
+    let rows = |verdict: &str| shown.lines().filter(|line| line.contains(verdict)).count();
+    assert_eq!(
+        [rows(" blocked "), rows(" limited "), rows(" malformed:bad_request ")],
+        [10, 8, 10],
+        "{shown}"
+    );
 }
 
 #[test]

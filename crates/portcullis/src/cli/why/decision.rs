@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use portcullis_config::Config;
 use portcullis_model::{
-    Allow, Block, BlockSource, ClientIp, MalformedKind, Reason, RequestId, SharedPrefix, UnixMs, UpstreamFailure,
-    VerdictKind, normalise_path,
+    Allow, Block, BlockSource, ClientIp, MalformedKind, Reason, RequestId, SharedPrefix, UnixMs,
+    UpstreamFailure, VerdictKind, normalise_path,
 };
 use portcullis_policy::{LimitRule, admitted_per_period};
 use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredFinding};
