@@ -82,7 +82,7 @@ impl Operations {
         };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
-            .name("operations".to_owned())
+            .name("portcullis-operations".to_owned())
             .spawn(move || runtime.block_on(serve(listener, router(probes), stopped)))
             .map_err(failed)?;
         Ok(Self { address, stop, thread })

@@ -417,7 +417,9 @@ pub(crate) fn banner(app: &App, notes: &[String]) -> String {
         let _ = writeln!(text, "  {name:<10} {value}");
     };
     for (address, is_tls) in app.listeners() {
-        line("listening", format!("{}://{address}", if *is_tls { "https" } else { "http" }));
+        let proxied =
+            if config.server.proxy_protocol.contains(address) { " after a PROXY header" } else { "" };
+        line("listening", format!("{}://{address}{proxied}", if *is_tls { "https" } else { "http" }));
     }
     for upstream in &config.upstreams {
         let servers: Vec<String> = upstream.servers.iter().map(ToString::to_string).collect();

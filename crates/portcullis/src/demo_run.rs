@@ -19,7 +19,7 @@ use crate::tasks::Tasks;
 
 const DEFAULT_DATA: &str = "demo-data";
 /// Files of an earlier demo. Its blocks would refuse the attackers before they have done anything.
-const LEFT_OVER: [&str; 11] = [
+const LEFT_OVER: [&str; 12] = [
     "log.db",
     "log.db-wal",
     "log.db-shm",
@@ -27,6 +27,7 @@ const LEFT_OVER: [&str; 11] = [
     "state.db-wal",
     "state.db-shm",
     "forest.model",
+    "gateway.json",
     "detect.lock",
     LOCK_FILE,
     "log.lock",

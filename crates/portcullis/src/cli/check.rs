@@ -1,13 +1,15 @@
 //! `portcullis check`: every mistake in the configuration at once, or a summary of what would run.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
 use portcullis_config::{
-    Acme, Config, ConfigErrors, Loaded, Overrides, Upstream, format_duration, format_size,
+    Acme, ClientAuth, Config, ConfigErrors, Loaded, Overrides, Server, TlsListener, TlsVersion, Upstream,
+    format_duration, format_size,
 };
 use portcullis_model::UnixMs;
 use portcullis_policy::{LimitRule, RequestMatch};
@@ -16,7 +18,7 @@ use portcullis_proxy::{CertificateSource, inspect_certificates, inspect_client_a
 use crate::certificates;
 
 use super::context::{Context, Misuse};
-use super::output::{GREEN, Screen, YELLOW, count};
+use super::output::{GREEN, Screen, YELLOW, count, number};
 use super::{Format, Outcome};
 
 const EXAMPLES: &str = "\
@@ -129,6 +131,11 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         "blocks": config.blocks.len(),
         "allows": config.allows.len(),
         "trusted_proxies": config.server.trusted_proxies,
+        "proxy_protocol": config.server.proxy_protocol,
+        "redirect_to_https": config.server.redirect_to_https,
+        "max_connections": config.server.max_connections,
+        "max_connections_per_client": config.server.max_connections_per_client,
+        "max_stalled": config.server.max_stalled,
         "detection": config.detection.enabled,
         "metrics": config.metrics,
         "geo": config.geo.databases,
@@ -157,6 +164,7 @@ fn summary(loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<()> {
         screen.field(if n == 0 { "upstreams" } else { "" }, &upstream_in_words(upstream))?;
     }
     routes(config, screen)?;
+    screen.field("bounds", &bounds_in_words(&config.server))?;
     limits(config, screen)?;
     let blocks = count(config.blocks.len() as u64, "block");
     let allows = count(config.allows.len() as u64, "allow");
@@ -173,20 +181,64 @@ fn summary(loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<()> {
 }
 
 fn listeners(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
+    let server = &config.server;
     let mut label = "listens";
-    for address in &config.server.listen {
-        screen.field(std::mem::take(&mut label), &format!("{address} (HTTP)"))?;
+    for address in &server.listen {
+        let text = format!("{address} (HTTP{})", after_a_proxy(server, address));
+        screen.field(std::mem::take(&mut label), &text)?;
     }
-    for listener in &config.server.tls {
-        let protocol = if listener.http2 { "HTTPS, HTTP/2" } else { "HTTPS" };
-        let number = listener.certificates.len() + listener.acme.len();
-        let certificates = count(number as u64, "certificate");
-        screen.field(
-            std::mem::take(&mut label),
-            &format!("{} ({protocol}, {certificates})", listener.listen),
-        )?;
+    for listener in &server.tls {
+        let text =
+            format!("{} ({}{})", listener.listen, tls(listener), after_a_proxy(server, &listener.listen));
+        screen.field(std::mem::take(&mut label), &text)?;
+    }
+    if let Some(port) = server.redirect_to_https {
+        screen.field("redirects", &format!("plain requests to https, port {port}"))?;
+    }
+    if let Some(hsts) = &server.hsts {
+        screen.field("hsts", &format_duration(hsts.max_age))?;
     }
     Ok(())
+}
+
+fn tls(listener: &TlsListener) -> String {
+    let number = listener.certificates.len() + listener.acme.len();
+    let mut text = format!("HTTPS, {}", count(number as u64, "certificate"));
+    if listener.http2 {
+        text.push_str(", HTTP/2");
+    }
+    match listener.min_version {
+        TlsVersion::V1_2 => {}
+        TlsVersion::V1_3 => text.push_str(", TLS 1.3 only"),
+    }
+    match &listener.client_auth {
+        None => {}
+        Some(ClientAuth { required: true, .. }) => text.push_str(", clients need a certificate"),
+        Some(ClientAuth { required: false, .. }) => text.push_str(", clients may show a certificate"),
+    }
+    text
+}
+
+fn after_a_proxy(server: &Server, address: &SocketAddr) -> &'static str {
+    if server.proxy_protocol.contains(address) { ", after a PROXY header" } else { "" }
+}
+
+/// What every client is held to.
+fn bounds_in_words(server: &Server) -> String {
+    let connections = count(server.max_connections as u64, "connection");
+    let one_client = server
+        .max_connections_per_client
+        .map_or_else(|| "any number".to_owned(), |max| number(u64::from(max)));
+    let rate = match server.min_rate {
+        0 => "as slow as they like".to_owned(),
+        rate => format!("at {} a second or more", format_size(rate)),
+    };
+    let largest =
+        server.max_body.map_or_else(|| "of any size".to_owned(), |max| format!("up to {}", format_size(max)));
+    format!(
+        "{connections}, {one_client} of one client; heads within {}, bodies {largest} and {rate}",
+        format_duration(server.head_timeout)
+    )
 }
 
 /// The names that an authority issues certificates for.
@@ -202,6 +254,12 @@ fn upstream_in_words(upstream: &Upstream) -> String {
     }
     if let Some(health) = &upstream.health {
         let _ = write!(text, ", checked at {} every {}", health.path, format_duration(health.interval));
+    }
+    if let Some(max) = upstream.max_connections {
+        let _ = write!(text, ", {max} requests at once");
+    }
+    if let Some(breaker) = &upstream.breaker {
+        let _ = write!(text, ", left alone for {} when most fail", format_duration(breaker.open_for));
     }
     text
 }

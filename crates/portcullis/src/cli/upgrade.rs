@@ -23,8 +23,9 @@ Examples:
 
 The new process reads the configuration anew and gets the listening sockets; the
 old one finishes its requests and WebSockets (server.drain_timeout). When the
-new one does not come to serve, the old one goes on as it was. Exit code 0: the
-new process serves; 1: it does not, with the reason.";
+new one does not come to serve, the old one goes on as it was. Ctrl-C ends this
+command alone: an upgrade that has begun goes on. Exit code 0: the new process
+serves; 1: it does not, with the reason.";
 
 /// How long the gateway may take beyond the time that the new process has to become ready.
 const MORE_TIME: Duration = Duration::from_secs(60);
