@@ -19,6 +19,8 @@ pub(crate) struct Attempt {
     failed: Option<SocketAddr>,
     /// Whether the head has gone out on the present try: only then Pingora asks for the body.
     is_head_sent: bool,
+    /// Whether the client has sent its whole request: a server that waits for the rest is not slow.
+    is_request_whole: bool,
     /// Whether a proper answer has begun.
     is_answered: bool,
     refusal: Option<Unavailable>,
@@ -66,6 +68,7 @@ impl Attempt {
             lease: None,
             failed: None,
             is_head_sent: false,
+            is_request_whole: false,
             is_answered: false,
             refusal: None,
         }
@@ -96,9 +99,10 @@ impl Attempt {
         self.lease.as_ref()
     }
 
-    /// Pingora goes on to the body.
-    pub(crate) fn head_is_sent(&mut self) {
+    /// Pingora goes on to the body, of which this part may be the last.
+    pub(crate) fn body_goes_on(&mut self, is_last: bool) {
         self.is_head_sent = true;
+        self.is_request_whole |= is_last;
     }
 
     /// Why no server was asked.
@@ -136,12 +140,18 @@ impl Attempt {
             _ => End::Other,
         };
         // A kept connection that is closed just when it is used again is nobody's fault.
-        if !(broken.was_kept && end != End::Other) {
+        let is_blameless = broken.was_kept && end != End::Other;
+        if !is_blameless && !self.waited_for_client(error.etype()) {
             lease.failed(Instant::now());
         }
         self.failed = Some(lease.address());
         may_repeat(end, self.is_head_sent, broken)
             && (broken.was_kept || self.pool.has_other(lease.address()))
+    }
+
+    /// Whether nothing came of the server because nothing more came of the client.
+    fn waited_for_client(&self, error: &ErrorType) -> bool {
+        matches!(error, ErrorType::ReadTimedout) && !self.is_request_whole
     }
 
     /// The head of an answer has come.
@@ -161,8 +171,9 @@ impl Attempt {
     }
 
     /// The last try is over without an answer.
-    pub(crate) fn ended(&mut self, failure: UpstreamFailure) {
+    pub(crate) fn ended(&mut self, failure: UpstreamFailure, error: &Error) {
         let is_pools_fault = match failure {
+            UpstreamFailure::ReadTimeout if self.waited_for_client(error.etype()) => false,
             UpstreamFailure::Connect
             | UpstreamFailure::ConnectTimeout
             | UpstreamFailure::Tls

@@ -283,7 +283,7 @@ impl ProxyHttp for Hooks {
             *body = None;
         }
         if let Some(attempt) = &mut ctx.upstream {
-            attempt.head_is_sent();
+            attempt.body_goes_on(end_of_stream);
         }
         ctx.body_bytes += body.as_ref().map_or(0, |part| part.len() as u64);
         let Some(max) = ctx.max_body else { return Ok(()) };
@@ -421,7 +421,7 @@ impl ProxyHttp for Hooks {
             None => classify(error),
         };
         if let (Some(attempt), Reason::Upstream(failure)) = (&mut ctx.upstream, &reason) {
-            attempt.ended(*failure);
+            attempt.ended(*failure, error);
         }
         let Some(record) = &mut ctx.record else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };

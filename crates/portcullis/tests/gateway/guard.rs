@@ -91,6 +91,31 @@ fn a_websocket_ends_when_its_client_is_blocked() {
 }
 
 #[test]
+fn a_websocket_whose_client_takes_nothing_is_given_up() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).server("body_timeout = \"1s\""));
+    let url = format!("ws://{}/websocket", gateway.address());
+    let mut socket = tungstenite::client(url, gateway.client().socket()).unwrap().0;
+    // Idle for longer than that is fine.
+    std::thread::sleep(Duration::from_millis(1_500));
+    // Each comes back, and nobody reads it.
+    while socket.send(tungstenite::Message::binary(vec![0; 64 << 10])).is_ok() {}
+    let row = gateway.data().row_of("/websocket");
+    assert_eq!((row.status, row.verdict.as_str(), &*row.reason), (101, "malformed", "malformed:slow_read"));
+}
+
+#[test]
+fn what_a_refused_client_goes_on_to_send_is_not_read_for_ever() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).limit("all", "rate = \"1/1h\""));
+    assert_eq!(gateway.get("/").status(), 200);
+    let mut client = gateway.client();
+    client.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n");
+    assert_eq!(client.read_response("POST").status(), 429);
+    eventually("the connection ends", || client.try_write(&[b'x'; 100]).is_err().then_some(()));
+}
+
+#[test]
 fn a_download_ends_when_its_client_is_blocked() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(behind_proxy(&upstream));

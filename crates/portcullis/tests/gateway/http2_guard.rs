@@ -211,6 +211,21 @@ fn an_upload_that_stops_is_given_up() {
 }
 
 #[test]
+fn a_client_that_is_blocked_keeps_no_stream_open_by_asking_on() {
+    let site = Site::start(|config| config);
+    let get = |n: u32, path: &str| frame(HEADERS, END_HEADERS | END_STREAM, n, &block(0x82, path, &[]));
+    let mut client = site.speaking(&get(1, "/events"));
+    site.gateway.cli_ok(&["block", "127.0.0.1", "--reason", "test", "--force"]);
+    // More often than the watch looks again at a client that it has let in.
+    let ended = (3..).step_by(2).take(60).any(|n| {
+        std::thread::sleep(Duration::from_millis(200));
+        client.try_write(&get(n, "/more")).is_err()
+    });
+    assert!(ended, "it stayed open");
+    assert_eq!(site.gateway.data().row_of("/events").verdict.as_str(), "blocked");
+}
+
+#[test]
 fn an_idle_connection_is_closed_and_leaves_no_row_of_its_own() {
     let site = Site::start(|config| config.server("keepalive_timeout = \"1s\""));
     let get = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(0x82, "/", &[]));

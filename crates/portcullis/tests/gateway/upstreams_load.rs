@@ -124,6 +124,23 @@ fn a_pool_of_which_too_much_fails_is_left_alone() {
 }
 
 #[test]
+fn clients_that_keep_their_bodies_back_open_no_circuit_and_fail_no_server() {
+    let upstream = Upstream::start();
+    let lines =
+        "read_timeout = \"300ms\"\nmax_fails = 1\n[upstream.breaker]\nmin_requests = 2\nwindow = \"10m\"";
+    let gateway = before(&[&upstream], lines);
+    let heads = ["Content-Length: 100\r\n\r\nhalf", "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"];
+    for head in heads.into_iter().cycle().take(6) {
+        let mut client = gateway.client();
+        client.write(format!("POST /echo HTTP/1.1\r\nHost: a\r\n{head}").as_bytes());
+        client.read_until("HTTP/1.1 504");
+    }
+    let server = format!("{{upstream=\"app\",server=\"{}\"}}", upstream.address());
+    assert_eq!(gateway.metric(&format!("portcullis_upstream_server_failures_total{server}")), 0.0);
+    assert_eq!(gateway.get("/").status(), 200);
+}
+
+#[test]
 fn a_circuit_closes_when_the_probes_are_answered() {
     let upstream = Upstream::start();
     let breaker = "[upstream.breaker]\nmin_requests = 2\nwindow = \"10m\"\nopen_for = \"200ms\"\nprobes = 2";

@@ -335,9 +335,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         }
     }
 
-    /// Waits for the client in the middle of a body.
+    /// Waits for the client in the middle of a body, or of what a WebSocket sends.
     fn poll_client<T>(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<T>> {
-        if self.connection.is_upgraded() || (self.awaits_continue && direction == Direction::Receive) {
+        if self.awaits_continue && direction == Direction::Receive {
             return self.poll_served(cx);
         }
         let now = self.connection.edge.watch.now_ms();
@@ -345,7 +345,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             Direction::Receive => (&mut self.receive, Failure::SlowBody),
             Direction::Send => (&mut self.send, Failure::SlowRead),
         };
-        let (since, deadline) = pace.wait(now, self.pace);
+        // A WebSocket has no least rate, and may be silent; but who takes nothing of what is there must not
+        // keep it in memory.
+        let min_rate = if self.connection.is_upgraded() { 0 } else { self.pace.min_rate };
+        let (since, deadline) = pace.wait(now, PaceBounds { min_rate, ..self.pace });
         let mut watched = self.connection.watched.lock();
         if let Some(ending) = watched.ending() {
             drop(watched);

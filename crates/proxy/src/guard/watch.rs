@@ -112,8 +112,11 @@ impl Watched {
         self.stalled_since = NEVER;
     }
 
+    /// Who is served on several streams is served since the first: asking on must not keep the others open.
     pub(super) fn serve(&mut self, since: u64, client: ClientIp) {
-        self.serving = Some((since, client));
+        if self.serving.is_none_or(|(_, served)| served != client) {
+            self.serving = Some((since, client));
+        }
     }
 
     /// Nobody is served.
