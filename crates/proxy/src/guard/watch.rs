@@ -13,7 +13,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use portcullis_model::{ClientIp, MalformedKind};
 use portcullis_policy::Now;
-use tokio::time::MissedTickBehavior;
 
 use crate::edge::Edge;
 
@@ -21,8 +20,10 @@ use super::Connection;
 
 /// How often all connections are looked at. Every deadline is kept to within this.
 const TICK: Duration = Duration::from_millis(100);
-/// Blocks are looked up this many ticks apart.
-const BLOCK_TICKS: u64 = 4;
+/// The same while too many connections stall: what is opened between two looks can hold memory until the next.
+const BUSY_TICK: Duration = Duration::from_millis(20);
+/// How often it is looked whether the clients of long requests have been blocked.
+const BLOCK_INTERVAL_MS: u64 = 400;
 /// Requests that are younger have just been judged.
 const JUDGED_LATELY_MS: u64 = 500;
 /// A pause that is no stall yet: what lies between two packets on a slow line.
@@ -225,8 +226,8 @@ impl Watch {
         }
     }
 
-    /// Looks at every connection once.
-    fn tick(&self, edge: &Edge, now: Now, with_blocks: bool) {
+    /// Looks at every connection once. Returns whether too many stalled.
+    fn tick(&self, edge: &Edge, now: Now, with_blocks: bool) -> bool {
         self.now_ms.store(now.monotonic_ms, Ordering::Relaxed);
         let rules = edge.rules.load();
         let enforces = rules.policy.mode == portcullis_policy::Mode::Enforce;
@@ -249,7 +250,7 @@ impl Watch {
                 }
             }
         }
-        shed_stalled(stalled, rules.bounds.max_stalled, now.monotonic_ms);
+        shed_stalled(stalled, rules.bounds.max_stalled, now.monotonic_ms)
     }
 }
 
@@ -261,11 +262,12 @@ struct Stalled {
     connection: Arc<Connection>,
 }
 
-/// Ends the connections that have waited the longest for their clients when more than `max` bodies do.
-fn shed_stalled(mut stalled: Vec<Stalled>, max: usize, now_ms: u64) {
+/// Ends the connections that have waited the longest for their clients when more than `max` bodies do. Returns
+/// whether they did.
+fn shed_stalled(mut stalled: Vec<Stalled>, max: usize, now_ms: u64) -> bool {
     let mut held: usize = stalled.iter().map(|one| one.streams).sum();
     if held <= max {
-        return;
+        return false;
     }
     // The more of them there are the sooner a pause is a stall: what each holds is most of the memory that
     // a connection can cost.
@@ -273,11 +275,12 @@ fn shed_stalled(mut stalled: Vec<Stalled>, max: usize, now_ms: u64) {
     stalled.sort_unstable_by_key(|one| one.since);
     for one in stalled {
         if held <= max || one.since + patience > now_ms {
-            return;
+            break;
         }
         held -= one.streams;
         one.connection.watched.lock().end(Ending::Stalled);
     }
+    true
 }
 
 impl Drop for Held {
@@ -293,11 +296,17 @@ pub(super) fn millis(span: Duration) -> u64 {
 
 /// Ticks until the gateway is gone.
 pub(crate) async fn watch(edge: Weak<Edge>) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for n in 0_u64.. {
-        ticks.tick().await;
-        let Some(edge) = edge.upgrade() else { return };
-        edge.watch.tick(&edge, edge.clock.now(), n.is_multiple_of(BLOCK_TICKS));
+    let mut blocks_due_ms = 0;
+    loop {
+        let is_busy = {
+            let Some(edge) = edge.upgrade() else { return };
+            let now = edge.clock.now();
+            let with_blocks = blocks_due_ms <= now.monotonic_ms;
+            if with_blocks {
+                blocks_due_ms = now.monotonic_ms + BLOCK_INTERVAL_MS;
+            }
+            edge.watch.tick(&edge, now, with_blocks)
+        };
+        tokio::time::sleep(if is_busy { BUSY_TICK } else { TICK }).await;
     }
 }
