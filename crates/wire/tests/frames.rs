@@ -175,7 +175,7 @@ fn what_is_short_and_half_sent_is_owed() {
     let body = data(3, 100);
     meter.inbound(&body[..50], 90).unwrap();
     assert_eq!(meter.unfinished_since(), None, "a body's pace is judged as an upload");
-    meter.outbound(&frame(HEADERS, END_HEADERS | END_STREAM, 3, b"x"), 100);
+    meter.outbound(&frame(RST_STREAM, 0, 3, &[0; 4]), 100);
     assert_eq!(meter.unfinished_since(), Some(90), "nobody waits for this body any more");
     meter.inbound(&body[50..60], 110).unwrap();
     assert_eq!(meter.unfinished_since(), Some(110));
@@ -197,6 +197,18 @@ fn an_upload_that_could_go_on_and_does_not_is_a_stall() {
     assert_eq!(meter.stalled(), stall(1, StallKind::Upload, 5000));
     meter.inbound(&frame(DATA, END_STREAM, 1, &[]), 6000).unwrap();
     assert_eq!(meter.stalled(), None);
+}
+
+#[test]
+fn an_upload_that_stops_is_a_stall_before_and_behind_its_answer_and_none_meanwhile() {
+    let mut meter = meter();
+    meter.inbound(&post(1), 100).unwrap();
+    meter.outbound(&answer(1), 200);
+    assert_eq!(meter.stalled(), None, "both directions may be open for hours");
+    meter.outbound(&frame(DATA, END_STREAM, 1, &[0; 100]), 5000);
+    assert_eq!((meter.stalled(), meter.streams_open()), (stall(1, StallKind::Upload, 4900), 1));
+    meter.inbound(&frame(DATA, END_STREAM, 1, &[]), 6000).unwrap();
+    assert_eq!((meter.stalled(), meter.streams_open()), (None, 0));
 }
 
 #[test]

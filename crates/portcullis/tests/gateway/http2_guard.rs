@@ -211,6 +211,20 @@ fn an_upload_that_stops_is_given_up() {
 }
 
 #[test]
+fn an_upload_that_stops_after_its_answer_is_given_up_whatever_else_the_client_asks_for() {
+    let site = Site::start(|config| config.server("body_timeout = \"1s\""));
+    let get = |n: u32, path: &str| frame(HEADERS, END_HEADERS | END_STREAM, n, &block(0x82, path, &[]));
+    let post = frame(HEADERS, END_HEADERS, 1, &block(0x83, "/early", &[("content-length", "1000")]));
+    let mut client = site.speaking(&post);
+    for n in (3..).step_by(2).take(20) {
+        std::thread::sleep(Duration::from_millis(200));
+        let _ = client.try_write(&get(n, "/more"));
+    }
+    let rows = site.gateway.data().rows();
+    assert!(rows.iter().any(|row| row.path == "/early"), "it is still open");
+}
+
+#[test]
 fn a_client_that_is_blocked_keeps_no_stream_open_by_asking_on() {
     let site = Site::start(|config| config);
     let get = |n: u32, path: &str| frame(HEADERS, END_HEADERS | END_STREAM, n, &block(0x82, path, &[]));

@@ -15,7 +15,7 @@ pub use streams::MAX_STREAMS;
 
 use floods::Floods;
 use reader::{Event, Frame, Reader};
-use streams::Streams;
+use streams::{Stream, Streams};
 
 /// What a client sends before its first frame (RFC 9113, 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,7 +40,7 @@ pub struct Stall {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StallKind {
-    /// The request's body has not ended, may go on, and does not.
+    /// The request's body has not ended, may go on, and does not: before the response or behind its end.
     Upload,
     /// The response has begun, has not ended, and the client's window has no room.
     Read,
@@ -294,7 +294,7 @@ impl Meter {
             _ => {}
         }
         if matches!(frame.kind, reader::DATA | reader::HEADERS) && frame.has(reader::END_STREAM) {
-            self.streams.close(frame.stream, now_ms);
+            self.streams.end_response(frame.stream, now_ms);
         }
     }
 
@@ -314,7 +314,7 @@ impl Meter {
 
     /// Whether the frame is DATA of a request whose pace `stalled` watches.
     fn is_upload(&self, frame: Frame) -> bool {
-        let watched = |id| self.streams.get(id).is_some_and(|s| !s.request_ended && !s.response_begun);
+        let watched = |id| self.streams.get(id).is_some_and(Stream::owes_request);
         frame.kind == reader::DATA && watched(frame.stream)
     }
 }

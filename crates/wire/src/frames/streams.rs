@@ -65,6 +65,7 @@ pub(super) struct Stream {
     pub(super) id: u32,
     pub(super) request_ended: bool,
     pub(super) response_begun: bool,
+    response_ended: bool,
     /// Bytes that the client may still send.
     receive_window: i64,
     /// Bytes that we may still send.
@@ -133,6 +134,7 @@ impl Streams {
             id,
             request_ended,
             response_begun: false,
+            response_ended: false,
             receive_window: self.initial_receive_window,
             send_window: self.initial_send_window,
             upload: Wait::default(),
@@ -153,7 +155,21 @@ impl Streams {
     }
 
     pub(super) fn end_request(&mut self, id: u32, now_ms: u64) {
+        if self.get(id).is_some_and(|stream| stream.response_ended) {
+            return self.close(id, now_ms);
+        }
         self.change(id, now_ms, |stream| stream.request_ended = true);
+    }
+
+    /// The whole response has gone. The rest of the request may still come.
+    pub(super) fn end_response(&mut self, id: u32, now_ms: u64) {
+        match self.get(id) {
+            Some(stream) if !stream.request_ended => {
+                self.change(id, now_ms, |stream| stream.response_ended = true);
+                self.judge_connection(now_ms);
+            }
+            _ => self.close(id, now_ms),
+        }
     }
 
     pub(super) fn begin_response(&mut self, id: u32, now_ms: u64) {
@@ -241,7 +257,7 @@ impl Streams {
     }
 
     fn judge_connection(&mut self, now_ms: u64) {
-        let waits = self.send_window <= 0 && self.open.iter().any(|stream| stream.response_begun);
+        let waits = self.send_window <= 0 && self.open.iter().any(Stream::is_answering);
         self.read.set(waits, self.tick(now_ms));
     }
 
@@ -251,11 +267,20 @@ impl Streams {
 }
 
 impl Stream {
-    /// Whether the upstream can do nothing before the client goes on. A request whose answer has begun is no
-    /// upload that stalls: calls in both directions stay open without a byte for hours.
+    fn is_answering(&self) -> bool {
+        self.response_begun && !self.response_ended
+    }
+
+    /// Whether nothing happens before the client sends the rest of its request. While the answer is on its way
+    /// that may take as long as it likes: calls in both directions stay open without a byte for hours.
+    pub(super) fn owes_request(&self) -> bool {
+        !self.request_ended && !self.is_answering()
+    }
+
+    /// Whether the upstream can do nothing before the client goes on.
     fn judge(&mut self, connection_receive_window: i64, tick: Tick) {
         let may_send = self.receive_window > 0 && connection_receive_window > 0;
-        self.upload.set(!self.request_ended && !self.response_begun && may_send, tick);
-        self.read.set(self.response_begun && self.send_window <= 0, tick);
+        self.upload.set(self.owes_request() && may_send, tick);
+        self.read.set(self.is_answering() && self.send_window <= 0, tick);
     }
 }
