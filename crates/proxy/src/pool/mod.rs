@@ -107,6 +107,21 @@ impl ServerState {
     }
 }
 
+/// One look at a healthy server. Others change it at any moment, and a choice that looked twice could take its turn
+/// from it and give it to nobody.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    server: &'a Arc<Server>,
+    is_out: bool,
+    has_room: bool,
+}
+
+impl<'a> Look<'a> {
+    fn at(server: &'a Arc<Server>, now: Instant) -> Self {
+        Self { server, is_out: server.standing(now) == Standing::Out, has_room: server.has_room() }
+    }
+}
+
 /// The servers that a choice is made among, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tier {
@@ -245,18 +260,18 @@ impl Pool {
         if let [only] = servers {
             return (only.state.is_healthy() && only.has_room()).then_some(only);
         }
+        let healthy = servers.iter().filter(|server| server.state.is_healthy());
+        let looks: Vec<Look<'_>> = healthy.map(|server| Look::at(server, now)).collect();
         let of = |tier: Tier| {
-            servers.iter().filter(move |server| {
-                server.state.is_healthy()
-                    && match tier {
-                        Tier::Good => Some(server.address) != except && server.standing(now) != Standing::Out,
-                        Tier::Healthy => Some(server.address) != except,
-                        Tier::Any => true,
-                    }
+            looks.iter().filter(move |look| match tier {
+                Tier::Good => Some(look.server.address) != except && !look.is_out,
+                Tier::Healthy => Some(look.server.address) != except,
+                Tier::Any => true,
             })
         };
         for tier in [Tier::Good, Tier::Healthy, Tier::Any] {
-            let chosen = self.balanced(of(tier).filter(|server| server.has_room()), client, now);
+            let with_room = of(tier).filter(|look| look.has_room).map(|look| look.server);
+            let chosen = self.balanced(with_room, client, now);
             if chosen.is_some() {
                 return chosen;
             }
@@ -413,6 +428,9 @@ fn authority(server: &UpstreamServer) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
     use super::*;
     use portcullis_config::HostHeader;
 
@@ -454,6 +472,30 @@ mod tests {
         let changed = Upstream { max_fails: 2, ..settings(&server) };
         let pool = Pool::new(changed, Some(&pool)).unwrap();
         assert_eq!(pool.known_addresses(&server), [address]);
+    }
+
+    #[test]
+    fn a_server_that_comes_and_goes_while_others_choose_fills_no_pool() {
+        let server = UpstreamServer { host: "app.invalid".to_owned(), port: 80, tls: false, weight: 1 };
+        let pool = Pool::new(Upstream { slow_start: Duration::ZERO, ..settings(&server) }, None).unwrap();
+        let addresses = ["192.0.2.1:80", "192.0.2.2:80"].map(|text| text.parse().unwrap());
+        pool.replace(vec![(server, addresses.to_vec())]);
+        let servers = pool.servers.load_full();
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let lease = Lease::take(&servers[1], &pool.queue, Instant::now()).unwrap();
+                while !is_done.load(Ordering::Relaxed) {
+                    lease.failed(Instant::now());
+                    lease.answered(Instant::now());
+                }
+            });
+            let client = IpAddr::from([198, 51, 100, 1]);
+            let chosen = (0..100_000).map(|_| pool.choose(client, None, Instant::now()).map(drop));
+            let refused = chosen.filter(Result::is_err).count();
+            is_done.store(true, Ordering::Relaxed);
+            assert_eq!(refused, 0, "there was room all the time");
+        });
     }
 
     #[test]
