@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_LENGTH, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use portcullis_model::{ClientIp, Protocol, RecordText, TextFields};
@@ -87,23 +87,6 @@ pub(crate) fn names_two_clients(peer: ClientIp, rules: &Ruleset, headers: &Heade
     }
 }
 
-/// Whether it is a host with or without a port (RFC 9110, 7.2): a name, an IPv4 address, or an IPv6 address in
-/// brackets.
-pub(crate) fn is_authority(authority: &[u8]) -> bool {
-    let (host, port) = match authority.iter().rposition(|&b| b == b':') {
-        Some(colon) if !authority[colon..].contains(&b']') => (&authority[..colon], &authority[colon + 1..]),
-        _ => (authority, &b""[..]),
-    };
-    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    let is_host = match host {
-        [b'[', address @ .., b']'] => {
-            std::str::from_utf8(address).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
-        }
-        name => !name.is_empty() && name.iter().all(is_name),
-    };
-    is_host && port.iter().all(u8::is_ascii_digit)
-}
-
 /// Whether every server understands the same by the framing of the body: no coding but chunked, and no
 /// length but a single number. Everything else is the stuff that request smuggling is made of.
 pub(crate) fn has_plain_framing(headers: &HeaderMap) -> bool {
@@ -122,6 +105,16 @@ pub(crate) fn has_plain_framing(headers: &HeaderMap) -> bool {
     // Applications behind CGI and its heirs cannot tell an underscore from a hyphen.
     let has_look_alike = headers.contains_key("content_length") || headers.contains_key("transfer_encoding");
     coding_is_plain && length_is_plain && !has_look_alike
+}
+
+/// Whether the client expects nothing, or no more than `100-continue`.
+pub(crate) fn has_known_expectation(headers: &HeaderMap) -> bool {
+    let mut expected = headers.get_all(EXPECT).iter();
+    match (expected.next(), expected.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// Whether the request target has one of the forms that there are for a server (RFC 9112, 3.2): a path, an
@@ -165,32 +158,6 @@ pub(crate) fn protocol(version: Version) -> Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_authority_is_a_host_and_perhaps_a_port() {
-        for good in
-            ["a", "A.example:8080", "a.example.", "a_b", "192.0.2.1:80", "[::1]", "[2001:db8::1]:80", "a:"]
-        {
-            assert!(is_authority(good.as_bytes()), "{good}");
-        }
-        for bad in [
-            "",
-            ":80",
-            "a b",
-            "a/b",
-            "a@b",
-            "a:b",
-            "a:80:80",
-            "[::1",
-            "[a]",
-            "::1",
-            "a\"<script>",
-            "a,b",
-            "é",
-        ] {
-            assert!(!is_authority(bad.as_bytes()), "{bad}");
-        }
-    }
 
     #[test]
     fn a_target_is_a_path_an_uri_or_a_star() {

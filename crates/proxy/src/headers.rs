@@ -1,9 +1,9 @@
-//! What the upstream is told about the client: the gateway's word alone.
+//! What the upstream is told about the client and the request: the gateway's word alone.
 
 use std::net::IpAddr;
 
-use http::HeaderValue;
-use http::header::COOKIE;
+use http::header::{CONNECTION, COOKIE, EXPECT};
+use http::{HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use portcullis_model::{ClientIp, RequestId};
 
@@ -126,6 +126,23 @@ pub(crate) fn join_cookies(request: &mut RequestHeader) -> pingora::Result<()> {
     }
     let joined = pieces.join(&b"; "[..]);
     request.insert_header(COOKIE, joined)
+}
+
+/// Leaves a server no way to wait for a body that does not come, or to take one for the next request.
+pub(crate) fn settle_body(
+    request: &mut RequestHeader,
+    has_body: bool,
+    client_speaks: Version,
+) -> pingora::Result<()> {
+    // Without a body there is nothing to wait for, and HTTP/1.0 knows no interim answers (RFC 9110, 10.1.1).
+    if !has_body || client_speaks == Version::HTTP_10 {
+        request.remove_header(&EXPECT);
+    }
+    // Some servers do not look for a body here. What they leave unread ends with its connection.
+    if has_body && matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) {
+        request.insert_header(CONNECTION, "close")?;
+    }
+    Ok(())
 }
 
 /// A server that is no proxy expects the path alone (RFC 9112, 3.2.1), whatever the client sent to this one.

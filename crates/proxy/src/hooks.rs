@@ -16,17 +16,17 @@ use portcullis_model::{
     VerdictKind, normalise_path,
 };
 use portcullis_policy::{RequestFacts, Verdict, decide};
-use portcullis_wire::check_path;
+use portcullis_wire::{check_path, is_authority};
 
 use crate::attempt::{Attempt, Broken};
 use crate::edge::Edge;
 use crate::facts::{
-    Target, has_known_form, has_plain_framing, is_authority, is_https, names_two_clients, protocol,
+    Target, has_known_expectation, has_known_form, has_plain_framing, is_https, names_two_clients, protocol,
     resolve_client,
 };
 use crate::failure::classify;
 use crate::guard::Connection;
-use crate::headers::{Forwarding, join_cookies, make_origin_form, write_forwarding};
+use crate::headers::{Forwarding, join_cookies, make_origin_form, settle_body, write_forwarding};
 use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
 use crate::tls::is_challenge_path;
@@ -161,6 +161,9 @@ fn malformed_stream(
     }
     if !has_plain_framing(&head.headers) {
         return Some((400, MalformedKind::Framing));
+    }
+    if !has_known_expectation(&head.headers) {
+        return Some((417, MalformedKind::BadRequest));
     }
     let is_star = head.raw_path() == b"*" && head.method == Method::OPTIONS;
     if !is_star && (!has_known_form(head) || check_path(target.path, bounds.escaped_slashes).is_err()) {
@@ -375,6 +378,7 @@ impl ProxyHttp for Hooks {
         if session.req_header().version == Version::HTTP_2 {
             join_cookies(request)?;
         }
+        settle_body(request, !session.is_body_empty(), session.req_header().version)?;
         make_origin_form(request);
         Ok(())
     }

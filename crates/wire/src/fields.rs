@@ -213,6 +213,11 @@ fn trim(value: &[u8]) -> &[u8] {
     &value[start..end]
 }
 
+/// Whether this is a host with or without a port (RFC 9110, 7.2), as `scan` accepts it in `Host`.
+pub fn is_authority(text: &[u8]) -> bool {
+    Authority::parse(text).is_some()
+}
+
 /// A host with or without a port (RFC 9110, 7.2), never with user information.
 #[derive(Clone, Copy, Debug)]
 struct Authority<'a> {
@@ -246,5 +251,37 @@ impl<'a> Authority<'a> {
     fn is_same(&self, other: &Self, default_port: u16) -> bool {
         self.host.eq_ignore_ascii_case(other.host)
             && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_authority;
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        for good in
+            ["a", "A.example:8080", "a.example.", "a_b", "192.0.2.1:80", "[::1]", "[2001:db8::1]:80", "a:"]
+        {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "a@b",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "[::1",
+            "[a]",
+            "::1",
+            "a\"<script>",
+            "a,b",
+            "é",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
     }
 }

@@ -14,5 +14,6 @@ mod request_line;
 
 pub use chunked::{Advance, ChunkError, Chunks, MAX_EXTENSION, MAX_EXTENSION_EXCESS};
 pub use escape::escaped;
+pub use fields::is_authority;
 pub use head::{Framing, Head, HeadError, HeadLimits, MAX_METHOD, scan};
 pub use path::{PathError, check_path};

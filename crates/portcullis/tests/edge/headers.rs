@@ -78,6 +78,7 @@ const GOOD: &[(&str, &str, &str, &[&str])] = &[
     ("Keep-Alive", "Keep-Alive: timeout=5", "keep-alive", &[]),
     ("Proxy-Connection", "Proxy-Connection: keep-alive", "proxy-connection", &[]),
     ("TE", "TE: trailers", "te", &[]),
+    ("an expectation without a body", "Expect: 100-continue", "expect", &[]),
     ("a header that Connection names", "Connection: X-One\r\nX-One: 1", "x-one", &[]),
 ];
 
@@ -112,6 +113,19 @@ fn cases() -> Vec<Case> {
         let case = Case::served(name, bytes, LINE);
         cases.push(if closes { case.closing() } else { case });
     }
+    for (method, header, values) in [
+        ("GET", "connection", &["close"][..]),
+        ("OPTIONS", "connection", &["close"]),
+        ("POST", "connection", &[]),
+    ] {
+        let line = format!("{method} /headers HTTP/1.1");
+        let bytes = format!("{line}\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        let case = Case::served(format!("{method} with a body"), bytes, &line);
+        cases.push(case.body("hello").header(header, values));
+    }
+    let bytes = "POST /headers HTTP/1.0\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello";
+    let case = Case::served("an expectation of HTTP/1.0", bytes, "POST /headers HTTP/1.1").body("hello");
+    cases.push(case.header("expect", &[]).closing());
     for (name, line) in [
         ("Expect: 100-continued", "Expect: 100-continued"),
         ("Expect: 200-ok", "Expect: 200-ok"),

@@ -10,8 +10,9 @@ pub const COUNTED_MS: u64 = 10_000;
 pub const MAX_PINGS: u32 = 500;
 /// SETTINGS without ACK.
 pub const MAX_SETTINGS: u32 = 100;
-/// RST_STREAM: a browser that leaves a page resets what it still waits for, a hundred streams at most.
-pub const MAX_RESETS: u32 = 200;
+/// RST_STREAM: a browser that leaves a page resets what it still waits for, a hundred streams at most; a map that is
+/// dragged gives up its tiles again and again.
+pub const MAX_RESETS: u32 = 500;
 /// PRIORITY and PRIORITY_UPDATE.
 pub const MAX_PRIORITIES: u32 = 1_000;
 /// WINDOW_UPDATE beyond what the data sent since then asks for.

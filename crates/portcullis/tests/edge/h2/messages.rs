@@ -174,6 +174,12 @@ fn fields() -> Vec<H2Case> {
         served("8.2: a value beyond ASCII", vec![with("x-test", "caf\u{e9}")]),
         served("8.2: an underscore of its own", vec![with("x_test", "ok")]),
         refused("8.2: content_length", post(&[("content_length", "4")], &[b"test"])).with_requests(0, 1),
+        H2Case::new(
+            "an unknown expectation",
+            post(&[("content-length", "4"), ("expect", "200-ok")], &[b"test"]),
+            &[Accept::Answer(1, 417)],
+        )
+        .reason("malformed:bad_request"),
         refused("8.2: transfer_encoding", vec![with("transfer_encoding", "chunked")]),
         refused("8.2: host beside another authority", vec![with("host", "other.example")]),
         served("8.2: host beside the same authority", vec![with("host", NAME)]),
