@@ -21,8 +21,13 @@ pub(crate) fn loopback() -> [IpNet; 2] {
 
 /// The addresses of all interfaces; none where the system does not tell.
 pub(crate) fn own_addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let interfaces = nix::ifaddrs::getifaddrs();
+    if let Err(error) = &interfaces {
+        tracing::warn!("this machine's own addresses are not known (is AF_NETLINK forbidden?): {error}");
+    }
     interfaces
+        .into_iter()
+        .flatten()
         .filter_map(|interface| {
             let address = interface.address?;
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
