@@ -39,8 +39,9 @@ const MAX_STREAMS: u32 = 128;
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4_096;
-/// Bytes of an answer that the kernel takes before the client's window is open for them. Without a bound it
-/// buffers megabytes for each client that does not read, out of a budget that all sockets of the machine share.
+/// Bytes of an answer that the kernel takes before the client's window is open for them, and of each stream that
+/// the HTTP/2 library takes before the kernel does. Without a bound the kernel buffers megabytes for each client
+/// that does not read, out of a budget that all sockets of the machine share.
 const MAX_UNSENT: u32 = 64 << 10;
 
 /// Listening sockets of a predecessor, each with the address that was asked for when it was bound.
@@ -178,6 +179,7 @@ impl Gateway {
         let largest = config.server.max_head.saturating_mul(H2_HEAD_FACTOR);
         h2.max_header_list_size(u32::try_from(largest).unwrap_or(u32::MAX));
         h2.max_concurrent_streams(MAX_STREAMS);
+        h2.max_send_buffer_size(MAX_UNSENT as usize);
         proxy.h2_options = Some(h2);
         let proxy = Arc::new(proxy);
 

@@ -201,6 +201,21 @@ fn a_response_that_is_not_taken_is_given_up() {
 }
 
 #[test]
+fn a_client_with_wide_windows_that_reads_nothing_counts_with_all_of_its_streams() {
+    let site = Site::start(|config| config.server("max_stalled = 40"));
+    let mut asked = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    asked.extend(frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0]));
+    for n in 0..80 {
+        let block = block(0x82, "/bytes/100000000", &[]);
+        asked.extend(frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &block));
+    }
+    let client = site.speaking(&asked);
+    let row = site.gateway.data().row_where("a stalled one", |row| row.path == "/bytes/100000000");
+    assert_eq!((row.verdict.as_str(), &*row.reason), ("limited", "connections:stalled"));
+    drop(client);
+}
+
+#[test]
 fn an_upload_that_stops_is_given_up() {
     let site = Site::start(|config| config.server("body_timeout = \"1s\""));
     let post = frame(HEADERS, END_HEADERS, 1, &block(0x83, "/upload", &[("content-length", "1000")]));

@@ -207,28 +207,28 @@ impl Connection {
         self.watched.lock().ending()
     }
 
-    /// Called by the watch. Ends the connection if its frames say so; else says since when it waits for its
-    /// client, and on how many streams.
+    /// Called by the watch. Ends the connection if its frames say so; else says since when they wait for the
+    /// client, if they do, and how many bodies the connection may hold.
     pub(super) fn look_at_frames(
         &self,
         now_ms: u64,
         bounds: &Bounds,
         is_closing: bool,
-    ) -> Option<(u64, usize)> {
-        let mut frames = self.frames.get()?.lock();
-        match frames.ending(now_ms, bounds, is_closing) {
-            Some(ending) => {
-                drop(frames);
-                self.watched.lock().end(ending);
-                None
-            }
-            None => {
-                if frames.is_quiet() {
-                    self.watched.lock().serve_nobody();
-                }
-                frames.stalled()
-            }
+    ) -> (Option<u64>, usize) {
+        let Some(frames) = self.frames.get() else { return (None, 1) };
+        let mut frames = frames.lock();
+        let ending = frames.ending(now_ms, bounds, is_closing);
+        let (stalled, is_quiet) = ((frames.stalled(), frames.streams()), frames.is_quiet());
+        drop(frames);
+        let mut watched = self.watched.lock();
+        if let Some(ending) = ending {
+            watched.end(ending);
+            return (None, 0);
         }
+        if is_quiet {
+            watched.serve_nobody();
+        }
+        stalled
     }
 
     pub(super) fn bounds(&self) -> Bounds {

@@ -73,9 +73,14 @@ impl Metered {
         (is_closing || is_over(since, bounds.keepalive_timeout)).then_some(Ending::Overdue)
     }
 
-    /// Since when the client is waited for in the middle of a body, and on how many streams at most.
-    pub(super) fn stalled(&self) -> Option<(u64, usize)> {
-        self.meter.stalled().map(|stall| (stall.since_ms, self.meter.streams_open()))
+    /// Since when the client is waited for in the middle of a body.
+    pub(super) fn stalled(&self) -> Option<u64> {
+        self.meter.stalled().map(|stall| stall.since_ms)
+    }
+
+    /// How many streams are open.
+    pub(super) fn streams(&self) -> usize {
+        self.meter.streams_open()
     }
 
     /// Whether the client opened streams that are none of these requests.

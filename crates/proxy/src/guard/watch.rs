@@ -27,9 +27,10 @@ const BLOCK_INTERVAL_MS: u64 = 400;
 /// Requests that are younger have just been judged.
 const JUDGED_LATELY_MS: u64 = 500;
 /// A pause that is no stall yet: what lies between two packets on a slow line.
-const STALL_MS: u64 = 250;
-/// No pause is called a stall before, however many connections pause at once.
-const LEAST_STALL_MS: u64 = 50;
+const STALL: Patience = Patience { most_ms: 250, least_ms: 50 };
+/// The same for a socket that all streams of an HTTP/2 connection share. A page that loads over a slow line has
+/// dozens of small answers open meanwhile, and must not count like as many large ones at once.
+const SHARED_STALL: Patience = Patience { most_ms: 5_000, least_ms: 250 };
 const SHARDS: usize = 16;
 /// A shard keeps room for at least this many connections.
 const LEAST_CAPACITY: usize = 64;
@@ -239,45 +240,71 @@ impl Watch {
         };
         let is_closing = self.is_closing.load(Ordering::Relaxed);
         let mut stalled = Vec::new();
+        let mut sharing = Vec::new();
         for shard in &self.shards {
             for connection in shard.lock().values() {
                 let now_ms = now.monotonic_ms;
                 let waiting = connection.watched.lock().look(now_ms, is_closing, &mut is_blocked);
-                let streams = connection.look_at_frames(now_ms, &rules.bounds, is_closing);
-                let (since, streams) = streams.or(waiting.map(|since| (since, 1))).unwrap_or((NEVER, 0));
-                if since.saturating_add(LEAST_STALL_MS) <= now_ms {
-                    stalled.push(Stalled { since, streams, connection: Arc::clone(connection) });
+                let (frames, streams) = connection.look_at_frames(now_ms, &rules.bounds, is_closing);
+                let stall = |list: &mut Vec<Stalled>, since: u64, bodies| {
+                    if since.saturating_add(STALL.least_ms) <= now_ms {
+                        list.push(Stalled { since, bodies, connection: Arc::clone(connection) });
+                    }
+                };
+                match (frames, waiting) {
+                    (Some(since), _) => stall(&mut stalled, since, streams),
+                    (None, Some(since)) => stall(&mut stalled, since, 1),
+                    (None, None) => {}
+                }
+                // A socket that takes nothing holds up all streams, however wide their windows are.
+                if let Some(since) = waiting.filter(|_| streams > 1) {
+                    stall(&mut sharing, since, streams);
                 }
             }
         }
-        shed_stalled(stalled, rules.bounds.max_stalled, now.monotonic_ms)
+        let is_crowded = shed_stalled(stalled, rules.bounds.max_stalled, STALL, now.monotonic_ms);
+        shed_stalled(sharing, rules.bounds.max_stalled, SHARED_STALL, now.monotonic_ms);
+        is_crowded
+    }
+}
+
+/// How long a connection may wait when more than there may be do: the less the more of them there are, since what
+/// each holds is most of the memory that a connection can cost.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    most_ms: u64,
+    /// However many there are.
+    least_ms: u64,
+}
+
+impl Patience {
+    fn among(self, held: usize, max: usize) -> u64 {
+        (self.most_ms * max as u64 / held as u64).max(self.least_ms)
     }
 }
 
 /// A connection that waits for its client in the middle of a body.
 struct Stalled {
     since: u64,
-    /// How many bodies it may hold: one on HTTP/1.
-    streams: usize,
+    /// How many it may hold: one on HTTP/1.
+    bodies: usize,
     connection: Arc<Connection>,
 }
 
 /// Ends the connections that have waited the longest for their clients when more than `max` bodies do. Returns
 /// whether they did.
-fn shed_stalled(mut stalled: Vec<Stalled>, max: usize, now_ms: u64) -> bool {
-    let mut held: usize = stalled.iter().map(|one| one.streams).sum();
+fn shed_stalled(mut stalled: Vec<Stalled>, max: usize, patience: Patience, now_ms: u64) -> bool {
+    let mut held: usize = stalled.iter().map(|one| one.bodies).sum();
     if held <= max {
         return false;
     }
-    // The more of them there are the sooner a pause is a stall: what each holds is most of the memory that
-    // a connection can cost.
-    let patience = (STALL_MS * max as u64 / held as u64).max(LEAST_STALL_MS);
+    let patience = patience.among(held, max);
     stalled.sort_unstable_by_key(|one| one.since);
     for one in stalled {
         if held <= max || one.since + patience > now_ms {
             break;
         }
-        held -= one.streams;
+        held -= one.bodies;
         one.connection.watched.lock().end(Ending::Stalled);
     }
     true
