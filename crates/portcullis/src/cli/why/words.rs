@@ -15,9 +15,10 @@ pub(super) fn malformed(kind: MalformedKind) -> Words {
     let (means, look_at) = match kind {
         MalformedKind::BadRequest => (
             "The bytes of the client were no HTTP request that is understood here: there is no request line, a \
-             method in small letters, or a version or an Expect that nobody speaks.",
+             method in small letters, a version or an Expect that nobody speaks; or a trusted proxy sent the header \
+             that names the client (server.client_ip_header) twice.",
             "Browsers never send such a thing; scanners and broken programs do. If it is a program of yours, \
-             look at what it sends with \"curl -v\" or tcpdump.",
+             look at what it sends with \"curl -v\" or tcpdump. A proxy must replace that header, not add to it.",
         ),
         MalformedKind::Method => (
             "The method is CONNECT, which asks for a proxy to anywhere; the gateway does not forward it.",
