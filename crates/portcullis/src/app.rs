@@ -111,21 +111,8 @@ impl App {
         let stats = Arc::new(AppStats::default());
         let operations = match operations {
             Some(socket) => {
-                let sources = Sources {
-                    edge: Arc::clone(gateway.edge()),
-                    log: log.stats(),
-                    geo: Arc::clone(&geo),
-                    app: Arc::clone(&stats),
-                    started: clock.now().wall,
-                };
-                let log = log.stats();
-                let ready = Box::new(move || match log.is_failing() {
-                    true => {
-                        Err("the log cannot be written; traffic flows, records are being lost".to_owned())
-                    }
-                    false => Ok(()),
-                });
-                Some(Operations::start_on(socket, Probes { metrics: renderer(sources), ready })?)
+                let probes = probes(&gateway, log.stats(), &geo, &stats, clock.now().wall);
+                Some(Operations::start_on(socket, probes)?)
             }
             None => None,
         };
@@ -298,6 +285,28 @@ impl App {
         // The last owner ends the log in order.
         drop(self.log);
     }
+}
+
+/// What the metrics listener answers with.
+fn probes(
+    gateway: &Gateway,
+    log: Arc<LogStats>,
+    geo: &Arc<ArcSwap<Geo>>,
+    stats: &Arc<AppStats>,
+    started: UnixMs,
+) -> Probes {
+    let sources = Sources {
+        edge: Arc::clone(gateway.edge()),
+        log: Arc::clone(&log),
+        geo: Arc::clone(geo),
+        app: Arc::clone(stats),
+        started,
+    };
+    let ready = Box::new(move || match log.is_failing() {
+        true => Err("the log cannot be written; traffic flows, records are being lost".to_owned()),
+        false => Ok(()),
+    });
+    Probes { metrics: renderer(sources), ready }
 }
 
 /// Makes the data folder this gateway's own.

@@ -810,6 +810,24 @@ fn check_sums_up_what_would_run() {
     );
     let valid = place.run("check --upstream 127.0.0.1:8000 --data d --json").json();
     assert_eq!((&valid["valid"], &valid["data"]), (&true.into(), &"d".into()));
+    place.write(
+        "portcullis.toml",
+        "[[upstream]]\nname = \"a\"\nservers = [\"http://127.0.0.1:8000\"]\n[upstream.breaker]\n[server]\n\
+         listen = [\"127.0.0.1:8080\"]\nproxy_protocol = [\"127.0.0.1:8080\"]\ntrusted_proxies = [\"10.0.0.9\"]\n\
+         redirect_to_https = true\nhsts = \"1d\"\nmax_body = \"2MiB\"\nmin_rate = \"0B\"\n\
+         max_connections_per_client = 0\n",
+    );
+    place.run("check").expect(
+        DONE,
+        &[
+            "127.0.0.1:8080 (HTTP, after a PROXY header)",
+            "plain requests to https, port 443",
+            "hsts        1d",
+            "left alone for 10s when most fail",
+            "8,192 connections, any number of one client",
+            "bodies up to 2MiB and as slow as they like",
+        ],
+    );
 }
 
 #[test]
