@@ -27,6 +27,7 @@ use crate::facts::{
 use crate::failure::classify;
 use crate::guard::Connection;
 use crate::headers::{Forwarding, join_cookies, make_origin_form, settle_body, write_forwarding};
+use crate::newcomers::Newcomer;
 use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
 use crate::tls::is_challenge_path;
@@ -51,6 +52,7 @@ pub(crate) struct Context {
     /// Until it is handed to the log: by `logging`, or by `Drop` when a hook panics or the gateway ends.
     record: Option<OpenRecord>,
     upstream: Option<Attempt>,
+    newcomer: Option<Newcomer>,
     body_bytes: u64,
     /// `None` is no limit.
     max_body: Option<u64>,
@@ -189,7 +191,7 @@ impl ProxyHttp for Hooks {
 
     fn new_ctx(&self) -> Context {
         let rules = self.edge.rules.load_full();
-        Context { rules, record: None, upstream: None, body_bytes: 0, max_body: None }
+        Context { rules, record: None, upstream: None, newcomer: None, body_bytes: 0, max_body: None }
     }
 
     /// Judges the request; answers it if it is refused.
@@ -309,9 +311,13 @@ impl ProxyHttp for Hooks {
         let Some(lease) = attempt.next_server(client).await else {
             return Err(Error::explain(ErrorType::ConnectNoRoute, "no server may be asked").into_up());
         };
-        let mut peer = lease.peer();
-        if connection(session).is_some_and(|connection| connection.asks_for_websocket()) {
+        let (mut peer, address) = (lease.peer(), lease.address());
+        let Some(connection) = connection(session) else { return Ok(Box::new(peer)) };
+        if connection.asks_for_websocket() {
             peer.options.read_timeout = Some(UPGRADED_TIMEOUT);
+        }
+        if !connection.has_taken_an_answer() {
+            ctx.newcomer.get_or_insert_with(|| Newcomer::begin(&self.edge)).restrain(&mut peer, address);
         }
         Ok(Box::new(peer))
     }
@@ -445,7 +451,13 @@ impl ProxyHttp for Hooks {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        if ctx.newcomer.is_some()
+            && error.is_none()
+            && let Some(connection) = connection(session)
+        {
+            connection.answer_was_taken();
+        }
         let Some(record) = ctx.record.take() else { return };
         let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
         record.close(status, session.body_bytes_read() as u64, session.body_bytes_sent() as u64);

@@ -15,6 +15,7 @@ mod guard;
 mod headers;
 mod hooks;
 mod metrics;
+mod newcomers;
 mod pages;
 mod pool;
 mod rehearsal;

@@ -91,7 +91,7 @@ pub(super) fn read(
                 .integer(0..=u64::from(u32::MAX))
                 .map(|count| u32::try_from(count).ok().filter(|&max| max > 0))
         }),
-        max_stalled: server.read("max_stalled", 512, |value| value.count(1..=MAX_CONNECTIONS)),
+        max_stalled: server.read("max_stalled", 256, |value| value.count(1..=MAX_CONNECTIONS)),
     };
     server.finish();
     settings
