@@ -8,7 +8,6 @@ use portcullis_model::RequestRecord;
 use portcullis_policy::LiveState;
 
 use crate::guard::{Clients, Watch};
-use crate::newcomers::Newcomers;
 use crate::tls::{CertificateStatus, Challenges, Tls};
 use crate::{Clock, EdgeMetrics, PoolState, descriptors, ruleset::Ruleset};
 
@@ -24,7 +23,6 @@ pub struct Edge {
     pub clock: Clock,
     pub(crate) watch: Watch,
     pub(crate) clients: Clients,
-    pub(crate) newcomers: Newcomers,
     /// How many connections from clients the process has descriptors for.
     pub(crate) max_sockets: usize,
     recorder: Recorder,
@@ -46,7 +44,6 @@ impl Edge {
             clock,
             watch: Watch::default(),
             clients: Clients::default(),
-            newcomers: Newcomers::default(),
             max_sockets: descriptors::for_clients(),
             recorder,
         }

@@ -27,7 +27,6 @@ use crate::facts::{
 use crate::failure::classify;
 use crate::guard::Connection;
 use crate::headers::{Forwarding, join_cookies, make_origin_form, settle_body, write_forwarding};
-use crate::newcomers::Newcomer;
 use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
 use crate::tls::is_challenge_path;
@@ -52,14 +51,14 @@ pub(crate) struct Context {
     /// Until it is handed to the log: by `logging`, or by `Drop` when a hook panics or the gateway ends.
     record: Option<OpenRecord>,
     upstream: Option<Attempt>,
-    newcomer: Option<Newcomer>,
     body_bytes: u64,
     /// `None` is no limit.
     max_body: Option<u64>,
 }
 
 struct OpenRecord {
-    edge: Arc<Edge>,
+    /// The one that the request came on.
+    connection: Arc<Connection>,
     began: Instant,
     id: RequestId,
     client: ClientIp,
@@ -85,7 +84,7 @@ impl OpenRecord {
     }
 
     fn close(self, status: u16, bytes_in: u64, bytes_out: u64) {
-        self.edge.finish(RequestRecord {
+        self.connection.edge.finish(RequestRecord {
             id: self.id,
             client: self.client,
             protocol: self.protocol,
@@ -191,7 +190,7 @@ impl ProxyHttp for Hooks {
 
     fn new_ctx(&self) -> Context {
         let rules = self.edge.rules.load_full();
-        Context { rules, record: None, upstream: None, newcomer: None, body_bytes: 0, max_body: None }
+        Context { rules, record: None, upstream: None, body_bytes: 0, max_body: None }
     }
 
     /// Judges the request; answers it if it is refused.
@@ -212,7 +211,7 @@ impl ProxyHttp for Hooks {
 
         let is_https = is_https(connection.peer, connection.is_tls, &rules, &head.headers);
         ctx.record = Some(OpenRecord {
-            edge: Arc::clone(&self.edge),
+            connection: Arc::clone(&connection),
             began,
             id,
             client,
@@ -301,23 +300,18 @@ impl ProxyHttp for Hooks {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
-        let client = ctx.record.as_ref().map(|record| record.client.limit_key());
-        let (Some(attempt), Some(client)) = (&mut ctx.upstream, client) else {
+        let (Some(attempt), Some(record)) = (&mut ctx.upstream, &ctx.record) else {
             return Error::e_explain(ErrorType::InternalError, "a request without an upstream");
         };
-        let Some(lease) = attempt.next_server(client).await else {
+        let Some(lease) = attempt.next_server(record.client.limit_key()).await else {
             return Err(Error::explain(ErrorType::ConnectNoRoute, "no server may be asked").into_up());
         };
-        let (mut peer, address) = (lease.peer(), lease.address());
-        let Some(connection) = connection(session) else { return Ok(Box::new(peer)) };
-        if connection.asks_for_websocket() {
+        let mut peer = lease.peer();
+        if record.connection.asks_for_websocket() {
             peer.options.read_timeout = Some(UPGRADED_TIMEOUT);
-        }
-        if !connection.has_taken_an_answer() {
-            ctx.newcomer.get_or_insert_with(|| Newcomer::begin(&self.edge)).restrain(&mut peer, address);
         }
         Ok(Box::new(peer))
     }
@@ -360,7 +354,6 @@ impl ProxyHttp for Hooks {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         let Some(record) = &ctx.record else { return Ok(()) };
-        let connection = connection(session);
         let target = Target::of(session.req_header());
         let about = Forwarding {
             client: record.client,
@@ -368,11 +361,11 @@ impl ProxyHttp for Hooks {
             host: target.authority,
             id: record.id,
             forwarded: ctx.rules.forwarded_header,
-            certificate: connection.as_ref().and_then(|connection| connection.certificate.get()),
+            certificate: record.connection.certificate.get(),
         };
         write_forwarding(request, &about)?;
         // An Upgrade that Connection does not name is none, and upstreams that take it for one must not.
-        if !connection.as_ref().is_some_and(|connection| connection.asks_for_websocket()) {
+        if !record.connection.asks_for_websocket() {
             request.remove_header(&UPGRADE);
         }
         let has_host = request.headers.contains_key(HOST);
@@ -401,8 +394,8 @@ impl ProxyHttp for Hooks {
             record.status = response.status.as_u16();
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            if let Some(connection) = connection(session) {
-                connection.upgrade();
+            if let Some(record) = &ctx.record {
+                record.connection.upgrade();
             }
         } else if !response.status.is_informational() {
             begin_answer(session);
@@ -436,9 +429,8 @@ impl ProxyHttp for Hooks {
         let Some(record) = &mut ctx.record else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
-        let failure = connection(session).and_then(|connection| connection.failure());
-        // A failure that a hook named is more exact than what Pingora makes of it.
-        if let Some(failure) = failure {
+        // A failure that the guard or a hook named is more exact than what Pingora makes of it.
+        if let Some(failure) = record.connection.failure() {
             (status, record.verdict, record.reason) = failure.outcome();
         } else if !matches!(record.reason, Reason::Upstream(_)) {
             record.fail(reason);
@@ -451,13 +443,7 @@ impl ProxyHttp for Hooks {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        if ctx.newcomer.is_some()
-            && error.is_none()
-            && let Some(connection) = connection(session)
-        {
-            connection.answer_was_taken();
-        }
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         let Some(record) = ctx.record.take() else { return };
         let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
         record.close(status, session.body_bytes_read() as u64, session.body_bytes_sent() as u64);

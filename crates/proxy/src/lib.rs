@@ -15,7 +15,6 @@ mod guard;
 mod headers;
 mod hooks;
 mod metrics;
-mod newcomers;
 mod pages;
 mod pool;
 mod rehearsal;

@@ -33,7 +33,6 @@ pub(crate) struct Connection {
     pub(super) watched: Mutex<Watched>,
     /// Requests that were handed to the hooks.
     requests: AtomicU64,
-    has_taken_an_answer: AtomicBool,
     head_began: Mutex<Option<Instant>>,
     failure: Mutex<Option<Failure>>,
     flags: Flags,
@@ -118,7 +117,6 @@ impl Connection {
             opened: Instant::now(),
             watched: Mutex::default(),
             requests: AtomicU64::new(0),
-            has_taken_an_answer: AtomicBool::new(false),
             head_began: Mutex::default(),
             failure: Mutex::default(),
             flags: Flags::default(),
@@ -170,15 +168,6 @@ impl Connection {
     /// Why the guard ended the request, if it did.
     pub(crate) fn failure(&self) -> Option<Failure> {
         *self.failure.lock()
-    }
-
-    /// Whether any answer on this connection was taken to its end.
-    pub(crate) fn has_taken_an_answer(&self) -> bool {
-        self.has_taken_an_answer.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn answer_was_taken(&self) {
-        self.has_taken_an_answer.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn requests(&self) -> u64 {
