@@ -176,9 +176,16 @@ impl Running {
     fn begin(&self, order: Order, mut asker: Asker, upgrading: &mut Option<Upgrading>, cancel: &Cancel) {
         let Order::Upgrade(order) = order;
         let control = self.control.as_ref().and_then(|control| control.try_clone().ok());
-        let (None, Some(control)) = (&upgrading, control) else {
-            let why = "another upgrade is under way".to_owned();
-            return asker.answer(&Answer::Failed { why });
+        let control = match (&upgrading, control) {
+            (Some(_), _) => Err("another upgrade is under way"),
+            (None, None) => {
+                Err("the control socket cannot be handed over; is the gateway out of open files?")
+            }
+            (None, Some(control)) => Ok(control),
+        };
+        let control = match control {
+            Ok(control) => control,
+            Err(why) => return asker.answer(&Answer::Failed { why: why.to_owned() }),
         };
         let (app, tasks) = (Arc::clone(&self.app), Arc::clone(&self.tasks));
         let (program, cancel) = (self.program.clone(), Arc::clone(cancel));

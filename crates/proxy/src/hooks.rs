@@ -238,13 +238,8 @@ impl ProxyHttp for Hooks {
         let redirect = rules.redirect_to_https.filter(|_| !is_https && !is_challenge_path(target.path));
         let nowhere = (redirect.is_some() && target.host.is_empty()).then_some((400, MalformedKind::Host));
         let destination = rules.routes.find(&target.host, &facts.path);
-        let max_body = match destination.and_then(|destination| destination.max_body) {
-            None => rules.bounds.max_body,
-            Some(0) => None,
-            of_the_route => of_the_route,
-        };
-        ctx.max_body = max_body;
-        let malformed = malformed(head, &target, connection.peer, &rules, max_body).or(nowhere);
+        ctx.max_body = destination.and_then(|destination| destination.max_body);
+        let malformed = malformed(head, &target, connection.peer, &rules, ctx.max_body).or(nowhere);
         ctx.set(decision.kind(), decision.reason());
         if !decision.is_served() {
             let (status, limit) = match &decision.verdict {

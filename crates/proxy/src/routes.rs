@@ -25,7 +25,7 @@ struct Entry {
 #[derive(Clone)]
 pub(crate) struct Destination {
     pub(crate) pool: Arc<Pool>,
-    /// Bytes of a request body in the place of `server.max_body`; 0 is no limit.
+    /// Bytes of a request body; `None` is no limit.
     pub(crate) max_body: Option<u64>,
 }
 
@@ -41,7 +41,8 @@ impl Entry {
 }
 
 impl Routes {
-    pub(crate) fn new(routes: &[Route], pools: &[Arc<Pool>]) -> Self {
+    /// `max_body` is for routes that name none of their own.
+    pub(crate) fn new(routes: &[Route], pools: &[Arc<Pool>], max_body: Option<u64>) -> Self {
         let mut entries: Vec<Entry> = routes
             .iter()
             .filter_map(|route| {
@@ -50,7 +51,10 @@ impl Routes {
                     any_or_each(&route.paths).map(move |path| Entry {
                         host: host.cloned(),
                         path: path.cloned(),
-                        destination: Destination { pool: Arc::clone(pool), max_body: route.max_body },
+                        destination: Destination {
+                            pool: Arc::clone(pool),
+                            max_body: route.max_body.map_or(max_body, nonzero),
+                        },
                     })
                 }))
             })
@@ -58,7 +62,7 @@ impl Routes {
             .collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.rank()));
         let first = pools.first().filter(|_| routes.is_empty());
-        let fallback = first.map(|pool| Destination { pool: Arc::clone(pool), max_body: None });
+        let fallback = first.map(|pool| Destination { pool: Arc::clone(pool), max_body });
         Self { entries, fallback }
     }
 
@@ -73,6 +77,11 @@ impl Routes {
             .map(|entry| &entry.destination)
             .or(self.fallback.as_ref())
     }
+}
+
+/// 0 is no limit.
+fn nonzero(bytes: u64) -> Option<u64> {
+    (bytes > 0).then_some(bytes)
 }
 
 fn any_or_each<T>(patterns: &[T]) -> impl Iterator<Item = Option<&T>> {

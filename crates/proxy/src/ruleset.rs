@@ -32,7 +32,6 @@ pub(crate) struct Ruleset {
 /// What every client is held to; see `[server]` in the configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    pub(crate) max_body: Option<u64>,
     pub(crate) max_head: usize,
     pub(crate) max_headers: usize,
     pub(crate) max_uri: usize,
@@ -67,14 +66,13 @@ impl Ruleset {
             policy: Snapshot { mode: config.mode, limits: config.limits.clone() },
             trusted: server.trusted_proxies.iter().map(|&network| (network, network)).collect(),
             client_ip: server.client_ip.clone(),
-            routes: Routes::new(&config.routes, &pools),
+            routes: Routes::new(&config.routes, &pools, server.max_body),
             pools,
             pages: PageTemplate::new(&config.pages),
             forwarded_header: server.forwarded_header,
             redirect_to_https: server.redirect_to_https,
             hsts: server.hsts.as_ref().and_then(hsts_value),
             bounds: Bounds {
-                max_body: server.max_body,
                 max_head: server.max_head,
                 max_headers: server.max_headers,
                 max_uri: server.max_uri,

@@ -12,7 +12,6 @@ mod h2;
 mod headers;
 mod host;
 mod identity;
-mod known;
 mod line_endings;
 mod pipelining;
 mod proxy_protocol;

@@ -17,7 +17,6 @@ use portcullis_testkit::{RawConnection, Received, SeenRequest, eventually};
 use rustls::ClientConfig;
 
 use crate::ground::{Addresses, Ground, NAME, Over};
-use crate::known;
 
 /// Connections at once.
 const WORKERS: usize = 24;
@@ -646,10 +645,36 @@ fn describe(row: &LogRow) -> String {
     format!("{} {:?} {} {} {:?}", row.verdict, row.reason, row.status, row.method, row.path)
 }
 
+/// In what the cases of a table came out otherwise than expected.
+#[derive(Default)]
+pub(crate) struct Differences {
+    pub(crate) failed: usize,
+    report: String,
+}
+
+impl Differences {
+    pub(crate) fn note(&mut self, case: &str, complaints: &[String]) {
+        if !complaints.is_empty() {
+            self.failed += 1;
+            let _ = writeln!(self.report, "  {case}:\n    {}", complaints.join("\n    "));
+        }
+    }
+
+    /// # Panics
+    /// With all of them, and with what is wrong of the table as a whole.
+    pub(crate) fn assert_none(&self, table: &str, general: &[String]) {
+        let Self { failed, report } = self;
+        assert!(
+            *failed == 0 && general.is_empty(),
+            "{failed} cases of {table} differ:\n{report}{general:#?}"
+        );
+    }
+}
+
 /// Plays all cases of a table and compares all there is.
 ///
 /// # Panics
-/// With every difference, when there is one that is not known.
+/// With every difference, when there is one.
 pub(crate) fn run(table: &str, ground: &Ground, cases: &[Case]) {
     let began = Instant::now();
     let outcomes = play_all(ground, cases);
@@ -677,7 +702,7 @@ pub(crate) fn run(table: &str, ground: &Ground, cases: &[Case]) {
             None => general.push(format!("a request of nobody's: {request:?}")),
         }
     }
-    let (mut failed, mut known_failed, mut report) = (0, 0, String::new());
+    let mut differences = Differences::default();
     for (case, (addresses, outcome)) in cases.iter().zip(&outcomes) {
         let evidence = Evidence {
             case,
@@ -686,28 +711,12 @@ pub(crate) fn run(table: &str, ground: &Ground, cases: &[Case]) {
             rows: rows_of.remove(&addresses.number).unwrap_or_default(),
             seen: seen_of.remove(&addresses.number).unwrap_or_default(),
         };
-        let complaints = evidence.complaints();
-        if complaints.is_empty() {
-            if known::reason(table, &case.name).is_some() {
-                println!("edge/{table}: {:?} works now; take it off the list of known failures", case.name);
-            }
-            continue;
-        }
-        match known::reason(table, &case.name) {
-            Some(reason) => {
-                known_failed += 1;
-                println!("edge/{table}: {:?} is known to fail: {reason}", case.name);
-            }
-            None => {
-                failed += 1;
-                let _ = writeln!(report, "  {}:\n    {}", case.name, complaints.join("\n    "));
-            }
-        }
+        differences.note(&case.name, &evidence.complaints());
     }
     println!(
-        "edge/{table}: {} cases, {} as expected, {failed} not, {known_failed} known; {wanted} connections with bytes, {} rows; {} requests and {} bytes at the upstream; {:.1} s",
+        "edge/{table}: {} cases, {} as expected; {wanted} connections with bytes, {} rows; {} requests and {} bytes at the upstream; {:.1} s",
         cases.len(),
-        cases.len() - failed - known_failed,
+        cases.len() - differences.failed,
         rows.len(),
         seen.len(),
         ground.upstream.bytes(),
@@ -716,10 +725,10 @@ pub(crate) fn run(table: &str, ground: &Ground, cases: &[Case]) {
     // The same once more, as anybody can ask it: one row for each connection with bytes, and for each client.
     let once = "SELECT count(*) FROM (SELECT ip FROM request_log GROUP BY ip HAVING count(*) = 1)";
     let counted = [data.count(), data.sql::<i64>(once).unsigned_abs()];
-    if known_failed == 0 && counted != [wanted; 2] {
+    if counted != [wanted; 2] {
         general.push(format!("{wanted} connections with bytes; rows, and clients with one row: {counted:?}"));
     }
-    assert!(failed == 0 && general.is_empty(), "{failed} cases of {table} differ:\n{report}{general:#?}");
+    differences.assert_none(table, &general);
 }
 
 fn play_all(ground: &Ground, cases: &[Case]) -> Vec<(Addresses, Outcome)> {

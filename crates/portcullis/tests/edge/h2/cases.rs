@@ -4,7 +4,6 @@
 //! error that ended the connection.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -16,7 +15,7 @@ use rustls::ClientConfig;
 
 use super::wire::{ACK, Event, NO_ERROR, PING, PREFACE, SETTINGS, block, event, frame, settings};
 use crate::ground::{Addresses, Ground, NAME, Over};
-use crate::known;
+use crate::suite::Differences;
 
 const WORKERS: usize = 24;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -315,7 +314,7 @@ fn complaints(
 /// Plays all cases of a table and compares all there is.
 ///
 /// # Panics
-/// With every difference, when there is one that is not known.
+/// With every difference, when there is one.
 pub(crate) fn run(table: &str, ground: &Ground, cases: &[H2Case]) {
     let began = Instant::now();
     let tls = ground.tls_client(Over::H2).unwrap();
@@ -340,10 +339,8 @@ pub(crate) fn run(table: &str, ground: &Ground, cases: &[H2Case]) {
     thread::sleep(SETTLE);
     let rows = data.rows();
     let requests = ground.upstream.requests();
-    let mut failed = 0;
-    let mut known_failed = 0;
     let mut attributed = 0;
-    let mut report = String::new();
+    let mut differences = Differences::default();
     for (at, case) in cases.iter().enumerate() {
         let address = Addresses { number: u16::try_from(at + 1).unwrap() }.peer();
         let rows: Vec<&LogRow> = rows.iter().filter(|row| row.client.ip() == address).collect();
@@ -351,26 +348,12 @@ pub(crate) fn run(table: &str, ground: &Ground, cases: &[H2Case]) {
         let text = address.to_string();
         let is_its_own = |request: &&SeenRequest| request.all("x-forwarded-for") == [&text[..]];
         let seen: Vec<&SeenRequest> = requests.iter().filter(is_its_own).collect();
-        let complaints = complaints(case, &outcomes[&at], &rows, &seen);
-        match (complaints.is_empty(), known::reason(table, &case.name)) {
-            (true, None) => {}
-            (true, Some(_)) => {
-                println!("edge/{table}: {:?} works now; take it off the list of known failures", case.name);
-            }
-            (false, Some(reason)) => {
-                known_failed += 1;
-                println!("edge/{table}: {:?} is known to fail: {reason}", case.name);
-            }
-            (false, None) => {
-                failed += 1;
-                let _ = writeln!(report, "  {}:\n    {}", case.name, complaints.join("\n    "));
-            }
-        }
+        differences.note(&case.name, &complaints(case, &outcomes[&at], &rows, &seen));
     }
     println!(
-        "edge/{table}: {} cases, {} as expected, {failed} not, {known_failed} known; {} connections with bytes, {} rows; {} requests at the upstream; {:.1} s",
+        "edge/{table}: {} cases, {} as expected; {} connections with bytes, {} rows; {} requests at the upstream; {:.1} s",
         cases.len(),
-        cases.len() - failed - known_failed,
+        cases.len() - differences.failed,
         cases.len(),
         rows.len(),
         requests.len(),
@@ -380,8 +363,5 @@ pub(crate) fn run(table: &str, ground: &Ground, cases: &[H2Case]) {
     if attributed != rows.len() {
         violations.push(format!("{} rows, of which {attributed} are a case's", rows.len()));
     }
-    assert!(
-        failed == 0 && violations.is_empty(),
-        "{failed} cases of {table} differ:\n{report}{violations:#?}"
-    );
+    differences.assert_none(table, &violations);
 }
