@@ -5,6 +5,7 @@
 mod block;
 mod client;
 mod finding;
+mod identity;
 mod location;
 mod path;
 mod record;
@@ -15,6 +16,7 @@ mod verdict;
 pub use block::{Allow, Block, BlockSource, network_of};
 pub use client::{ClientIp, ParseClientIpError, SharedPrefix};
 pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};
+pub use identity::Identity;
 pub use location::Location;
 pub use path::normalise_path;
 pub use record::{Protocol, RecordText, RequestRecord, TextFields, limits};
