@@ -18,4 +18,5 @@ pub use config::{
 pub use diff::{Diff, diff};
 pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};
 pub use load::{FILE_NAME, FileStamp, Loaded, MAX_FILE_BYTES, Overrides, TEMPLATE, load, parse};
+pub use portcullis_model::Secret;
 pub use units::{format_duration, format_size, parse_duration, parse_size};

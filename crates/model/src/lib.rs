@@ -10,6 +10,7 @@ mod location;
 mod path;
 mod record;
 mod request_id;
+mod secret;
 mod time;
 mod verdict;
 
@@ -21,6 +22,7 @@ pub use location::Location;
 pub use path::normalise_path;
 pub use record::{Protocol, RecordText, RequestRecord, TextFields, limits};
 pub use request_id::{ParseRequestIdError, RequestId};
+pub use secret::Secret;
 pub use time::UnixMs;
 pub use verdict::{
     ConnectionLimit, MalformedKind, ParseReasonError, Reason, UnknownVerdict, UpstreamFailure, VerdictKind,

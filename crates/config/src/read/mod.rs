@@ -10,6 +10,7 @@ mod listeners;
 mod notes;
 mod pages;
 mod rules;
+mod secret;
 mod server;
 mod upstream;
 
