@@ -54,7 +54,7 @@ fn rule() -> Arc<LimitRule> {
 }
 
 fn facts(client: ClientIp) -> RequestFacts<'static> {
-    RequestFacts { client, method: "GET", host: "example.com", path: "/p/1".into() }
+    RequestFacts::new(client, "GET", "example.com", "/p/1".into())
 }
 
 fn decisions(criterion: &mut Criterion) {

@@ -163,7 +163,7 @@ fn decisions(count: u64) -> anyhow::Result<bool> {
         let line = [words.forwarded.as_bytes()];
         let client = client_ip(peer, &trusted, &ClientIpSource::XForwardedFor, line.into_iter());
         let path = normalise_path(words.path.as_bytes());
-        let facts = RequestFacts { client, method: "GET", host: &words.host, path };
+        let facts = RequestFacts::new(client, "GET", &words.host, path);
         let is_admitted = matches!(decide(&rules, &state, &facts, now).verdict, Verdict::Admit);
         tallies.of(sender).count(is_admitted);
         if sender == Sender::Abuser && is_admitted {

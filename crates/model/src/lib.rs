@@ -20,7 +20,7 @@ pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};
 pub use identity::Identity;
 pub use location::Location;
 pub use path::normalise_path;
-pub use record::{Protocol, RecordText, RequestRecord, TextFields, limits};
+pub use record::{Protocol, RecordText, RequestRecord, TextFields, cut_text, limits};
 pub use request_id::{ParseRequestIdError, RequestId};
 pub use secret::Secret;
 pub use time::UnixMs;

@@ -85,7 +85,7 @@ impl RecordText {
         let mut buffer = String::with_capacity(total);
         let mut ends = [0; FIELDS];
         for ((bytes, limit), end) in parts.into_iter().zip(&mut ends) {
-            push_lossy(&mut buffer, cut(bytes, limit));
+            push_lossy(&mut buffer, cut_text(bytes, limit));
             *end = u16::try_from(buffer.len()).unwrap_or(u16::MAX);
         }
         Self { buffer: buffer.into_boxed_str(), ends }
@@ -130,7 +130,7 @@ impl RecordText {
 }
 
 /// At most `limit` bytes, and no half of a UTF-8 character at the end.
-fn cut(bytes: &[u8], limit: usize) -> &[u8] {
+pub fn cut_text(bytes: &[u8], limit: usize) -> &[u8] {
     if bytes.len() <= limit {
         return bytes;
     }

@@ -3,25 +3,15 @@
 //! Allowlist, then blocks, then limits, then admit: in that order, every branch here. The reason that is
 //! returned is the one that the log, the metrics and the refusal page use.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use portcullis_model::{ClientIp, Reason, SharedPrefix, VerdictKind};
+use portcullis_model::{Reason, SharedPrefix, VerdictKind};
 
-use crate::{Admission, Blocklist, LimitRule, Limiter, MAX_LIMIT_RULES, Mode, Now, PrefixSet, Snapshot};
-
-/// What a request is judged by. Built once per request.
-#[derive(Clone, Debug)]
-pub struct RequestFacts<'a> {
-    pub client: ClientIp,
-    pub method: &'a str,
-    /// Lower case, without port and trailing dot.
-    pub host: &'a str,
-    /// From [`portcullis_model::normalise_path`].
-    pub path: Cow<'a, str>,
-}
+use crate::{
+    Admission, Blocklist, LimitRule, Limiter, MAX_LIMIT_RULES, Mode, Now, PrefixSet, RequestFacts, Snapshot,
+};
 
 /// What a reload must not reset: blocks, allows and counts. The gateway has one for its life.
 #[derive(Default)]
@@ -182,12 +172,8 @@ mod tests {
     }
 
     fn post(rules: &Snapshot, state: &LiveState, client: &str, path: &str) -> Decision {
-        let facts = RequestFacts {
-            client: client.parse().unwrap(),
-            method: "POST",
-            host: "example.com",
-            path: normalise_path(path.as_bytes()),
-        };
+        let path = normalise_path(path.as_bytes());
+        let facts = RequestFacts::new(client.parse().unwrap(), "POST", "example.com", path);
         decide(rules, state, &facts, NOW)
     }
 
@@ -214,7 +200,7 @@ mod tests {
         let fourth = post(&rules, &state, "192.0.2.1", "/x/../LOGIN");
         assert_eq!((fourth.kind(), fourth.reason()), (VerdictKind::Limited, Reason::Limit("login".into())));
         let client = "192.0.2.1".parse().unwrap();
-        let lower = RequestFacts { client, method: "post", host: "example.com", path: "/login".into() };
+        let lower = RequestFacts::new(client, "post", "example.com", "/login".into());
         assert!(!decide(&rules, &state, &lower, NOW).is_served(), "the method in other letters");
         assert!(post(&rules, &state, "192.0.2.1", "/logout").is_served());
         assert!(post(&rules, &state, "192.0.2.2", "/login").is_served());

@@ -6,6 +6,7 @@
 mod blocklist;
 mod clock;
 mod decide;
+mod facts;
 mod forwarded;
 mod limiter;
 mod pattern;
@@ -14,7 +15,8 @@ mod rules;
 
 pub use blocklist::{BlockChange, Blocklist};
 pub use clock::Now;
-pub use decide::{Decision, LimitHit, LiveState, RequestFacts, Verdict, decide};
+pub use decide::{Decision, LimitHit, LiveState, Verdict, decide};
+pub use facts::{NoHeaders, Place, RequestFacts, RequestHeaders};
 pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip, forwarded_is_https};
 pub use limiter::{Admission, Limiter, LimiterStats, Secret, admitted_per_period};
 pub use pattern::{HostPattern, PathPattern, PatternError};

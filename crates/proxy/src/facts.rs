@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::RequestHeader;
-use portcullis_model::{ClientIp, Protocol, RecordText, TextFields};
-use portcullis_policy::{ClientIpSource, client_ip, forwarded_is_https};
+use portcullis_model::{ClientIp, Protocol, RecordText, TextFields, cut_text, limits};
+use portcullis_policy::{ClientIpSource, RequestHeaders, client_ip, forwarded_is_https};
 
 use crate::guard::split_target;
 use crate::ruleset::Ruleset;
@@ -50,6 +50,23 @@ impl<'a> Target<'a> {
             referer: text(REFERER),
             user: b"",
         })
+    }
+}
+
+/// The user agent as the rules and the log have it.
+pub(crate) fn user_agent(head: &RequestHeader) -> Cow<'_, str> {
+    let sent = head.headers.get(USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+    String::from_utf8_lossy(cut_text(sent, limits::USER_AGENT))
+}
+
+/// The headers of a request, for rules that count by one.
+#[derive(Debug)]
+pub(crate) struct HeadLines<'a>(pub(crate) &'a HeaderMap);
+
+impl RequestHeaders for HeadLines<'_> {
+    fn only(&self, name: &str) -> Option<&[u8]> {
+        let mut lines = self.0.get_all(name).iter();
+        lines.next().filter(|_| lines.next().is_none()).map(HeaderValue::as_bytes)
     }
 }
 

@@ -15,14 +15,14 @@ use portcullis_model::{
     ClientIp, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord, UpstreamFailure,
     VerdictKind, normalise_path,
 };
-use portcullis_policy::{RequestFacts, Verdict, decide};
+use portcullis_policy::{Place, RequestFacts, Verdict, decide};
 use portcullis_wire::{check_path, is_authority};
 
 use crate::attempt::{Attempt, Broken};
 use crate::edge::Edge;
 use crate::facts::{
-    Target, has_known_expectation, has_known_form, has_plain_framing, is_https, names_two_clients, protocol,
-    resolve_client,
+    HeadLines, Target, has_known_expectation, has_known_form, has_plain_framing, is_https, names_two_clients,
+    protocol, resolve_client, user_agent,
 };
 use crate::failure::classify;
 use crate::guard::Connection;
@@ -228,11 +228,16 @@ impl ProxyHttp for Hooks {
             return Ok(true);
         }
 
+        let user_agent = user_agent(head);
         let facts = RequestFacts {
             client,
             method: head.method.as_str(),
             host: &target.host,
             path: normalise_path(target.path),
+            identity: None,
+            user_agent: &user_agent,
+            place: Place::default(),
+            headers: &HeadLines(&head.headers),
         };
         let decision = decide(&rules.policy, &self.edge.state, &facts, now);
         let redirect = rules.redirect_to_https.filter(|_| !is_https && !is_challenge_path(target.path));
