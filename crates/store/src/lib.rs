@@ -10,12 +10,12 @@ mod read;
 mod state;
 
 pub use error::StoreError;
-pub use log::{Enrich, Flusher, Log, LogSettings, LogStats, NoEnrichment, Recorder};
+pub use log::{Enrich, Flusher, Locator, Log, LogSettings, LogStats, NoEnrichment, Recorder};
 pub use read::{
-    ClientReport, LogCursor, LogFilter, LogReader, LogRow, LoggedRequest, SensitiveHits, StatusCounts,
-    StatusFilter, TopBy, TopRow,
+    ClientReport, Coverage, LogCursor, LogFilter, LogReader, LogRow, LoggedRequest, SensitiveHits,
+    StatusCounts, StatusFilter, TopBy, TopRow,
 };
 pub use state::{
-    AuditEntry, BlockChange, Changes, FindingFilter, LimitEvent, NewBlock, NewTaskRun, Purged, Seq, Setting,
-    State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, TaskRun,
+    AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, LimitEvent, NewBlock, NewTaskRun, Purged,
+    Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, TaskRun,
 };

@@ -12,6 +12,7 @@ use portcullis_model::{ClientIp, Location, Reason, RequestRecord};
 
 use super::Enrich;
 use super::intern::{Numbers, Stored, Strings};
+use super::late;
 use super::slice::{Slice, ZONE_ROWS, first_number};
 
 /// Clients whose numbers are kept in memory; others are looked up in the slice.
@@ -45,6 +46,7 @@ struct Sql {
     place: String,
     client: String,
     find_client: String,
+    relocate: String,
 }
 
 impl Sql {
@@ -61,6 +63,7 @@ impl Sql {
             place: format!("INSERT INTO places VALUES ({first} + ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
             client: format!("INSERT INTO clients_{id} VALUES (?1, ?2, ?3, ?4)"),
             find_client: format!("SELECT id FROM clients_{id} WHERE ip = ?1"),
+            relocate: format!("UPDATE clients_{id} SET place = ?2 WHERE id = ?1"),
         }
     }
 }
@@ -225,26 +228,43 @@ impl LiveSlice {
             self.clients.remember(client, number);
             return Ok(number);
         }
-        let place = self.place(statements, &enrich.location(client))?;
+        let place = self.place(&mut statements.place, &enrich.location(client))?;
         let number = self.clients.add(client);
         statements.client.execute(params![number, ip, place, row])?;
         Ok(number)
     }
 
+    /// Puts a client that the slice has already to where it is. After an error this value does not match the
+    /// database any more.
+    pub(crate) fn relocate(
+        &mut self,
+        transaction: &Transaction<'_>,
+        client: ClientIp,
+        location: &Location,
+    ) -> rusqlite::Result<()> {
+        let ip = client.to_string();
+        let known = transaction.prepare_cached(&self.sql.find_client)?.query_row([&ip], |row| row.get(0));
+        let Some(number): Option<i64> = known.optional()? else { return Ok(()) };
+        let mut insert = transaction.prepare_cached(&self.sql.place)?;
+        let place = self.place(&mut insert, location)?;
+        transaction.prepare_cached(&self.sql.relocate)?.execute(params![number, place])?;
+        Ok(())
+    }
+
     fn place(
         &mut self,
-        statements: &mut Statements<'_>,
+        insert: &mut CachedStatement<'_>,
         location: &Location,
     ) -> rusqlite::Result<Option<i64>> {
         if location.is_unknown() {
             return Ok(None);
         }
-        let key = format!("{location:?}");
+        let key = late::key(location);
         if let Some(number) = self.places.get(key.as_str()) {
             return Ok(Some(number));
         }
         let number = self.places.add(key.into_boxed_str());
-        statements.place.execute(params![
+        insert.execute(params![
             number,
             location.country,
             location.city,

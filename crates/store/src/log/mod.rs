@@ -4,6 +4,7 @@
 
 mod batch;
 mod intern;
+mod late;
 mod limit_events;
 mod panics;
 mod retention;
@@ -137,6 +138,11 @@ impl Log {
         Flusher { control: self.control.clone() }
     }
 
+    /// The handle through which locations are handed in that were not known in time.
+    pub fn locator(&self) -> Locator {
+        Locator { control: self.control.clone() }
+    }
+
     /// Changes retention, size and flush interval while running, and enforces them at once.
     pub fn apply(&self, settings: &LogSettings) {
         // The writer only goes away with this value.
@@ -261,5 +267,19 @@ impl Flusher {
         let (done, is_done) = bounded(1);
         self.control.send_timeout(Control::Flush(done), FLUSH_TIMEOUT).map_err(|_| timeout())?;
         is_done.recv_timeout(FLUSH_TIMEOUT).map_err(|_| timeout())
+    }
+}
+
+/// Hands in locations that were not known when the row was written.
+#[derive(Clone, Debug)]
+pub struct Locator {
+    control: Sender<Control>,
+}
+
+impl Locator {
+    /// Puts the client's rows of the last day or so to where it is: those of the open slice and of the few
+    /// before it. Never waits; `false` when the writer has too much to do, and the caller may try again.
+    pub fn locate(&self, client: ClientIp, location: &Location) -> bool {
+        self.control.try_send(Control::Locate(client, Box::new(location.clone()))).is_ok()
     }
 }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, select};
 use rusqlite::{Connection, TransactionBehavior};
 
-use portcullis_model::{RequestRecord, UnixMs};
+use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs};
 
 use super::batch::LiveSlice;
+use super::late::{self, Late};
 use super::limit_events::{LimitEvents, WRITE_INTERVAL};
 use super::stats::LogStats;
 use super::{Enrich, LogSettings, retention, slice, text_bytes};
@@ -61,6 +62,8 @@ pub(super) enum Control {
     /// Answer when everything in the queue is committed.
     Flush(Sender<()>),
     Apply(LogSettings),
+    /// Where a client is whose rows are stored already.
+    Locate(ClientIp, Box<Location>),
     /// Commit what waits, close the database and give up the lock.
     Release(Sender<Result<(), StoreError>>),
     /// Open the released database again.
@@ -103,6 +106,8 @@ pub(super) struct Writer {
     /// The open database turned out to be damaged; it is moved aside before the next attempt.
     is_damaged: bool,
     failing_since: Option<Instant>,
+    /// Locations that wait for a commit.
+    late: Vec<Late>,
     limit_events: LimitEvents,
     limit_events_due: Instant,
     maintenance_due: Instant,
@@ -138,6 +143,7 @@ impl Writer {
             database,
             batch: Vec::with_capacity(MAX_BATCH),
             in_doubt: None,
+            late: Vec::new(),
             limit_events: LimitEvents::new(dir),
             limit_events_due: now,
             maintenance_due: now + FIRST_MAINTENANCE,
@@ -184,6 +190,7 @@ impl Writer {
             self.wait();
             self.fill_batch();
             self.commit_batch();
+            self.write_late();
             self.write_limit_events();
             self.maintain_when_due();
             self.answer();
@@ -226,6 +233,8 @@ impl Writer {
                 // Nothing can be committed; the asker hears of it when its channel is dropped.
                 Control::Flush(done) => drop(done),
                 Control::Apply(settings) => self.settings = settings,
+                // The process that writes now asks for itself.
+                Control::Locate(..) => {}
                 Control::Stop => return false,
             }
         }
@@ -271,6 +280,11 @@ impl Writer {
                 self.settings = settings;
                 self.tune_wal();
                 self.maintenance_due = Instant::now();
+            }
+            Control::Locate(client, location) => {
+                if self.late.len() < late::MAX_WAITING {
+                    self.late.push((client, *location));
+                }
             }
             Control::Release(done) => self.release = Some(done),
             Control::Resume(done) => {
@@ -440,6 +454,39 @@ impl Writer {
         self.in_doubt = None;
         let grown = used_pages(connection).unwrap_or(0).saturating_sub(pages_before);
         *live_bytes += grown * page_bytes(connection);
+        Ok(())
+    }
+
+    /// Writes the locations that came late. What fails is tried again.
+    fn write_late(&mut self) {
+        if self.late.is_empty() || self.stop_by.is_some() {
+            return;
+        }
+        match self.reopen_if_needed().and_then(|()| self.try_write_late()) {
+            Ok(()) => {
+                self.late.clear();
+                self.note_recovery();
+            }
+            Err(error) => {
+                self.note_failure(&error);
+                self.maintenance_due = Instant::now() + MAINTENANCE_RETRY;
+            }
+        }
+    }
+
+    fn try_write_late(&mut self) -> Result<(), StoreError> {
+        let slices = self.slices()?;
+        let sealed = slices.iter().rev().filter(|slice| slice.is_sealed).take(late::SLICES - 1);
+        let sealed: Vec<i64> = sealed.map(|slice| slice.id).collect();
+        // The numbers given out in a transaction that fails are void with it: the database is opened anew.
+        let Some(mut database) = self.database.take() else { return Ok(()) };
+        let error = || sqlite_error(&self.path, "writing late locations");
+        let Database { connection, live, .. } = &mut database;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error())?;
+        late::write(&transaction, live, &sealed, &self.late).map_err(error())?;
+        transaction.commit().map_err(error())?;
+        self.database = Some(database);
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 mod dictionary;
 mod filter;
 mod find;
+mod places;
 mod report;
 mod row;
 mod top;
@@ -19,6 +20,7 @@ use rusqlite::{Connection, params};
 use portcullis_model::UnixMs;
 
 pub use filter::{LogFilter, StatusFilter};
+pub use places::Coverage;
 pub use report::{ClientReport, SensitiveHits, StatusCounts};
 pub use row::{LogRow, LoggedRequest};
 pub use top::{TopBy, TopRow};

@@ -26,6 +26,7 @@ pub use allows::StoredAllow;
 pub use blocks::{NewBlock, StoredBlock};
 pub use changes::{BlockChange, Changes, Seq};
 pub use findings::{FindingFilter, StoredFinding};
+pub use geo::GeoAnswer;
 pub use limits::LimitEvent;
 pub use purge::Purged;
 pub use settings::Setting;
@@ -36,7 +37,10 @@ use crate::error::{StoreError, sqlite_error};
 use crate::folder::{self, STATE_FILE, WriterPragmas};
 
 /// The schema steps of state.db, oldest first.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/state/001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/state/001_initial.sql"),
+    include_str!("../../migrations/state/002_geo_answers.sql"),
+];
 
 /// FULL: a block that was acknowledged survives a power failure.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL;

@@ -427,3 +427,49 @@ fn a_second_gateway_is_told_that_the_log_is_in_use() {
     log.shutdown();
     start(dir.path());
 }
+
+#[test]
+fn a_location_that_comes_late_is_shown_by_all_rows_of_the_client() {
+    let dir = tempfile::tempdir().unwrap();
+    // Every row makes the slice full, so that there is a sealed one too.
+    let settings =
+        LogSettings { max_bytes: 32 << 20, retention: Duration::from_secs(64), ..LogSettings::default() };
+    let log = Log::start(dir.path(), settings, Box::new(NoEnrichment)).unwrap();
+    write(
+        &log,
+        [request_to(1, now(), "198.51.100.7", "/1", 200), request_to(2, now(), "198.51.100.8", "/2", 200)],
+    );
+    std::thread::sleep(Duration::from_millis(1_100));
+    write(&log, [request_to(3, now(), "198.51.100.7", "/3", 200)]);
+    let slices: i64 =
+        plain(dir.path()).query_row("SELECT count(*) FROM slices", [], |row| row.get(0)).unwrap();
+    assert_eq!(slices, 2);
+    let since = UnixMs(now().0 - 60_000);
+    let coverage = |reader: &LogReader| {
+        let coverage = reader.coverage(since).unwrap();
+        (coverage.clients, coverage.with_country)
+    };
+    assert_eq!(coverage(&LogReader::open(dir.path()).unwrap()), (2, 0));
+
+    let locator = log.locator();
+    assert!(locator.locate(ip("198.51.100.7"), &lisbon()));
+    assert!(locator.locate(ip("203.0.113.1"), &lisbon()), "nobody has seen this client: nothing happens");
+    log.flusher().flush().unwrap();
+
+    let city = |path: &str| {
+        let sql = "SELECT city FROM request_log WHERE path = ?1";
+        plain(dir.path()).query_row(sql, [path], |row| row.get::<_, Option<String>>(0)).unwrap()
+    };
+    assert_eq!(
+        [city("/1"), city("/2"), city("/3")],
+        [Some("Lisbon".to_owned()), None, Some("Lisbon".to_owned())]
+    );
+    let reader = LogReader::open(dir.path()).unwrap();
+    assert_eq!(coverage(&reader), (2, 1));
+    assert_eq!(reader.clients_without_country(since, 9).unwrap(), [ip("198.51.100.8")]);
+    // What comes afterwards finds the numbers as they are in the database.
+    write(&log, (4..9).map(|n| request_to(n, now(), "198.51.100.7", "/4", 200)));
+    assert_eq!(city("/4").as_deref(), Some("Lisbon"));
+    log.shutdown();
+    assert_sound(dir.path(), "log.db");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use portcullis_model::{BlockSource, Finding, FindingStatus, Location, Severity, UnixMs, VerdictKind};
 use portcullis_store::{
-    BlockChange, FindingFilter, LimitEvent, NewBlock, NewTaskRun, Seq, State, StoreError,
+    BlockChange, FindingFilter, GeoAnswer, LimitEvent, NewBlock, NewTaskRun, Seq, State, StoreError,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -305,18 +305,39 @@ fn settings_tasks_and_locations_are_kept() {
     state.record_task_run(&run("detect", 2)).unwrap();
     state.record_task_run(&run("purge", 3)).unwrap();
     let place = Location { country: Some("PT".to_owned()), latitude: Some(38.5), ..Location::default() };
-    state.cache_location(ip("192.0.2.1"), &place, "ipinfo", UnixMs(50)).unwrap();
+    let answer = |source: &str, location: &Location, at| GeoAnswer {
+        source: source.to_owned(),
+        location: location.clone(),
+        fetched_at: UnixMs(at),
+    };
+    for (client, source, at) in
+        [("192.0.2.1", "a", 40), ("192.0.2.1", "a", 50), ("192.0.2.1", "b", 60), ("192.0.2.2", "a", 55)]
+    {
+        state.keep_geo_answer(ip(client), &answer(source, &place, at)).unwrap();
+    }
+    state.change_geo_source("a", &mut |old| format!("{old:?}1")).unwrap();
+    state.change_geo_source("a", &mut |old| format!("{}2", old.unwrap())).unwrap();
     drop(state);
 
-    let state = State::open(dir.path()).unwrap();
+    let mut state = State::open(dir.path()).unwrap();
     assert_eq!(state.setting("a").unwrap().as_deref(), Some("2"));
     assert_eq!(state.settings().unwrap().len(), 1);
     assert_eq!(state.audit(UnixMs(0), 1).unwrap()[0].detail, "1 -> 2");
     let runs = state.task_runs(Some("detect"), 9).unwrap();
     assert_eq!(runs.iter().map(|run| run.succeeded).collect::<Vec<_>>(), [false, true]);
     assert_eq!(state.task_runs(None, 9).unwrap().len(), 3);
-    assert_eq!(state.cached_location(ip("192.0.2.1"), UnixMs(50)).unwrap(), Some((place, UnixMs(50))));
-    assert_eq!(state.cached_location(ip("192.0.2.1"), UnixMs(51)).unwrap(), None);
+    let answers = state.geo_answers(ip("192.0.2.1")).unwrap();
+    assert_eq!(answers, [answer("a", &place, 50), answer("b", &place, 60)]);
+    assert_eq!(state.geo_answers(ip("192.0.2.3")).unwrap(), []);
+    let newest = [(ip("192.0.2.2"), UnixMs(55)), (ip("192.0.2.1"), UnixMs(60))];
+    assert_eq!(state.geo_answers_after(UnixMs(49), 9).unwrap(), newest);
+    assert_eq!(state.geo_answers_after(UnixMs(60), 9).unwrap(), []);
+    assert_eq!(state.geo_answers_before(UnixMs(56), 9).unwrap(), [ip("192.0.2.2")]);
+    assert_eq!(state.geo_source("a").unwrap().as_deref(), Some("None12"));
+    assert_eq!(state.geo_source("b").unwrap(), None);
+    assert_eq!(state.trim_geo_answers(2).unwrap(), 1);
+    assert_eq!(state.geo_answers(ip("192.0.2.1")).unwrap(), [answer("b", &place, 60)]);
+    assert_eq!((state.trim_geo_answers(2).unwrap(), state.geo_answer_count().unwrap()), (0, 2));
 }
 
 #[test]
