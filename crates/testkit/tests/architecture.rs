@@ -23,6 +23,8 @@ const LAYERS: &[&[&str]] = &[
         "portcullis-geo",
         "portcullis-store",
         "portcullis-notify",
+        "portcullis-fetch",
+        "portcullis-lists",
     ],
     &["portcullis-config"],
     &["portcullis-proxy", "portcullis-admin", "portcullis-acme"],
@@ -45,13 +47,24 @@ const EXCLUSIVE: &[(&str, &str, &str)] = &[
         "the model stays an implementation detail of detection",
     ),
     ("instant-acme", "portcullis-acme", "the protocol with certificate authorities is spoken in one place"),
+    ("ureq", "portcullis-fetch", "where a request of our own may go is decided in one place"),
     ("clap", "portcullis", "libraries do not read the command line"),
 ];
 
 /// Crates that decide and never wait: no runtime, no sockets, no SQL.
 const PURE: &[&str] = &["portcullis-model", "portcullis-policy", "portcullis-detect", "portcullis-wire"];
-const IMPURE: &[&str] =
-    &["tokio", "async-trait", "hyper", "hyper-util", "axum", "pingora", "rusqlite", "rustls", "maxminddb"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "async-trait",
+    "hyper",
+    "hyper-util",
+    "axum",
+    "pingora",
+    "rusqlite",
+    "rustls",
+    "maxminddb",
+    "ureq",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
