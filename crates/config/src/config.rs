@@ -12,6 +12,8 @@ use ipnet::IpNet;
 use portcullis_policy::{ClientIpSource, HostPattern, LimitRule, Mode, PathPattern};
 use portcullis_store::LogSettings;
 
+use crate::schedule::{Schedule, ScheduleZone};
+
 /// Everything that one run of the gateway is told. Paths are absolute or relative to the working
 /// directory; those of a file have already been resolved against the file's folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +39,7 @@ pub struct Config {
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
     pub metrics: Option<SocketAddr>,
     pub pages: Pages,
+    pub tasks: Tasks,
 }
 
 /// The listeners, and what every client is held to.
@@ -375,4 +378,13 @@ pub struct Pages {
     /// HTML with `{{title}}`, `{{message}}`, `{{decision_id}}`, `{{brand}}` and `{{contact}}`;
     /// `{{decision_id}}` is always in it. `None` is the built-in page.
     pub template: Option<String>,
+}
+
+/// When the background tasks run that have no setting of their own for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tasks {
+    /// What a cron expression's hours are meant in.
+    pub time_zone: ScheduleZone,
+    /// Deletes what nobody needs any more from the state database.
+    pub cleanup: Schedule,
 }

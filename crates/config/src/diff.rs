@@ -66,6 +66,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         detection,
         metrics,
         pages,
+        tasks,
     } = old;
     restart.note("data", data, &new.data);
     restart.note("metrics.listen", metrics, &new.metrics);
@@ -79,6 +80,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     live.note("geo", geo, &new.geo);
     live.note("detection", detection, &new.detection);
     live.note("pages", pages, &new.pages);
+    live.note("tasks", tasks, &new.tasks);
 }
 
 fn compare_server(old: &Server, new: &Server, restart: &mut Changes, live: &mut Changes) {

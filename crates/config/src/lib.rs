@@ -8,15 +8,17 @@ mod diff;
 mod error;
 mod load;
 mod read;
+mod schedule;
 mod units;
 
 pub use config::{
     Acme, AcmeCertificate, AcmeChallenge, Balance, CertificateFiles, CircuitBreaker, ClientAuth, Config,
-    ExternalAccount, HealthCheck, HostHeader, Hsts, Pages, Route, Server, TlsListener, TlsVersion, Upstream,
-    UpstreamServer,
+    ExternalAccount, HealthCheck, HostHeader, Hsts, Pages, Route, Server, Tasks, TlsListener, TlsVersion,
+    Upstream, UpstreamServer,
 };
 pub use diff::{Diff, diff};
 pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};
 pub use load::{FILE_NAME, FileStamp, Loaded, MAX_FILE_BYTES, Overrides, TEMPLATE, load, parse};
 pub use portcullis_model::Secret;
+pub use schedule::{CronExpression, Schedule, ScheduleZone};
 pub use units::{format_duration, format_size, parse_duration, parse_size};

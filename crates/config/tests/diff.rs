@@ -73,6 +73,7 @@ fn everything_else_changes_while_running() {
         ("[server]", "[[allow]]\nnetwork = \"192.0.2.1\"\n[server]", "allow"),
         ("[server]", "[detection]\nforest = false\n[server]", "detection"),
         ("[server]", "[pages]\nname = \"Us\"\n[server]", "pages"),
+        ("[server]", "[tasks]\ncleanup = \"@hourly\"\n[server]", "tasks"),
         ("[server]", "[server]\ntrusted_proxies = [\"10.0.0.1\"]", "server.trusted_proxies"),
         ("[server]", "[server]\nforwarded_header = true", "server.forwarded_header"),
         ("[server]", "[server]\nhsts = \"1d\"", "server.hsts"),

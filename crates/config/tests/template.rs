@@ -116,6 +116,7 @@ fn every_setting_is_in_the_template() {
         "[detection]",
         "[metrics]",
         "[pages]",
+        "[tasks]",
     ];
     let all = without_comment_signs() + &examples();
     for section in sections {

@@ -16,10 +16,11 @@ use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, LiveState};
 use portcullis_proxy::{Bound, Clock, Gateway, rehearse};
-use portcullis_store::{Changes, Enrich, Flusher, Log, LogStats, State, StateWatcher};
+use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::sentence::sentence;
+use crate::tasks::{GatewayParts, OnDetection};
 use crate::upgrade::Predecessor;
 
 /// How often the state database is asked whether something has changed.
@@ -174,8 +175,9 @@ impl App {
         &self.log
     }
 
-    pub(crate) fn flusher(&self) -> Flusher {
-        self.log.flusher()
+    /// What tasks get of this gateway.
+    pub(crate) fn parts(&self, on_detection: OnDetection) -> GatewayParts {
+        GatewayParts { flusher: self.log.flusher(), stats: Arc::clone(&self.stats), on_detection }
     }
 
     pub(crate) fn geo(&self) -> Arc<Geo> {

@@ -19,7 +19,7 @@ use crate::tasks::Tasks;
 
 const DEFAULT_DATA: &str = "demo-data";
 /// Files of an earlier demo. Its blocks would refuse the attackers before they have done anything.
-const LEFT_OVER: [&str; 12] = [
+const LEFT_OVER: [&str; 13] = [
     "log.db",
     "log.db-wal",
     "log.db-shm",
@@ -28,7 +28,8 @@ const LEFT_OVER: [&str; 12] = [
     "state.db-shm",
     "forest.model",
     "gateway.json",
-    "detect.lock",
+    "task-detect.lock",
+    "task-cleanup.lock",
     LOCK_FILE,
     "log.lock",
     FILE_NAME,
@@ -62,7 +63,7 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     app.gateway().accept();
 
     let (events, happened) = sync_channel(EVENT_QUEUE);
-    let tasks = Tasks::start(&app, Box::new(move |result| tell(&events, result)))
+    let tasks = Tasks::start(&app, Arc::new(move |result| tell(&events, result)))
         .context("cannot start the schedule")?;
     let ended = Arc::new(AtomicBool::new(false));
     end_on_signal(Arc::clone(&ended))?;

@@ -4,7 +4,6 @@
 //! database, and the gateway takes the blocks over from there. Must not decide what is suspicious.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -22,15 +21,14 @@ use portcullis_detect::{
 };
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, FindingStatus, UnixMs};
 use portcullis_policy::PrefixSet;
-use portcullis_store::{LogReader, LoggedRequest, NewBlock, NewTaskRun, State};
+use portcullis_store::{LogReader, LoggedRequest, NewBlock, State};
 
 use crate::machine::{overlap, own_addresses};
-use crate::sentence::sentence;
+use crate::tasks::{TaskContext, alone_and_on_record};
 
 /// The name of the task in the database.
 pub(crate) const TASK: &str = "detect";
 
-const LOCK_FILE: &str = "detect.lock";
 const MODEL_FILE: &str = "forest.model";
 /// How far back the forest looks for presumed-good clients.
 const TRAINING_SPAN: Duration = Duration::from_secs(7 * 86_400);
@@ -109,33 +107,17 @@ impl Spared {
     }
 }
 
-/// Runs the detector over the window that ends at `now`, and records the run.
+/// Runs the detector over the window that ends at `now`: alone, and on record as the task.
 ///
 /// # Errors
 /// Another run is under way, or a database cannot be read or written; what was found is then kept as far
 /// as it was written.
-pub(crate) fn run_now(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyhow::Result<Outcome> {
-    let log = LogReader::open(&config.data)?;
-    let mut state = State::open_existing(&config.data)?;
-    let _lock = lock(&config.data)?;
-    let started = Instant::now();
-    let result = run(config, log, &mut state, now, started, control);
-    let (succeeded, summary) = match &result {
-        Ok(outcome) => (true, summary(outcome)),
-        Err(error) => (false, sentence(error)),
-    };
-    let run = NewTaskRun {
-        task: TASK.to_owned(),
-        started_at: now,
-        finished_at: now.plus(started.elapsed()),
-        succeeded,
-        summary,
-    };
-    state.record_task_run(&run)?;
-    result
+pub(crate) fn run_now(config: Arc<Config>, now: UnixMs) -> anyhow::Result<Outcome> {
+    let context = TaskContext { config, now, gateway: None, control: Arc::default() };
+    alone_and_on_record(TASK, &context, || run(&context.config, now, &context.control), summary)
 }
 
-fn summary(outcome: &Outcome) -> String {
+pub(crate) fn summary(outcome: &Outcome) -> String {
     format!(
         "{} requests of {} clients: {} findings, {} blocks",
         outcome.report.requests,
@@ -145,29 +127,14 @@ fn summary(outcome: &Outcome) -> String {
     )
 }
 
-/// Held while the detector runs: never two at once, whichever processes they are in.
-fn lock(data: &Path) -> anyhow::Result<File> {
-    let path = data.join(LOCK_FILE);
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            bail!("the detector is running already; try again when it is done")
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
-        }
-    }
-}
-
-fn run(
-    config: &Config,
-    log: LogReader,
-    state: &mut State,
-    now: UnixMs,
-    started: Instant,
-    control: &Arc<Control>,
-) -> anyhow::Result<Outcome> {
+/// The run itself, for whoever sees to it that there is only one.
+///
+/// # Errors
+/// A database cannot be read or written, or the process ends.
+pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyhow::Result<Outcome> {
+    let started = Instant::now();
+    let log = LogReader::open(&config.data)?;
+    let state = &mut State::open_existing(&config.data)?;
     let settings = &config.detection;
     let past = Past { log, settings, signatures: Arc::new(Signatures::builtin()), control };
     let model = if settings.forest { past.model(&config.data.join(MODEL_FILE), now)? } else { None };

@@ -16,6 +16,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::detection::Outcome;
+use crate::tasks::TaskStats;
 
 /// Counters of what the binary itself does.
 #[derive(Default)]
@@ -24,6 +25,7 @@ pub(crate) struct AppStats {
     last_reload_failed: AtomicU64,
     detector: Mutex<DetectorStats>,
     pub(crate) acme: Arc<portcullis_acme::Stats>,
+    pub(crate) tasks: Arc<TaskStats>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -134,6 +136,7 @@ impl Collector for Sources {
         self.policy(encoder)?;
         self.log(encoder)?;
         self.detector(encoder)?;
+        self.tasks(encoder)?;
         self.certificates(encoder)?;
         self.upstreams(encoder)?;
         self.rest(encoder)
@@ -259,6 +262,38 @@ impl Sources {
         let mut findings = Family::new(encoder, "portcullis_detector_findings", help, MetricType::Counter)?;
         for severity in Severity::ALL {
             findings.count([("severity", severity.to_string())], stats.findings[severity as usize])?;
+        }
+        Ok(())
+    }
+
+    fn tasks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let tasks = self.app.tasks.all();
+        let label = |name: &str| [("task", name.to_owned())];
+        let help = "Runs of a task that the gateway began";
+        let mut runs = Family::new(encoder, "portcullis_task_runs", help, MetricType::Counter)?;
+        for (name, stat) in &tasks {
+            for (outcome, count) in [("succeeded", stat.succeeded), ("failed", stat.failed)] {
+                runs.count([("task", (*name).to_owned()), ("outcome", outcome.to_owned())], count)?;
+            }
+        }
+        let help = "When a task last ended well, in seconds since 1970; 0 is never";
+        let name = "portcullis_task_last_success_timestamp_seconds";
+        let mut last = Family::new(encoder, name, help, MetricType::Gauge)?;
+        for (name, stat) in &tasks {
+            last.gauge(label(name), stat.last_success.map_or(0.0, |at| at.0 as f64 / 1e3))?;
+        }
+        let help = "How long the last run of a task took";
+        let mut took = Family::new(encoder, "portcullis_task_duration_seconds", help, MetricType::Gauge)?;
+        for (name, stat) in &tasks {
+            if let Some(span) = stat.took {
+                took.gauge(label(name), span.as_secs_f64())?;
+            }
+        }
+        let help = "For how long a task has been running; 0 is not at all";
+        let mut running = Family::new(encoder, "portcullis_task_running_seconds", help, MetricType::Gauge)?;
+        for (name, stat) in &tasks {
+            running
+                .gauge(label(name), stat.running_since.map_or(0.0, |since| since.elapsed().as_secs_f64()))?;
         }
         Ok(())
     }

@@ -16,6 +16,6 @@ pub use read::{
     StatusCounts, StatusFilter, TopBy, TopRow,
 };
 pub use state::{
-    AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, LimitEvent, NewBlock, NewTaskRun, Purged,
-    Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, TaskRun,
+    AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, LimitEvent, MAX_TASK_RUNS, NewBlock,
+    NewTaskRun, Purged, Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, TaskRun,
 };

@@ -12,6 +12,7 @@ mod pages;
 mod rules;
 mod secret;
 mod server;
+mod tasks;
 mod upstream;
 
 use std::collections::HashSet;
@@ -119,6 +120,7 @@ fn document_settings<'a>(
     let detection = background::detection(&mut root, &log);
     let metrics = background::metrics(&mut root, &mut listeners);
     let pages = pages::read(&mut root);
+    let tasks = tasks::read(&mut root);
     listeners.report_conflicts(context);
     root.finish();
     let (upstreams, routes) = upstream::redirect(pools, routes, context, overrides)?;
@@ -137,6 +139,7 @@ fn document_settings<'a>(
         detection,
         metrics,
         pages,
+        tasks,
     })
 }
 

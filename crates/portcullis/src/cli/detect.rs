@@ -34,8 +34,8 @@ pub(super) struct Detect {
 
 impl Detect {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
-        let config = context.config()?;
-        let run = detection::run_now(&config, context.now, &Arc::default())?;
+        let config = Arc::new(context.config()?);
+        let run = detection::run_now(config, context.now)?;
         if self.format.json {
             screen.json(&as_json(&run))?;
             return Ok(Outcome::Done);

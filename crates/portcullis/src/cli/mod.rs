@@ -19,6 +19,7 @@ mod logs;
 mod output;
 mod run;
 mod suspicious;
+mod tasks;
 mod time;
 mod top;
 mod upgrade;
@@ -141,6 +142,8 @@ enum Command {
     Suspicious(suspicious::Suspicious),
     /// Run the detector now
     Detect(detect::Detect),
+    /// List what the gateway does by itself and when, or do it now
+    Tasks(tasks::Tasks),
     /// Explain a decision, or how an address stands
     Why(why::Why),
     /// Say what is wrong with the configuration, the machine and the last hour's traffic
@@ -236,6 +239,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Top(command) => command.run(context, screen),
         Command::Suspicious(command) => command.run(context, screen),
         Command::Detect(command) => command.run(context, screen),
+        Command::Tasks(command) => command.run(context, screen),
         Command::Why(command) => command.run(context, screen),
         Command::Doctor(command) => command.run(context, screen),
         Command::Health(command) => command.run(context, screen),

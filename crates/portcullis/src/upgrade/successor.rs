@@ -242,7 +242,7 @@ fn take_back(app: &Arc<App>, tasks: &Mutex<Option<Tasks>>, asker: &mut Asker, ca
         }
         std::thread::sleep(RESUME_PAUSE);
     }
-    match Tasks::start(app, Box::new(|_| ())) {
+    match Tasks::start(app, Arc::new(|_| ())) {
         Ok(started) => *tasks.lock() = Some(started),
         Err(error) => tracing::error!("the schedule cannot be started again: {error}; restart the gateway"),
     }

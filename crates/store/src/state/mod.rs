@@ -30,7 +30,7 @@ pub use geo::GeoAnswer;
 pub use limits::LimitEvent;
 pub use purge::Purged;
 pub use settings::Setting;
-pub use tasks::{NewTaskRun, TaskRun};
+pub use tasks::{MAX_TASK_RUNS, NewTaskRun, TaskRun};
 pub use watcher::StateWatcher;
 
 use crate::error::{StoreError, sqlite_error};
@@ -40,6 +40,7 @@ use crate::folder::{self, STATE_FILE, WriterPragmas};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/state/001_initial.sql"),
     include_str!("../../migrations/state/002_geo_answers.sql"),
+    include_str!("../../migrations/state/003_tasks.sql"),
 ];
 
 /// FULL: a block that was acknowledged survives a power failure.

@@ -58,7 +58,12 @@ impl State {
                 allows: delete("DELETE FROM allows WHERE removed_at < ?1", before(REMOVED))?,
                 findings: delete("DELETE FROM findings WHERE last_seen < ?1", before(FINDINGS))?,
                 limit_events: events,
-                task_runs: delete("DELETE FROM task_runs WHERE started_at < ?1", before(TASK_RUNS))?,
+                task_runs: delete(
+                    // The last one of each tells what was missed since.
+                    "DELETE FROM task_runs WHERE started_at < ?1 \
+                     AND id NOT IN (SELECT max(id) FROM task_runs GROUP BY task)",
+                    before(TASK_RUNS),
+                )?,
                 locations: delete("DELETE FROM geo_cache WHERE fetched_at < ?1", before(GEO_CACHE))?,
                 audit: delete("DELETE FROM audit WHERE at < ?1", before(AUDIT))?,
             })

@@ -1,8 +1,8 @@
 //! The record of what ran in the background.
 //!
-//! Owns the table `task_runs`. Must not run or schedule anything.
+//! Owns the tables `tasks` and `task_runs`. Must not run or schedule anything.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
 use portcullis_model::UnixMs;
@@ -10,10 +10,13 @@ use portcullis_model::UnixMs;
 use super::{State, row_limit};
 use crate::error::StoreError;
 
+/// Runs of one task that are kept; those of a detector that runs every second would fill the disk.
+pub const MAX_TASK_RUNS: usize = 1_000;
+
 /// A run that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTaskRun {
-    /// `detect`, `purge`, ...
+    /// `detect`, `cleanup`, ...
     pub task: String,
     pub started_at: UnixMs,
     pub finished_at: UnixMs,
@@ -34,7 +37,46 @@ pub struct TaskRun {
 }
 
 impl State {
-    /// Records a run; returns its number.
+    /// Since when there is a task of this name: `now` when it was not known.
+    ///
+    /// # Errors
+    /// SQLite fails; then nothing has changed.
+    pub fn note_task(&mut self, task: &str, now: UnixMs) -> Result<UnixMs, StoreError> {
+        self.write("noting a task", |transaction| {
+            transaction.execute(
+                "INSERT INTO tasks (name, first_seen) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+                params![task, now.0],
+            )?;
+            let sql = "SELECT first_seen FROM tasks WHERE name = ?1";
+            transaction.query_row(sql, [task], |row| row.get(0).map(UnixMs))
+        })
+    }
+
+    /// Since when there is a task of this name; `None` when no gateway has had it.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn task_known_since(&self, task: &str) -> Result<Option<UnixMs>, StoreError> {
+        self.read("reading the tasks", || {
+            let mut statement =
+                self.connection.prepare_cached("SELECT first_seen FROM tasks WHERE name = ?1")?;
+            statement.query_row([task], |row| row.get(0).map(UnixMs)).optional()
+        })
+    }
+
+    /// The latest run of a task that succeeded.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn last_success(&self, task: &str) -> Result<Option<UnixMs>, StoreError> {
+        let sql = "SELECT finished_at FROM task_runs WHERE task = ?1 AND succeeded ORDER BY id DESC LIMIT 1";
+        self.read("reading the task runs", || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_row([task], |row| row.get(0).map(UnixMs)).optional()
+        })
+    }
+
+    /// Records a run, and forgets those before the last [`MAX_TASK_RUNS`]; returns its number.
     ///
     /// # Errors
     /// SQLite fails; then nothing has changed.
@@ -45,7 +87,13 @@ impl State {
                  VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![run.task, run.started_at.0, run.finished_at.0, run.succeeded, run.summary],
             )?;
-            Ok(transaction.last_insert_rowid())
+            let id = transaction.last_insert_rowid();
+            transaction.execute(
+                "DELETE FROM task_runs WHERE task = ?1 AND id <= \
+                 (SELECT id FROM task_runs WHERE task = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                params![run.task, row_limit(MAX_TASK_RUNS)],
+            )?;
+            Ok(id)
         })
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use portcullis_model::{BlockSource, Finding, FindingStatus, Location, Severity, UnixMs, VerdictKind};
 use portcullis_store::{
-    BlockChange, FindingFilter, GeoAnswer, LimitEvent, NewBlock, NewTaskRun, Seq, State, StoreError,
+    BlockChange, FindingFilter, GeoAnswer, LimitEvent, MAX_TASK_RUNS, NewBlock, NewTaskRun, Seq, State,
+    StoreError,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -382,4 +383,36 @@ fn a_damaged_state_is_refused_and_left_as_it_is() {
     let error = State::open(dir.path()).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), vec![b'x'; 8_192]);
+}
+
+#[test]
+fn runs_of_a_task_are_bounded_and_the_last_one_is_kept_for_good() {
+    let (_dir, mut state) = state();
+    let run = |task: &str, at: i64| NewTaskRun {
+        task: task.to_owned(),
+        started_at: UnixMs(at),
+        finished_at: UnixMs(at),
+        succeeded: at % 2 == 0,
+        summary: String::new(),
+    };
+    state.record_task_run(&run("cleanup", 4)).unwrap();
+    for at in 0..MAX_TASK_RUNS as i64 + 6 {
+        state.record_task_run(&run("detect", at)).unwrap();
+    }
+    let runs = state.task_runs(Some("detect"), usize::MAX).unwrap();
+    assert_eq!((runs.len(), runs.last().unwrap().started_at), (MAX_TASK_RUNS, UnixMs(6)));
+    let purged = state.purge(UnixMs(400 * DAY_MS)).unwrap();
+    assert_eq!(purged.task_runs, MAX_TASK_RUNS - 1);
+    assert_eq!(state.task_runs(None, 9).unwrap().len(), 2, "the last one of each");
+    assert_eq!(state.last_success("cleanup").unwrap(), Some(UnixMs(4)));
+    assert_eq!(state.last_success("detect").unwrap(), None);
+}
+
+#[test]
+fn a_task_is_known_since_it_was_first_noted() {
+    let (_dir, mut state) = state();
+    assert_eq!(state.task_known_since("report").unwrap(), None);
+    assert_eq!(state.note_task("report", UnixMs(5)).unwrap(), UnixMs(5));
+    assert_eq!(state.note_task("report", UnixMs(9)).unwrap(), UnixMs(5));
+    assert_eq!(state.task_known_since("report").unwrap(), Some(UnixMs(5)));
 }

@@ -8,7 +8,10 @@ use super::facts::Facts;
 use super::{Finding, Gravity};
 use crate::cli::output::count;
 use crate::cli::time;
+use crate::detection;
 
+/// No task takes that long.
+const LONG_RUN: Duration = Duration::from_secs(3_600);
 /// Publishers bring out new files every month at the latest.
 const OLD_GEO: Duration = Duration::from_secs(40 * 86_400);
 
@@ -47,6 +50,32 @@ pub(super) fn detector(facts: &Facts<'_>) -> Vec<Finding> {
     )]
 }
 
+/// Tasks that fail or do not end; the detector's failures have a check of their own.
+pub(super) fn tasks(facts: &Facts<'_>) -> Vec<Finding> {
+    const CHECK: &str = "tasks";
+    let failed = facts.task_runs.iter().filter(|run| !run.succeeded && run.task != detection::TASK);
+    let failed = failed.map(|run| {
+        let when = time::relative(run.started_at, facts.now);
+        Finding::new(
+            CHECK,
+            Gravity::Warning,
+            format!("the last run of \"{}\", {when}, failed: {}", run.task, run.summary),
+            "Remove the cause; the task can be run at once to see whether it works again.",
+        )
+        .write(format!("portcullis tasks run {}", run.task))
+    });
+    let hanging = facts.running.iter().filter(|(_, since)| facts.now.since(*since) > LONG_RUN);
+    let hanging = hanging.map(|(task, since)| {
+        Finding::new(
+            CHECK,
+            Gravity::Warning,
+            format!("\"{task}\" has been running for {}", time::span(facts.now.since(*since))),
+            "It probably hangs, and is not run again before it ends; restart the gateway, and report it.",
+        )
+    });
+    failed.chain(hanging).collect()
+}
+
 /// Geo files that are old or cannot be used.
 pub(super) fn geo(facts: &Facts<'_>) -> Vec<Finding> {
     let databases = match &facts.geo {
@@ -78,6 +107,7 @@ mod tests {
     use super::super::facts::tests::{config, healthy, run};
     use super::*;
     use portcullis_geo::DatabaseStatus;
+    use portcullis_store::TaskRun;
 
     #[test]
     fn a_detector_that_does_not_run_or_fails_is_found() {
@@ -97,6 +127,21 @@ mod tests {
         facts.gateway = None;
         facts.detector = Some(run(three, true));
         assert_eq!(detector(&facts), Vec::new(), "no gateway, no detector");
+    }
+
+    #[test]
+    fn a_task_that_fails_or_hangs_is_found() {
+        let config = config("");
+        let mut facts = healthy(&config);
+        assert_eq!(tasks(&facts), Vec::new());
+        let failed = run(facts.now.minus(LONG_RUN), false);
+        facts.task_runs.push(TaskRun { task: "cleanup".to_owned(), ..failed });
+        let found = tasks(&facts);
+        assert!(found.len() == 1 && found[0].seen.contains("\"cleanup\", 60 min ago, failed"), "{found:?}");
+        facts.task_runs.clear();
+        facts.running = vec![("cleanup", facts.now.minus(LONG_RUN * 3)), ("detect", facts.now)];
+        let found = tasks(&facts);
+        assert!(found.len() == 1 && found[0].seen.contains("running for 3 h"), "{found:?}");
     }
 
     #[test]

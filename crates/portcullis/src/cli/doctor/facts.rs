@@ -22,6 +22,7 @@ use crate::cli::context::{Context, open_state};
 use crate::detection;
 use crate::machine::own_addresses;
 use crate::status::GatewayStatus;
+use crate::tasks::{TASKS, running_since};
 use crate::upgrade::connect;
 
 /// How far back the traffic is looked at.
@@ -50,6 +51,10 @@ pub(super) struct Facts<'a> {
     pub(super) allows: Vec<IpNet>,
     /// The newest run.
     pub(super) detector: Option<TaskRun>,
+    /// The newest run of every task that has run, the detector's too.
+    pub(super) task_runs: Vec<TaskRun>,
+    /// Tasks that are being run, and since when.
+    pub(super) running: Vec<(&'static str, UnixMs)>,
     pub(super) own: Vec<IpAddr>,
     pub(super) geo: Result<Vec<DatabaseStatus>, String>,
     pub(super) certificates: Vec<CertificateStatus>,
@@ -101,7 +106,7 @@ impl<'a> Facts<'a> {
             unreadable.push(error.to_string());
             Default::default()
         });
-        let (blocks, allows, detector) = of_state(config, context.now).unwrap_or_else(|error| {
+        let (blocks, allows, task_runs) = of_state(config, context.now).unwrap_or_else(|error| {
             unreadable.push(error.to_string());
             Default::default()
         });
@@ -116,7 +121,12 @@ impl<'a> Facts<'a> {
             log,
             blocks,
             allows,
-            detector,
+            detector: task_runs.iter().find(|run| run.task == detection::TASK).cloned(),
+            task_runs,
+            running: TASKS
+                .iter()
+                .filter_map(|task| Some((task.name, running_since(data, task.name)?)))
+                .collect(),
             own: own_addresses(),
             geo: Geo::open(&config.geo).map(|geo| geo.status()).map_err(|error| error.to_string()),
             certificates: inspect_certificates(&config.server),
@@ -156,13 +166,15 @@ fn of_log(config: &Config, now: UnixMs) -> Result<(Traffic, Option<LogFacts>), S
     }
 }
 
-type Lists = (Vec<(IpNet, i64)>, Vec<IpNet>, Option<TaskRun>);
+type Lists = (Vec<(IpNet, i64)>, Vec<IpNet>, Vec<TaskRun>);
 
-/// Blocks, allows and the detector's newest run.
+/// Blocks, allows and the newest run of each task.
 fn of_state(config: &Config, now: UnixMs) -> Result<Lists, StoreError> {
     let state = open_state(&config.data)?;
-    let runs = state.as_ref().map(|state| state.task_runs(Some(detection::TASK), 1)).transpose()?;
-    let newest = runs.and_then(|runs| runs.into_iter().next());
+    let mut newest = Vec::new();
+    for (state, task) in state.iter().flat_map(|state| TASKS.iter().map(move |task| (state, task))) {
+        newest.extend(state.task_runs(Some(task.name), 1)?);
+    }
     Ok((blocks(state.as_ref(), config, now)?, allows(state.as_ref(), config)?, newest))
 }
 
@@ -285,6 +297,8 @@ pub(super) mod tests {
             blocks: Vec::new(),
             allows: Vec::new(),
             detector: Some(run(now.minus(WINDOW / 2), true)),
+            task_runs: vec![run(now.minus(WINDOW / 2), true)],
+            running: Vec::new(),
             own: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 10])],
             geo: Ok(Vec::new()),
             certificates: Vec::new(),

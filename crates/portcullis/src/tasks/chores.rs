@@ -1,0 +1,99 @@
+//! The gateway's chores: what is looked at every second and every half minute.
+//! Must not do what takes long: one thread does all of them, one after the other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use portcullis_acme::Acme;
+use portcullis_config::FileStamp;
+
+use crate::app::{App, wall_now};
+use crate::detection::Control;
+use crate::status::StatusWriter;
+
+const TICK: Duration = Duration::from_secs(1);
+const GEO_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Returns when the process ends.
+pub(super) fn run(app: &App, control: &Control, acme: Acme) {
+    let mut watched =
+        Watched { path: app.source().map(PathBuf::from), seen: app.source_stamp(), pending: None };
+    let start = Instant::now();
+    let mut next_geo = start + GEO_INTERVAL;
+    let mut status = StatusWriter::new(wall_now(), start);
+    let log = app.log_stats();
+    while !control.is_stopping() {
+        std::thread::park_timeout(TICK);
+        let edge = app.gateway().edge();
+        edge.state.limiter.sweep(edge.clock.now().monotonic_ms);
+        shielded("the look at the certificates", || app.gateway().refresh_certificates());
+        let data = &app.config().data;
+        shielded("the gateway's status", || {
+            status.tick(data, &edge.metrics, &log, wall_now(), Instant::now());
+        });
+        if watched.has_changed() {
+            shielded("the reload", || app.reload());
+        }
+        acme.apply(app.config().acme.as_ref());
+        let now = Instant::now();
+        if now >= next_geo {
+            next_geo = now + GEO_INTERVAL;
+            shielded("the look at the geo databases", || reload_geo(app));
+        }
+    }
+    acme.stop();
+}
+
+/// A chore that panics must not take the others with it. The panic hook has said where and why.
+fn shielded(what: &str, chore: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(chore)).is_err() {
+        tracing::error!("{what} panicked; it is tried again when it is due again");
+    }
+}
+
+fn reload_geo(app: &App) {
+    match app.geo().reload_if_changed() {
+        Ok(true) => tracing::info!("geo databases were replaced"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!("{error}; the last good geo database stays"),
+    }
+}
+
+/// Notices that the configuration file was written or replaced.
+struct Watched {
+    path: Option<PathBuf>,
+    /// Of what was last read.
+    seen: Option<FileStamp>,
+    /// A change that may still be going on: taken when it has been the same for one tick.
+    pending: Option<FileStamp>,
+}
+
+impl Watched {
+    fn look(&self) -> Option<FileStamp> {
+        FileStamp::of(self.path.as_ref()?)
+    }
+
+    fn has_changed(&mut self) -> bool {
+        let Some(now) = self.look().filter(|now| Some(*now) != self.seen) else {
+            self.pending = None;
+            return false;
+        };
+        if self.pending.replace(now) == Some(now) {
+            self.pending = None;
+            self.seen = Some(now);
+            return true;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chore_that_panics_does_not_end_the_others() {
+        shielded("a chore", || panic!("a bug"));
+    }
+}
