@@ -16,6 +16,7 @@ mod pebble;
 mod raw_connection;
 mod raw_upstream;
 mod strict_upstream;
+mod tokens;
 mod upstream;
 mod upstream_answers;
 mod wait;
@@ -32,6 +33,7 @@ pub use pebble::{Pebble, PebbleConfig, free_port};
 pub use raw_connection::{RawConnection, Received};
 pub use raw_upstream::RawUpstream;
 pub use strict_upstream::{SeenRequest, StrictUpstream};
+pub use tokens::{RSA_1024_PUBLIC_PEM, RSA_PUBLIC_PEM, Signer, key_set};
 pub use upstream::{Refusing, Seen, Silent, Upstream};
 pub use wait::{DEADLINE, eventually, eventually_within};
 

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
         "portcullis-policy",
         "portcullis-detect",
         "portcullis-geo",
+        "portcullis-identity",
         "portcullis-store",
         "portcullis-notify",
         "portcullis-fetch",
@@ -53,7 +54,8 @@ const EXCLUSIVE: &[(&str, &str, &str)] = &[
 ];
 
 /// Crates that decide and never wait: no runtime, no sockets, no SQL.
-const PURE: &[&str] = &["portcullis-model", "portcullis-policy", "portcullis-detect", "portcullis-wire"];
+const PURE: &[&str] =
+    &["portcullis-model", "portcullis-policy", "portcullis-detect", "portcullis-identity", "portcullis-wire"];
 const IMPURE: &[&str] = &[
     "tokio",
     "async-trait",

@@ -1,0 +1,104 @@
+//! The sessions as a file holds them between two runs: keyed hashes, never a cookie's value. Whoever reads it
+//! without the key can use none of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use portcullis_model::{Identity, UnixMs};
+use serde::{Deserialize, Serialize};
+
+use crate::claims::{usable_roles, usable_user};
+use crate::sessions::Session;
+use crate::{IdentityError, MAX_SESSIONS, SessionRules, Sessions};
+
+/// The largest file that is read, in bytes.
+pub const MAX_SAVED_BYTES: u64 = 256 << 20;
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    sessions: Vec<Row>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    /// Hexadecimal, since JSON's numbers are too small.
+    hash: String,
+    number: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
+    began: i64,
+    last_seen: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced: Option<i64>,
+}
+
+impl Sessions {
+    /// All sessions, as JSON.
+    pub fn export(&self) -> Vec<u8> {
+        let sessions = self.table.iter().map(|(hash, session)| Row::of(*hash, &session)).collect();
+        // There is nothing in it that cannot be JSON.
+        serde_json::to_vec(&Document { version: VERSION, sessions }).unwrap_or_default()
+    }
+
+    /// Takes over saved sessions that have not ended, beside those that are there, which win. Returns how many.
+    ///
+    /// # Errors
+    /// They are not what [`Self::export`] writes; nothing is taken over.
+    pub fn import(&self, saved: &[u8], rules: &SessionRules, now: UnixMs) -> Result<usize, IdentityError> {
+        let problem = |problem: String| IdentityError::SavedSessions { problem };
+        let document: Document = serde_json::from_slice(saved).map_err(|error| problem(error.to_string()))?;
+        if document.version != VERSION {
+            return Err(problem(format!("version {} is unknown", document.version)));
+        }
+        if document.sessions.len() > MAX_SESSIONS {
+            return Err(problem(format!("{} are more than {MAX_SESSIONS}", document.sessions.len())));
+        }
+        let mut taken = 0;
+        for row in document.sessions {
+            let Some((hash, session)) = row.into_session() else { continue };
+            if !session.has_ended(rules, now) && !self.table.contains_key(&hash) {
+                self.insert(hash, session);
+                taken += 1;
+            }
+        }
+        self.table.run_pending_tasks();
+        Ok(taken)
+    }
+}
+
+impl Row {
+    fn of(hash: u128, session: &Session) -> Self {
+        let identity = &session.identity;
+        let replaced = session.replaced.load(Ordering::Relaxed);
+        Self {
+            hash: format!("{hash:032x}"),
+            number: identity.session.unwrap_or_default(),
+            user: identity.user.as_deref().map(str::to_owned),
+            roles: identity.roles.iter().map(ToString::to_string).collect(),
+            began: session.began.0,
+            last_seen: session.last_seen.load(Ordering::Relaxed),
+            replaced: (replaced < i64::MAX).then_some(replaced),
+        }
+    }
+
+    fn into_session(self) -> Option<(u128, Session)> {
+        let hash = u128::from_str_radix(&self.hash, 16).ok()?;
+        let user = match &self.user {
+            Some(user) => Some(usable_user(user)?),
+            None => None,
+        };
+        let roles = usable_roles(self.roles.iter().map(String::as_str));
+        let identity = Arc::new(Identity { user, roles, session: Some(self.number) });
+        let session = Session {
+            identity,
+            began: UnixMs(self.began),
+            last_seen: AtomicI64::new(self.last_seen),
+            replaced: AtomicI64::new(self.replaced.unwrap_or(i64::MAX)),
+        };
+        Some((hash, session))
+    }
+}

@@ -1,0 +1,197 @@
+//! The sessions that the upstream was seen to issue at a login, under keyed hashes of their cookies.
+//! Must not keep a cookie's value. Idle and absolute expiry are judged at each look-up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use portcullis_model::{Identity, UnixMs};
+
+use crate::{HashKey, Who};
+
+/// Sessions that are kept; beyond that the least recently used are forgotten, and their users anonymous.
+pub const MAX_SESSIONS: usize = 100_000;
+/// How long a value that was replaced by a new one still counts: requests with it may be on their way.
+const ROTATION_GRACE: Duration = Duration::from_secs(30);
+/// How exactly the last use of a session is known.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long sessions count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRules {
+    /// Without a request.
+    pub idle: Duration,
+    /// Since the login.
+    pub absolute: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) identity: Arc<Identity>,
+    /// When the login was.
+    pub(crate) began: UnixMs,
+    /// In milliseconds since 1970.
+    pub(crate) last_seen: AtomicI64,
+    /// When another value took its place; `i64::MAX` is not yet.
+    pub(crate) replaced: AtomicI64,
+}
+
+/// A session that counts at present.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub(crate) hash: u128,
+    session: Arc<Session>,
+}
+
+impl Known {
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.session.identity
+    }
+}
+
+/// All of them. One for the life of a gateway.
+pub struct Sessions {
+    pub(crate) table: Cache<u128, Arc<Session>>,
+    key: HashKey,
+    /// Counts what a copy on disk would have to learn.
+    changes: AtomicU64,
+}
+
+impl Sessions {
+    pub fn new(key: HashKey) -> Self {
+        let table =
+            Cache::builder().max_capacity(MAX_SESSIONS as u64).eviction_policy(EvictionPolicy::lru()).build();
+        Self { table, key, changes: AtomicU64::new(0) }
+    }
+
+    /// How many there are, those that have ended since the last sweep included.
+    pub fn len(&self) -> usize {
+        usize::try_from(self.table.entry_count()).unwrap_or(usize::MAX)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Grows with each session that begins, ends or changes; not with their use.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// The session of a cookie that a client sent.
+    pub fn find(&self, cookie: &[u8], rules: &SessionRules, now: UnixMs) -> Option<Known> {
+        let hash = self.key.hash(cookie);
+        let session = self.table.get(&hash)?;
+        if session.has_ended(rules, now) {
+            self.table.invalidate(&hash);
+            self.changed();
+            return None;
+        }
+        session.touch(now);
+        Some(Known { hash, session })
+    }
+
+    /// A login. The session is known by this cookie from now on.
+    pub(crate) fn open(&self, cookie: &[u8], who: Who, now: UnixMs) -> u128 {
+        let hash = self.key.hash(cookie);
+        // Enough of it to tell sessions apart, too little to find the value by.
+        let number = (hash >> 64) as u64;
+        let identity = Identity { user: who.user, roles: who.roles, session: Some(number) };
+        self.insert(hash, Session::new(Arc::new(identity), now, now));
+        hash
+    }
+
+    /// The upstream has given a known session a new value. Who it is, and its number in limits, stay.
+    pub(crate) fn rotate(&self, known: &Known, cookie: &[u8], who: Option<Who>, now: UnixMs) {
+        let hash = self.key.hash(cookie);
+        let identity = match who {
+            Some(who) => Arc::new(who.with_session(known.identity().session)),
+            None => Arc::clone(known.identity()),
+        };
+        if hash != known.hash {
+            // The first replacement counts: a client that keeps to its old value gains no time.
+            let replaced = &known.session.replaced;
+            let _ = replaced.compare_exchange(i64::MAX, now.0, Ordering::Relaxed, Ordering::Relaxed);
+        } else if identity == *known.identity() {
+            return;
+        }
+        self.insert(hash, Session::new(identity, known.session.began, now));
+    }
+
+    /// The upstream says who the user of a known session is.
+    pub(crate) fn rename(&self, known: &Known, who: Who) {
+        let identity = who.with_session(known.identity().session);
+        if identity == **known.identity() {
+            return;
+        }
+        let old = &known.session;
+        let session = Session {
+            identity: Arc::new(identity),
+            began: old.began,
+            last_seen: AtomicI64::new(old.last_seen.load(Ordering::Relaxed)),
+            replaced: AtomicI64::new(old.replaced.load(Ordering::Relaxed)),
+        };
+        self.insert(known.hash, session);
+    }
+
+    pub(crate) fn close(&self, hash: u128) {
+        self.table.invalidate(&hash);
+        self.changed();
+    }
+
+    /// Ends all sessions of a user; returns how many there were.
+    pub fn close_user(&self, user: &str) -> usize {
+        let is_theirs = |session: &Session| session.identity.user.as_deref() == Some(user);
+        let theirs: Vec<u128> =
+            self.table.iter().filter(|(_, session)| is_theirs(session)).map(|(hash, _)| *hash).collect();
+        theirs.iter().for_each(|hash| self.close(*hash));
+        theirs.len()
+    }
+
+    /// Forgets what has ended. Takes milliseconds when there are many: not for the request path.
+    pub fn sweep(&self, rules: &SessionRules, now: UnixMs) {
+        let ended: Vec<u128> = self
+            .table
+            .iter()
+            .filter(|(_, session)| session.has_ended(rules, now))
+            .map(|(hash, _)| *hash)
+            .collect();
+        if !ended.is_empty() {
+            ended.iter().for_each(|hash| self.table.invalidate(hash));
+            self.changed();
+        }
+        self.table.run_pending_tasks();
+    }
+
+    pub(crate) fn insert(&self, hash: u128, session: Session) {
+        self.table.insert(hash, Arc::new(session));
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    pub(crate) fn new(identity: Arc<Identity>, began: UnixMs, now: UnixMs) -> Self {
+        let (last_seen, replaced) = (AtomicI64::new(now.0), AtomicI64::new(i64::MAX));
+        Self { identity, began, last_seen, replaced }
+    }
+
+    pub(crate) fn has_ended(&self, rules: &SessionRules, now: UnixMs) -> bool {
+        let at = |instant: &AtomicI64| UnixMs(instant.load(Ordering::Relaxed));
+        now >= self.began.plus(rules.absolute)
+            || now >= at(&self.last_seen).plus(rules.idle)
+            || now >= at(&self.replaced).plus(ROTATION_GRACE)
+    }
+
+    fn touch(&self, now: UnixMs) {
+        let last = UnixMs(self.last_seen.load(Ordering::Relaxed));
+        if now.since(last) >= TOUCH_INTERVAL {
+            self.last_seen.store(now.0, Ordering::Relaxed);
+        }
+    }
+}
