@@ -35,7 +35,7 @@ fn in_turn(clients: &[ClientIp]) -> impl FnMut() -> ClientIp {
 
 fn state(blocks: impl IntoIterator<Item = IpNet>) -> LiveState {
     let state = LiveState::default();
-    let add = |(id, network)| BlockChange::Add { network, id, expires_at: None };
+    let add = |(id, network)| BlockChange::Add { network, id, expires_at: None, spares_users: false };
     state.blocks.apply((1..).zip(blocks).map(add), START);
     state
 }

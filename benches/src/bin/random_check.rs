@@ -138,7 +138,7 @@ fn decisions(count: u64) -> anyhow::Result<bool> {
     let rules = rules()?;
     let state = LiveState::default();
     let start = Now { wall: UnixMs(1_800_000_000_000), monotonic_ms: 1_000_000 };
-    let block = |(id, network)| BlockChange::Add { network, id, expires_at: None };
+    let block = |(id, network)| BlockChange::Add { network, id, expires_at: None, spares_users: false };
     state.blocks.apply((1..).zip(lists::prefixes(BLOCKED_PREFIXES)).map(block), start);
     let trusted: PrefixSet<IpNet> =
         ["127.0.0.0/8"].iter().filter_map(|n| n.parse().ok()).map(|n: IpNet| (n, n)).collect();

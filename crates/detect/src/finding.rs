@@ -166,6 +166,7 @@ pub(crate) fn write(
     details.insert("forest".to_owned(), opinion.unwrap_or(Value::Null));
     Some(Finding {
         client: address,
+        user: None,
         reason: (*reason).to_owned(),
         severity,
         request_count: u64::from(client.requests),

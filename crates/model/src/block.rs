@@ -30,6 +30,15 @@ impl BlockSource {
             Self::Detector => "detector",
         }
     }
+
+    /// Whether the block was the machine's own idea. Such a block of an address does not meet verified users on it:
+    /// they answer for themselves. What a person wrote down means everybody.
+    pub fn is_automatic(self) -> bool {
+        match self {
+            Self::Cli | Self::Config => false,
+            Self::Detector => true,
+        }
+    }
 }
 
 impl FromStr for BlockSource {

@@ -98,6 +98,10 @@ impl FromStr for FindingStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     pub client: ClientIp,
+    /// The verified user on it who did this, by [`crate::Identity::name`]; `None`: whoever on it is none, or the
+    /// address as a whole where nobody is verified.
+    #[serde(default)]
+    pub user: Option<String>,
     /// The name of the strongest rule; `details` lists all of them.
     pub reason: String,
     pub severity: Severity,

@@ -20,11 +20,12 @@ use crate::{Now, PrefixSet};
 /// A change of the blocklist, as the state database tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockChange {
-    /// `expires_at`: `None` lasts until it is removed.
+    /// `expires_at`: `None` lasts until it is removed. `spares_users`: verified users are not meant.
     Add {
         network: IpNet,
         id: i64,
         expires_at: Option<UnixMs>,
+        spares_users: bool,
     },
     Remove {
         network: IpNet,
@@ -48,6 +49,7 @@ struct Entry {
     id: i64,
     /// Monotonic milliseconds; [`FOREVER`] lasts until it is removed.
     ends_ms: u64,
+    spares_users: bool,
 }
 
 /// A single address's block.
@@ -61,8 +63,12 @@ struct Held {
 const FOREVER: u64 = u64::MAX;
 
 impl Entry {
-    fn new(id: i64, expires_at: Option<UnixMs>, now: Now) -> Self {
-        Self { id, ends_ms: expires_at.map_or(FOREVER, |at| now.deadline(at)) }
+    fn new(id: i64, expires_at: Option<UnixMs>, spares_users: bool, now: Now) -> Self {
+        Self { id, ends_ms: expires_at.map_or(FOREVER, |at| now.deadline(at)), spares_users }
+    }
+
+    fn binds_users(self, now: Now) -> bool {
+        self.is_active(now) && !self.spares_users
     }
 
     fn is_active(self, now: Now) -> bool {
@@ -102,12 +108,21 @@ impl Default for Blocklist {
 impl Blocklist {
     /// The ID of the block that covers `client`: of its address, else of the longest prefix.
     pub fn find(&self, client: ClientIp, now: Now) -> Option<i64> {
-        let address = self.addresses.get(&client.ip()).filter(|held| held.entry.is_active(now));
+        self.find_one(client, |entry| entry.is_active(now))
+    }
+
+    /// The same of the blocks that mean everybody, verified users too.
+    pub fn find_for_users(&self, client: ClientIp, now: Now) -> Option<i64> {
+        self.find_one(client, |entry| entry.binds_users(now))
+    }
+
+    fn find_one(&self, client: ClientIp, counts: impl Fn(Entry) -> bool) -> Option<i64> {
+        let address = self.addresses.get(&client.ip()).filter(|held| counts(held.entry));
         if let Some(held) = address {
             return Some(held.entry.id);
         }
         let prefixes = self.prefixes.load();
-        prefixes.find(client.ip(), &mut |entry| entry.is_active(now)).map(|entry| entry.id)
+        prefixes.find(client.ip(), &mut |entry| counts(*entry)).map(|entry| entry.id)
     }
 
     /// Applies changes in their order. Prefixes that have ended are dropped on the way.
@@ -116,8 +131,8 @@ impl Blocklist {
         let mut of_prefixes = Vec::new();
         for change in changes {
             match change {
-                BlockChange::Add { network, id, expires_at } if is_single(&network) => {
-                    let entry = Entry::new(id, expires_at, now);
+                BlockChange::Add { network, id, expires_at, spares_users } if is_single(&network) => {
+                    let entry = Entry::new(id, expires_at, spares_users, now);
                     if entry.is_active(now) {
                         let remaining = expires_at.map(|at| at.since(now.wall));
                         self.addresses.insert(network.addr(), Held { entry, remaining });
@@ -143,8 +158,8 @@ impl Blocklist {
             old.iter().map(|(network, &entry)| (network, entry)).collect();
         for change in changes {
             match change {
-                BlockChange::Add { network, id, expires_at } => {
-                    entries.insert(network, Entry::new(id, expires_at, now));
+                BlockChange::Add { network, id, expires_at, spares_users } => {
+                    entries.insert(network, Entry::new(id, expires_at, spares_users, now));
                 }
                 BlockChange::Remove { network, id } => {
                     if entries.get(&network).is_some_and(|held| held.id == id) {
@@ -179,6 +194,7 @@ mod tests {
             network: network.parse().unwrap(),
             id,
             expires_at: expires_in_ms.map(|ms| UnixMs(START.wall.0 + ms)),
+            spares_users: false,
         }
     }
 
@@ -217,6 +233,32 @@ mod tests {
         list.apply([add("10.0.0.0/8", 1, None), add("10.1.0.0/16", 2, Some(1_000))], START);
         assert_eq!(find(&list, "10.1.0.1", START), Some(2));
         assert_eq!(find(&list, "10.1.0.1", later(1_000)), Some(1));
+    }
+
+    #[test]
+    fn verified_users_are_met_by_the_blocks_that_mean_everybody_alone() {
+        let list = Blocklist::default();
+        let of_neighbours = |change| match change {
+            BlockChange::Add { network, id, expires_at, .. } => {
+                BlockChange::Add { network, id, expires_at, spares_users: true }
+            }
+            removed @ BlockChange::Remove { .. } => removed,
+        };
+        list.apply(
+            [
+                of_neighbours(add("192.0.2.1/32", 1, None)),
+                of_neighbours(add("2001:db8:1:2::/64", 2, None)),
+                add("2001:db8::/32", 3, None),
+            ],
+            START,
+        );
+        let for_users = |ip: &str| list.find_for_users(ip.parse().unwrap(), START);
+        assert_eq!((find(&list, "192.0.2.1", START), for_users("192.0.2.1")), (Some(1), None));
+        // A block of the neighbours must not hide the wider one that a person wrote down.
+        let inside = "2001:db8:1:2::9";
+        assert_eq!((find(&list, inside, START), for_users(inside)), (Some(2), Some(3)));
+        list.apply([add("192.0.2.1/32", 4, None)], START);
+        assert_eq!(for_users("192.0.2.1"), Some(4));
     }
 
     #[test]

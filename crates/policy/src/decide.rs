@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use portcullis_model::{Reason, SharedPrefix, VerdictKind};
 
 use crate::{
-    Admission, Blocklist, LimitRule, Limiter, MAX_LIMIT_RULES, Mode, Now, PrefixSet, RequestFacts, Snapshot,
+    Admission, Blocklist, LimitRule, Limiter, MAX_LIMIT_RULES, Mode, Now, Parties, PrefixSet, RequestFacts,
+    Snapshot,
 };
 
 /// What a reload must not reset: blocks, allows and counts. The gateway has one for its life.
@@ -19,6 +20,8 @@ pub struct LiveState {
     /// The IDs of the allows.
     pub allows: ArcSwap<PrefixSet<i64>>,
     pub blocks: Blocklist,
+    /// Blocks of users, and of the anonymous clients of an address that users share.
+    pub parties: Parties,
     pub limiter: Limiter,
 }
 
@@ -56,7 +59,7 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
     if let Some(&allow) = state.allows.load().lookup(facts.client.ip()) {
         return decision(Verdict::Allow(allow), rules.mode);
     }
-    if let Some(block) = state.blocks.find(facts.client, now) {
+    if let Some(block) = find_block(state, facts, now) {
         return decision(Verdict::Block(block), rules.mode);
     }
     if let Some(hit) = first_limit_hit(rules, &state.limiter, facts, now) {
@@ -64,6 +67,16 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
         return decision(Verdict::Limit(hit), mode);
     }
     decision(Verdict::Admit, rules.mode)
+}
+
+/// A verified user answers for itself: blocks that the machine made of the address because of a neighbour do not
+/// meet it, its own does. What a person blocked is blocked for everybody.
+fn find_block(state: &LiveState, facts: &RequestFacts<'_>, now: Now) -> Option<i64> {
+    let of_address = match facts.identity {
+        None => state.blocks.find(facts.client, now),
+        Some(_) => state.blocks.find_for_users(facts.client, now),
+    };
+    of_address.or_else(|| state.parties.find(facts, now))
 }
 
 /// Counts the request under every rule that applies. An enforced rule that refuses it takes it back from
@@ -145,7 +158,7 @@ mod tests {
     use super::*;
     use crate::BlockChange;
     use ipnet::IpNet;
-    use portcullis_model::{UnixMs, normalise_path};
+    use portcullis_model::{Identity, Party, UnixMs, normalise_path};
 
     const NOW: Now = Now { wall: UnixMs(1_000_000), monotonic_ms: 1_000_000 };
 
@@ -164,6 +177,7 @@ mod tests {
             network: network.parse().unwrap(),
             id: *id,
             expires_at: None,
+            spares_users: false,
         });
         state.blocks.apply(changes, NOW);
         let allows = allows.iter().map(|(network, id)| (network.parse::<IpNet>().unwrap(), *id)).collect();
@@ -185,6 +199,29 @@ mod tests {
             assert_eq!(post(&rules, &state, "10.1.2.3", "/").verdict, Verdict::Allow(9));
         }
         assert_eq!(post(&rules, &state, "10.2.0.1", "/").kind(), VerdictKind::Blocked);
+    }
+
+    #[test]
+    fn a_verified_user_answers_for_itself_and_not_for_its_neighbours() {
+        let rules = Snapshot::default();
+        let state = state(&[("198.51.100.0/24", 1)], &[]);
+        let network: IpNet = "192.0.2.1/32".parse().unwrap();
+        let by_the_detector = BlockChange::Add { network, id: 2, expires_at: None, spares_users: true };
+        state.blocks.apply([by_the_detector], NOW);
+        let mallory =
+            crate::PartyChange::Add { party: Party::User("mallory".into()), id: 3, expires_at: None };
+        state.parties.apply([mallory], NOW);
+        let ask = |client: &str, user: Option<&str>| {
+            let identity =
+                user.map(|user| Identity { user: Some(user.into()), roles: Vec::new(), session: None });
+            let facts = RequestFacts::new(client.parse().unwrap(), "GET", "example.com", "/".into());
+            decide(&rules, &state, &RequestFacts { identity: identity.as_ref(), ..facts }, NOW).verdict
+        };
+        assert_eq!(ask("192.0.2.1", None), Verdict::Block(2));
+        assert_eq!(ask("192.0.2.1", Some("alice")), Verdict::Admit);
+        assert_eq!(ask("192.0.2.1", Some("mallory")), Verdict::Block(3));
+        assert_eq!(ask("203.0.113.9", Some("mallory")), Verdict::Block(3), "from wherever");
+        assert_eq!(ask("198.51.100.7", Some("alice")), Verdict::Block(1), "a person's block is absolute");
     }
 
     #[test]

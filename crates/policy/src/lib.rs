@@ -9,6 +9,7 @@ mod decide;
 mod facts;
 mod forwarded;
 mod limiter;
+mod parties;
 mod pattern;
 mod prefixes;
 mod rules;
@@ -19,6 +20,7 @@ pub use decide::{Decision, LimitHit, LiveState, Verdict, decide};
 pub use facts::{NoHeaders, Place, RequestFacts, RequestHeaders};
 pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip, forwarded_is_https};
 pub use limiter::{Admission, Limiter, LimiterStats, Secret, admitted_per_period};
+pub use parties::{Glance, Look, Parties, PartyChange, ROOM_LOGINS, ROOM_PERIOD};
 pub use pattern::{HostPattern, PathPattern, PatternError};
 pub use prefixes::PrefixSet;
 pub use rules::{

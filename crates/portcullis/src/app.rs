@@ -14,7 +14,7 @@ use portcullis_admin::{Operations, Probes};
 use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
-use portcullis_policy::{BlockChange, LiveState};
+use portcullis_policy::{BlockChange, LiveState, PartyChange};
 use portcullis_proxy::{Bound, Clock, Gateway, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
@@ -385,14 +385,27 @@ fn watch(
             live.allows.store(Arc::new(allows));
         }
         let blocks = changes.blocks.into_iter().map(|change| match change {
-            portcullis_store::BlockChange::Added(block) => {
-                BlockChange::Add { network: block.network, id: block.id, expires_at: block.expires_at }
-            }
+            portcullis_store::BlockChange::Added(block) => BlockChange::Add {
+                network: block.network,
+                id: block.id,
+                expires_at: block.expires_at,
+                spares_users: block.source.is_automatic(),
+            },
             portcullis_store::BlockChange::Removed { id, network } => BlockChange::Remove { network, id },
         });
         live.blocks.apply(blocks, clock.now());
+        live.parties.apply(changes.parties.into_iter().map(party_change), clock.now());
     };
     Ok(StateWatcher::start(data, WATCH_INTERVAL, Box::new(take_over))?)
+}
+
+fn party_change(change: portcullis_store::PartyChange) -> PartyChange {
+    match change {
+        portcullis_store::PartyChange::Added(block) => {
+            PartyChange::Add { party: block.party, id: block.id, expires_at: block.expires_at }
+        }
+        portcullis_store::PartyChange::Removed { id, party } => PartyChange::Remove { party, id },
+    }
 }
 
 /// What the writer adds to a row.

@@ -208,6 +208,9 @@ impl Sources {
             Family::new(encoder, "portcullis_blocks_active", "Blocks in force", MetricType::Gauge)?;
         blocks.gauge([("kind", "address".to_owned())], addresses as f64)?;
         blocks.gauge([("kind", "prefix".to_owned())], prefixes as f64)?;
+        let (users, anonymous) = self.edge.state.parties.len();
+        blocks.gauge([("kind", "user".to_owned())], users as f64)?;
+        blocks.gauge([("kind", "anonymous".to_owned())], anonymous as f64)?;
         let limiter = self.edge.state.limiter.stats();
         gauge(encoder, "portcullis_limiter_keys", "Clients counted by limits", limiter.keys as f64)?;
         gauge(encoder, "portcullis_limiter_bytes", "Memory of the limiter", limiter.bytes as f64)?;

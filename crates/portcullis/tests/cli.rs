@@ -160,6 +160,7 @@ fn refused(record: RequestRecord, verdict: VerdictKind, status: u16, reason: Rea
 fn finding(client: &str) -> Finding {
     Finding {
         client: ip(client),
+        user: None,
         reason: "sensitive_files".to_owned(),
         severity: Severity::Critical,
         request_count: 84,
@@ -278,6 +279,23 @@ fn an_address_inside_of_a_blocked_prefix_is_not_unblocked_by_itself() {
         &["block 1 of 203.0.113.0/24 covers it", "unblock 203.0.113.0/24", "allow 203.0.113.9"],
     );
     place.run("unblock 203.0.0.0/16").expect(NOTHING, &["1 block", "unblock 203.0.113.0/24"]);
+}
+
+#[test]
+fn a_user_is_blocked_listed_and_unblocked() {
+    let place = Place::new();
+    place
+        .run_all(&["block", "--user", "mallory o'neil", "--reason", "scans us", "--expires", "+7d"])
+        .expect(DONE, &["Blocked user mallory o'neil", "block 1", "unblock --user 'mallory o'\\''neil'"]);
+    place.run("block 203.0.113.9").expect(DONE, &["block 2"]);
+    place.run("blocks").expect(DONE, &["user mallory o'neil", "scans us", "in 7 days", "203.0.113.9"]);
+    let listed: Value = serde_json::from_str(&place.run("blocks --json").out).unwrap();
+    assert_eq!(listed[1]["party"]["user"], "mallory o'neil", "{listed}");
+    place.run("unblock --user mallory").expect(NOTHING, &["user mallory is not blocked"]);
+    place.run_all(&["unblock", "--user", "mallory o'neil"]).expect(DONE, &["Unblocked user", "scans us"]);
+    place.run("blocks --all --limit 1").expect(DONE, &["203.0.113.9"]);
+    place.run("block --user mallory 203.0.113.9").expect(MISUSED, &["--user"]);
+    place.run("block").expect(MISUSED, &["--user"]);
 }
 
 #[test]

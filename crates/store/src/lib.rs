@@ -17,5 +17,6 @@ pub use read::{
 };
 pub use state::{
     AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, LimitEvent, MAX_TASK_RUNS, NewBlock,
-    NewTaskRun, Purged, Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, TaskRun,
+    NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow,
+    StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
 };

@@ -3,20 +3,21 @@
 //! Owns what keeps a person from locking out the gateway's own machine, its proxies or themselves. Must
 //! not tell a running gateway anything: it watches the database.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::json;
 
 use portcullis_config::Config;
-use portcullis_model::{Block as StandingBlock, BlockSource, ClientIp, UnixMs, network_of};
+use portcullis_model::{Block as StandingBlock, BlockSource, ClientIp, Party, UnixMs, network_of};
 use portcullis_policy::Mode;
-use portcullis_store::{NewBlock, State, StoredBlock};
+use portcullis_store::{NewBlock, State, StoredBlock, StoredPartyBlock};
 
 use crate::machine::{loopback, operators_address, overlap, own_addresses};
 
 use super::context::{Context, Misuse, actor, actor_in_words, open_state, reason};
 use super::output::{Align, Cell, DIM, RED, Screen, Table, YELLOW, count, tell};
+use super::party::{self, AnyBlock, ListedParty, UserBlock};
 use super::time::{self, Expiry};
 use super::{Format, Outcome};
 
@@ -26,17 +27,24 @@ Examples:
   portcullis block 203.0.113.0/24 --expires +7d
   portcullis block 2001:db8:5::/48 --expires 2026-12-31
       until that day begins, in your time zone
+  portcullis block --user mallory --expires +7d
+      a verified user, from whatever address; the name is the one that \"logs\"
+      shows. Needs [identity] in the configuration.
 
 Works whether the gateway runs or not; a running one refuses from the next
 request on. An allow that covers the address wins. \"portcullis unblock\" lifts
 the block.";
 
 #[derive(Debug, Args)]
-#[command(after_help = BLOCK_EXAMPLES)]
+#[command(after_help = BLOCK_EXAMPLES, group = ArgGroup::new("whom").required(true).args(["network", "user"]))]
 pub(super) struct Block {
     /// The address or prefix, IPv4 or IPv6
     #[arg(value_name = "IP|CIDR", value_parser = network_of)]
-    network: IpNet,
+    network: Option<IpNet>,
+
+    /// A verified user instead of an address
+    #[arg(long, value_name = "NAME", value_parser = party::user)]
+    user: Option<String>,
 
     /// Why, for "blocks" and "why"
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
@@ -58,21 +66,29 @@ impl Block {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let expires_at = self.expires.resolve(context.now, &context.zone).map_err(Misuse)?;
         let config = context.config()?;
+        let network = match (self.network, self.user) {
+            (Some(network), _) => network,
+            (None, user) => {
+                let user = user.unwrap_or_default();
+                let block = UserBlock { user, reason: self.reason, expires_at };
+                return block.add(&config, self.format.json, context, screen);
+            }
+        };
         if !self.force {
-            let objections = objections(&self.network, &config);
+            let objections = objections(&network, &config);
             if !objections.is_empty() {
                 return Err(Misuse(format!(
                     "{} is not blocked: {}. Use --force to block it all the same",
-                    bare(&self.network),
+                    bare(&network),
                     objections.join("; ")
                 ))
                 .into());
             }
         }
         let mut state = State::open(&config.data)?;
-        let replaced = standing(&state, &self.network, context.now)?;
+        let replaced = standing(&state, &network, context.now)?;
         let new = NewBlock {
-            network: self.network,
+            network,
             reason: self.reason,
             source: BlockSource::Cli,
             created_at: context.now,
@@ -192,17 +208,22 @@ const UNBLOCK_EXAMPLES: &str = "\
 Examples:
   portcullis unblock 203.0.113.9
   portcullis unblock 203.0.113.0/24
+  portcullis unblock --user mallory
 
 Takes exactly what was blocked. If the address is inside of a wider block, that
 one is named. To let one address of a blocked prefix in: portcullis allow
 203.0.113.9";
 
 #[derive(Debug, Args)]
-#[command(after_help = UNBLOCK_EXAMPLES)]
+#[command(after_help = UNBLOCK_EXAMPLES, group = ArgGroup::new("whom").required(true).args(["network", "user"]))]
 pub(super) struct Unblock {
     /// The address or prefix, as "blocks" shows it
     #[arg(value_name = "IP|CIDR", value_parser = network_of)]
-    network: IpNet,
+    network: Option<IpNet>,
+
+    /// A verified user instead of an address
+    #[arg(long, value_name = "NAME", value_parser = party::user)]
+    user: Option<String>,
 
     #[command(flatten)]
     format: Format,
@@ -210,25 +231,49 @@ pub(super) struct Unblock {
 
 impl Unblock {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
+        let json = self.format.json;
+        match (self.network, self.user) {
+            (Some(network), _) => UnblockNetwork { network, json }.run(context, screen),
+            (None, user) => party::unblock_user(&user.unwrap_or_default(), json, context, screen),
+        }
+    }
+}
+
+/// `unblock IP|CIDR`: what was blocked there, of all or of the anonymous clients.
+struct UnblockNetwork {
+    network: IpNet,
+    json: bool,
+}
+
+impl UnblockNetwork {
+    fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
         let Some(_) = open_state(&config.data)? else {
             return self.nothing(&[], &[], context, screen);
         };
         let mut state = State::open(&config.data)?;
         let removed = state.remove_block(&self.network, &actor(), context.now)?;
+        let anonymous = Party::Anonymous { network: self.network, agents: Vec::new() };
+        let of_anonymous = state.remove_party_block(&anonymous, &actor(), context.now)?;
         let wider: Vec<StandingBlock> = state
             .covering(ClientIp::new(self.network.addr()), context.now)?
             .into_iter()
             .filter(|block| block.network.contains(&self.network))
             .collect();
-        if removed.is_empty() {
+        if removed.is_empty() && of_anonymous.is_none() {
             let mut inside = state.active_blocks(context.now)?;
             inside.retain(|block| self.network.contains(&block.network));
             return self.nothing(&wider, &inside, context, screen);
         }
-        if self.format.json {
-            screen.json(&json!({ "removed": removed, "still_covered_by": wider }))?;
+        if self.json {
+            let of_anonymous: Vec<_> = of_anonymous.iter().collect();
+            screen.json(&json!({
+                "removed": removed, "removed_of_anonymous": of_anonymous, "still_covered_by": wider
+            }))?;
             return Ok(Outcome::Done);
+        }
+        if let Some(block) = &of_anonymous {
+            screen.line(&party::lifted(block, context))?;
         }
         for block in &removed {
             screen.line(&format!(
@@ -262,7 +307,7 @@ impl Unblock {
         screen: &mut Screen,
     ) -> anyhow::Result<Outcome> {
         const SHOWN: usize = 5;
-        if self.format.json {
+        if self.json {
             screen.json(&json!({ "removed": [], "still_covered_by": wider, "inside": inside }))?;
             return Ok(Outcome::Nothing);
         }
@@ -300,7 +345,7 @@ Examples:
   portcullis blocks
   portcullis blocks --all --limit 20
       also those that ended, for 90 days, newest first
-  portcullis blocks --json | jq -r '.[].network'";
+  portcullis blocks --json | jq -r '.[].network // empty'";
 
 #[derive(Debug, Args)]
 #[command(after_help = BLOCKS_EXAMPLES)]
@@ -344,15 +389,23 @@ impl Blocks {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let data = context.config()?.data;
         let limit = self.limit.unwrap_or(usize::MAX);
-        let stored = match open_state(&data)? {
-            None => Vec::new(),
-            Some(state) if self.all => state.recent_blocks(limit)?,
+        let (stored, parties) = match open_state(&data)? {
+            None => (Vec::new(), Vec::new()),
+            Some(state) if self.all => (state.recent_blocks(limit)?, state.recent_party_blocks(limit)?),
             Some(state) => {
                 let blocks = state.active_blocks(context.now)?.into_iter().rev().take(limit);
-                blocks.map(|block| StoredBlock { block, removed_at: None, removed_by: None }).collect()
+                let blocks = blocks.map(|block| StoredBlock { block, removed_at: None, removed_by: None });
+                let parties = state.active_party_blocks(context.now)?.into_iter().rev().take(limit);
+                let parties =
+                    parties.map(|block| StoredPartyBlock { block, removed_at: None, removed_by: None });
+                (blocks.collect(), parties.collect())
             }
         };
-        let listed: Vec<Listed> = stored.into_iter().map(|block| Listed::new(block, context.now)).collect();
+        let blocks = stored.into_iter().map(|block| AnyBlock::Network(Listed::new(block, context.now)));
+        let parties = parties.into_iter().map(|block| AnyBlock::Party(ListedParty::new(block, context.now)));
+        let mut listed: Vec<AnyBlock> = blocks.chain(parties).collect();
+        listed.sort_by_key(|block| std::cmp::Reverse(block.id()));
+        listed.truncate(limit);
         if self.format.json {
             screen.json(&listed)?;
             return Ok(Outcome::Done);
@@ -363,14 +416,17 @@ impl Blocks {
         }
         let mut table = Table::new(&[
             ("id", Align::Right),
-            ("network", Align::Left),
+            ("whom", Align::Left),
             ("until", Align::Left),
             ("by", Align::Left),
             ("since", Align::Left),
             ("reason", Align::Left),
         ]);
         for listed in listed {
-            table.row(row(&listed, context));
+            table.row(match listed {
+                AnyBlock::Network(listed) => row(&listed, context),
+                AnyBlock::Party(listed) => listed.row(context),
+            });
         }
         screen.table(&mut table)?;
         Ok(Outcome::Done)

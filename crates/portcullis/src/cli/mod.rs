@@ -17,6 +17,7 @@ mod health;
 mod init;
 mod logs;
 mod output;
+mod party;
 mod run;
 mod suspicious;
 mod tasks;

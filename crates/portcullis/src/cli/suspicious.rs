@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use portcullis_model::{Finding, FindingStatus, Severity};
 use portcullis_store::{FindingFilter, State, StoredFinding};
 
-use super::block::{Listed, bare, until};
+use super::block::until;
 use super::context::{Context, actor, open_state};
 use super::output::{Align, BOLD, Cell, DIM, MAGENTA, PLAIN, RED, Screen, Table, YELLOW, number, tell};
+use super::party::AnyBlock;
 use super::{Format, Outcome, time};
 
 const EXAMPLES: &str = "\
@@ -160,7 +161,7 @@ impl Suspicious {
         }
         let finding = &stored.finding;
         screen.spans(&[
-            (BOLD, &format!("Finding {}: {} ", stored.id, finding.client)),
+            (BOLD, &format!("Finding {}: {} ", stored.id, client_and_user(finding))),
             (severity_style(finding.severity), finding.severity.as_str()),
             (PLAIN, &format!(" ({})", stored.status.as_str())),
         ])?;
@@ -210,13 +211,13 @@ impl Suspicious {
             return Ok(Outcome::Done);
         }
         screen.line(&format!("Finding {} is {}.", stored.id, stored.status.as_str()))?;
-        let standing = block.filter(|block| block.in_force);
+        let standing = block.filter(AnyBlock::in_force);
         if let (FindingStatus::Dismissed, Some(block)) = (stored.status, standing) {
-            let network = bare(&block.block.network);
             screen.line(&format!(
-                "{network} is still blocked, {}. To lift that: {}",
-                until(block.block.expires_at, context),
-                context.command(&format!("unblock {network}"))
+                "{}: still blocked, {}. To lift that: {}",
+                block.whom(),
+                until(block.expires_at(), context),
+                block.undo(context)
             ))?;
         }
         Ok(Outcome::Done)
@@ -234,34 +235,33 @@ fn unknown(id: i64, context: &Context) -> Outcome {
     Outcome::Nothing
 }
 
-fn block_of(state: &State, stored: &StoredFinding, context: &Context) -> anyhow::Result<Option<Listed>> {
-    Ok(match stored.block_id {
-        Some(id) => state.block(id)?.map(|block| Listed::new(block, context.now)),
-        None => None,
-    })
-}
-
-fn block_in_words(listed: &Listed, context: &Context) -> String {
-    let block = &listed.block;
-    match listed.end(context) {
-        Some(end) => format!("{} of {}: {end}", block.id, bare(&block.network)),
-        None => format!("{} of {}, {}", block.id, bare(&block.network), until(block.expires_at, context)),
+fn block_of(state: &State, stored: &StoredFinding, context: &Context) -> anyhow::Result<Option<AnyBlock>> {
+    match stored.block_id {
+        Some(id) => AnyBlock::find(state, id, context.now),
+        None => Ok(None),
     }
 }
 
-fn as_json(stored: &StoredFinding, block: Option<&Listed>) -> Value {
+fn block_in_words(block: &AnyBlock, context: &Context) -> String {
+    match block.end(context) {
+        Some(end) => format!("{} of {}: {end}", block.id(), block.whom()),
+        None => format!("{} of {}, {}", block.id(), block.whom(), until(block.expires_at(), context)),
+    }
+}
+
+fn as_json(stored: &StoredFinding, block: Option<&AnyBlock>) -> Value {
     let mut document = json!(stored);
     document["block"] = json!(block);
     document
 }
 
-fn row(stored: &StoredFinding, block: Option<&Listed>, context: &Context) -> Vec<Cell> {
+fn row(stored: &StoredFinding, block: Option<&AnyBlock>, context: &Context) -> Vec<Cell> {
     let finding = &stored.finding;
     let blocked = match block {
         None => Cell::styled("no", DIM),
-        Some(listed) if !listed.in_force => Cell::styled("ended", DIM),
-        Some(listed) => Cell::styled(
-            match listed.block.expires_at {
+        Some(block) if !block.in_force() => Cell::styled("ended", DIM),
+        Some(block) => Cell::styled(
+            match block.expires_at() {
                 Some(at) => format!("{} left", time::span(at.since(context.now))),
                 None => "no end".to_owned(),
             },
@@ -271,13 +271,21 @@ fn row(stored: &StoredFinding, block: Option<&Listed>, context: &Context) -> Vec
     vec![
         Cell::new(stored.id.to_string()),
         Cell::new(time::relative(finding.detected_at, context.now)),
-        Cell::new(finding.client.to_string()),
+        Cell::new(client_and_user(finding)),
         Cell::styled(finding.severity.as_str(), severity_style(finding.severity)),
         Cell::new(stored.status.as_str()),
         Cell::new(number(finding.request_count)),
         blocked,
         Cell::new(format!("{}: {}", finding.reason, says(finding))),
     ]
+}
+
+/// `203.0.113.9`, or `mallory at 203.0.113.9`.
+pub(super) fn client_and_user(finding: &Finding) -> String {
+    match &finding.user {
+        Some(user) => format!("{user} at {}", finding.client),
+        None => finding.client.to_string(),
+    }
 }
 
 pub(super) fn severity_style(severity: Severity) -> Style {

@@ -8,8 +8,8 @@ use rusqlite::params;
 
 use portcullis_model::{Allow, Block};
 
-use super::{State, parsed};
-use super::{allows, blocks};
+use super::{PartyChange, State, parsed};
+use super::{allows, blocks, parties};
 use crate::error::StoreError;
 
 /// The number of a change; the default comes before the first.
@@ -43,6 +43,8 @@ impl BlockChange {
 pub struct Changes {
     /// Removals first, so that a block in the place of another one can be applied by network.
     pub blocks: Vec<BlockChange>,
+    /// The same of blocks of somebody behind an address.
+    pub parties: Vec<PartyChange>,
     /// All allows in force, if any of them has changed.
     pub allows: Option<Vec<Allow>>,
     pub settings_changed: bool,
@@ -56,7 +58,7 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.allows.is_none() && !self.settings_changed
+        self.blocks.is_empty() && self.parties.is_empty() && self.allows.is_none() && !self.settings_changed
     }
 }
 
@@ -100,6 +102,7 @@ impl State {
         while let Some(row) = rows.next()? {
             changes.blocks.push(BlockChange::Added(blocks::from_row(row)?));
         }
+        changes.parties = parties::changes(&transaction, after.0)?;
         let exists = |table: &str| {
             transaction
                 .prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE seq > ?1)"))?

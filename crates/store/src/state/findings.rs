@@ -44,7 +44,7 @@ impl Default for FindingFilter {
 }
 
 const COLUMNS: &str = "id, client, reason, severity, request_count, first_seen, last_seen, detected_at, \
-                       details, status, block_id";
+                       details, status, block_id, user";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<StoredFinding> {
     let severity: i64 = row.get(3)?;
@@ -62,13 +62,14 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<StoredFinding> {
             last_seen: UnixMs(row.get(6)?),
             detected_at: UnixMs(row.get(7)?),
             details: parsed(row, 8)?,
+            user: row.get(11)?,
         },
     })
 }
 
 impl State {
-    /// Records a finding; returns its number. A finding of the same client that is open or confirmed and
-    /// at most a day old is brought up to date instead: its severity never falls, and reason and details
+    /// Records a finding; returns its number. A finding of the same client and user that is open or confirmed
+    /// and at most a day old is brought up to date instead: its severity never falls, and reason and details
     /// are those of the most severe. One that was dismissed for the same reason within a day stays
     /// dismissed and unchanged.
     ///
@@ -162,13 +163,13 @@ fn by_id(connection: &Connection, id: i64) -> rusqlite::Result<Option<StoredFind
 /// The finding that this one continues, the latest if there are several.
 fn same_finding(transaction: &Transaction<'_>, finding: &Finding) -> rusqlite::Result<Option<StoredFinding>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM findings WHERE client = ?1 AND last_seen >= ?2 \
+        "SELECT {COLUMNS} FROM findings WHERE client = ?1 AND user IS ?4 AND last_seen >= ?2 \
          AND (status <> 'dismissed' OR reason = ?3) ORDER BY status = 'dismissed', id DESC LIMIT 1"
     );
     let since = finding.last_seen.minus(SAME_FINDING);
     transaction
         .prepare_cached(&sql)?
-        .query_row(params![finding.client.to_string(), since.0, finding.reason], from_row)
+        .query_row(params![finding.client.to_string(), since.0, finding.reason, finding.user], from_row)
         .optional()
 }
 
@@ -176,6 +177,7 @@ fn merged(known: Finding, new: &Finding) -> Finding {
     let is_as_severe = new.severity >= known.severity;
     Finding {
         client: known.client,
+        user: known.user,
         reason: if is_as_severe { new.reason.clone() } else { known.reason },
         details: if is_as_severe { new.details.clone() } else { known.details },
         severity: known.severity.max(new.severity),
@@ -190,7 +192,7 @@ fn insert(transaction: &Transaction<'_>, finding: &Finding) -> rusqlite::Result<
     transaction
         .prepare_cached(
             "INSERT INTO findings (client, reason, severity, request_count, first_seen, last_seen, \
-             detected_at, details, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'open')",
+             detected_at, details, user, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'open')",
         )?
         .execute(params![
             finding.client.to_string(),
@@ -200,7 +202,8 @@ fn insert(transaction: &Transaction<'_>, finding: &Finding) -> rusqlite::Result<
             finding.first_seen.0,
             finding.last_seen.0,
             finding.detected_at.0,
-            finding.details.to_string()
+            finding.details.to_string(),
+            finding.user
         ])?;
     Ok(transaction.last_insert_rowid())
 }

@@ -9,6 +9,7 @@ mod changes;
 mod findings;
 mod geo;
 mod limits;
+mod parties;
 mod purge;
 mod settings;
 mod tasks;
@@ -28,6 +29,7 @@ pub use changes::{BlockChange, Changes, Seq};
 pub use findings::{FindingFilter, StoredFinding};
 pub use geo::GeoAnswer;
 pub use limits::LimitEvent;
+pub use parties::{NewPartyBlock, PartyChange, StoredPartyBlock};
 pub use purge::Purged;
 pub use settings::Setting;
 pub use tasks::{MAX_TASK_RUNS, NewTaskRun, TaskRun};
@@ -41,6 +43,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/state/001_initial.sql"),
     include_str!("../../migrations/state/002_geo_answers.sql"),
     include_str!("../../migrations/state/003_tasks.sql"),
+    include_str!("../../migrations/state/004_party_blocks.sql"),
 ];
 
 /// FULL: a block that was acknowledged survives a power failure.
@@ -109,8 +112,11 @@ impl State {
             return Err(StoreError::NoState(path));
         }
         let connection = folder::open_reader(&path)?;
-        if folder::schema_version(&connection, &path, MIGRATIONS.len())? == 0 {
-            return Err(StoreError::NoState(path));
+        match folder::schema_version(&connection, &path, MIGRATIONS.len())? {
+            0 => return Err(StoreError::NoState(path)),
+            // Of an older version: its tables lack what this one reads.
+            version if version < MIGRATIONS.len() => drop(Self::open(dir)?),
+            _ => {}
         }
         Ok(Self { path, connection })
     }

@@ -54,6 +54,9 @@ impl State {
                 blocks: delete(
                     "DELETE FROM blocks WHERE removed_at < ?1 OR expires_at < ?1",
                     before(REMOVED),
+                )? + delete(
+                    "DELETE FROM party_blocks WHERE removed_at < ?1 OR expires_at < ?1",
+                    before(REMOVED),
                 )?,
                 allows: delete("DELETE FROM allows WHERE removed_at < ?1", before(REMOVED))?,
                 findings: delete("DELETE FROM findings WHERE last_seen < ?1", before(FINDINGS))?,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::{BlockChange, Changes, Seq, State};
+use super::{BlockChange, Changes, PartyChange, Seq, State};
 use crate::error::StoreError;
 use crate::folder::{self, STATE_FILE};
 
@@ -141,6 +141,7 @@ impl Watch {
             Some(old) => {
                 let gone = old.blocks.into_iter().map(BlockChange::undone);
                 changes.blocks.splice(0..0, gone);
+                changes.parties.splice(0..0, old.parties.into_iter().map(PartyChange::undone));
                 tracing::error!("the state database was replaced; what the new one says is in force");
             }
             None => tracing::error!(

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use portcullis_model::{BlockSource, Finding, FindingStatus, Location, Severity, UnixMs, VerdictKind};
+use portcullis_model::{BlockSource, Finding, FindingStatus, Location, Party, Severity, UnixMs, VerdictKind};
 use portcullis_store::{
-    BlockChange, FindingFilter, GeoAnswer, LimitEvent, MAX_TASK_RUNS, NewBlock, NewTaskRun, Seq, State,
-    StoreError,
+    BlockChange, FindingFilter, GeoAnswer, LimitEvent, MAX_TASK_RUNS, NewBlock, NewPartyBlock, NewTaskRun,
+    PartyChange, Seq, State, StoreError,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -39,6 +39,7 @@ fn block(network: &str, at: i64, expires: Option<i64>) -> NewBlock {
 fn finding(severity: Severity, last_seen: i64) -> Finding {
     Finding {
         client: ip("192.0.2.1"),
+        user: None,
         reason: "probing".to_owned(),
         severity,
         request_count: 10,
@@ -415,4 +416,84 @@ fn a_task_is_known_since_it_was_first_noted() {
     assert_eq!(state.note_task("report", UnixMs(5)).unwrap(), UnixMs(5));
     assert_eq!(state.note_task("report", UnixMs(9)).unwrap(), UnixMs(5));
     assert_eq!(state.task_known_since("report").unwrap(), Some(UnixMs(5)));
+}
+
+fn party_block(party: Party, at: i64, expires: Option<i64>) -> NewPartyBlock {
+    NewPartyBlock {
+        party,
+        reason: format!("since {at}"),
+        source: BlockSource::Detector,
+        created_at: UnixMs(at),
+        expires_at: expires.map(UnixMs),
+        finding_id: None,
+    }
+}
+
+#[test]
+fn a_block_of_a_user_is_numbered_among_the_blocks_and_told_to_the_gateway() {
+    let (_dir, mut state) = state();
+    let mallory = || Party::User("mallory".into());
+    // Before there was any other block.
+    let first = state.add_party_block(party_block(mallory(), 100, Some(900)), "detect").unwrap();
+    let address = state.add_block(block("192.0.2.1/32", 110, None), "ana").unwrap();
+    let second = state.add_party_block(party_block(mallory(), 120, None), "ana").unwrap();
+    assert_eq!([first.id, address.id, second.id], [1, 2, 3]);
+    assert_eq!(state.party_block(first.id).unwrap().unwrap().removed_by.as_deref(), Some("replaced"));
+    assert_eq!(state.party_block(address.id).unwrap(), None);
+    assert_eq!(state.block_of_user("mallory", UnixMs(130)).unwrap(), Some(second.clone()));
+    assert_eq!(state.block_of_user("alice", UnixMs(130)).unwrap(), None);
+
+    let all = state.changes(Seq::default()).unwrap();
+    assert_eq!(all.parties, [PartyChange::Added(second.clone())]);
+    assert_eq!(state.remove_party_block(&mallory(), "ana", UnixMs(140)).unwrap(), Some(second.clone()));
+    assert_eq!(state.remove_party_block(&mallory(), "ana", UnixMs(141)).unwrap(), None);
+    let gone = state.changes(all.seq).unwrap();
+    assert_eq!(gone.parties, [PartyChange::Removed { id: second.id, party: mallory() }]);
+    let recent: Vec<i64> =
+        state.recent_party_blocks(9).unwrap().iter().map(|stored| stored.block.id).collect();
+    assert_eq!(recent, [3, 1]);
+}
+
+#[test]
+fn a_block_of_anonymous_clients_is_found_by_their_address() {
+    let (_dir, mut state) = state();
+    let network = net("2001:db8:1:2::/64");
+    let agents = vec!["tool/1 \"quoted\"".into(), "".into()];
+    let new = party_block(Party::Anonymous { network, agents }, 100, Some(200));
+    let added = state.add_party_block(new, "detect").unwrap();
+    let found = |ip_text: &str, now| state.block_of_anonymous(ip(ip_text), UnixMs(now)).unwrap();
+    assert_eq!(found("2001:db8:1:2::77", 150), Some(added.clone()));
+    assert_eq!(found("2001:db8:1:3::77", 150), None);
+    assert_eq!(found("2001:db8:1:2::77", 200), None, "it has run out");
+    assert_eq!(state.active_party_blocks(UnixMs(150)).unwrap(), [added]);
+}
+
+#[test]
+fn findings_of_two_users_on_one_address_are_two() {
+    let (_dir, mut state) = state();
+    let of = |user: Option<&str>| Finding { user: user.map(str::to_owned), ..finding(Severity::High, 1_000) };
+    let ids: Vec<i64> = [None, Some("mallory"), Some("eve"), Some("mallory"), None]
+        .map(|user| state.save_finding(&of(user)).unwrap())
+        .to_vec();
+    assert_eq!(ids, [1, 2, 3, 2, 1]);
+    assert_eq!(state.finding(2).unwrap().unwrap().finding.user.as_deref(), Some("mallory"));
+}
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date_by_a_reader_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+    old.execute_batch(include_str!("../../migrations/state/001_initial.sql")).unwrap();
+    old.execute_batch(
+        "INSERT INTO blocks (network, reason, source, created_at, seq) VALUES ('192.0.2.1/32', '', 'cli', 100, 1);
+         UPDATE counter SET seq = 1; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let mut state = State::open_read_only(dir.path()).unwrap();
+    assert_eq!(state.active_party_blocks(UnixMs(200)).unwrap(), []);
+    assert_eq!(state.active_blocks(UnixMs(200)).unwrap().len(), 1);
+    state = State::open(dir.path()).unwrap();
+    let added = state.add_party_block(party_block(Party::User("mallory".into()), 200, None), "ana").unwrap();
+    assert_eq!(added.id, 2, "the numbers go on");
 }

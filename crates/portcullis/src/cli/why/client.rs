@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use portcullis_config::Config;
-use portcullis_model::{Allow, Block, BlockSource, ClientIp, VerdictKind};
+use portcullis_model::{Allow, Block, BlockSource, ClientIp, PartyBlock, VerdictKind};
 use portcullis_policy::Mode;
 use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError, StoredFinding};
 
@@ -16,6 +16,7 @@ use crate::cli::block::{bare, because, until};
 use crate::cli::context::{Context, open_state};
 use crate::cli::logs::{request, verdict_style};
 use crate::cli::output::{Align, BOLD, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, tell};
+use crate::cli::party;
 use crate::cli::suspicious::{says, severity_style};
 use crate::cli::{Outcome, time};
 
@@ -30,6 +31,8 @@ pub(super) struct Standing {
     dry_run: bool,
     allows: Vec<Allow>,
     blocks: Vec<Block>,
+    /// Of those on it who are no verified users.
+    block_of_anonymous: Option<PartyBlock>,
 }
 
 impl Standing {
@@ -48,6 +51,7 @@ impl Standing {
             dry_run,
             allows: state.allows_covering(client)?,
             blocks: state.covering(client, context.now)?,
+            block_of_anonymous: state.block_of_anonymous(client, context.now)?,
         })
     }
 
@@ -77,6 +81,14 @@ impl Standing {
                 bare(&block.network),
                 until(block.expires_at, context),
                 because(&block.reason)
+            ),
+            (None, None) if let Some(block) = &self.block_of_anonymous => format!(
+                "block {} of {} is in force, {}{}. {}{dry_run}",
+                block.id,
+                block.party,
+                until(block.expires_at, context),
+                because(&block.reason),
+                party::in_words(&block.party)
             ),
             (None, None) => format!("{client} is neither blocked nor allowed; limits hold for it"),
         }
@@ -199,6 +211,9 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
                     Advice::command("lift the block", context.command(&format!("unblock {network}")))
                 }
             });
+        }
+        if let Some(block) = &standing.block_of_anonymous {
+            advice.push(Advice::command("lift the block", party::undo(block, context)));
         }
         if !standing.blocks.is_empty() || refusal.is_some() {
             let allow = context.command(&format!("allow {}", bare(&network_of(client))));

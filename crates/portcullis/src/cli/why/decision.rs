@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use portcullis_config::Config;
 use portcullis_model::{
-    Allow, Block, BlockSource, ClientIp, MalformedKind, Reason, RequestId, SharedPrefix, UnixMs,
+    Allow, Block, BlockSource, ClientIp, MalformedKind, Party, Reason, RequestId, SharedPrefix, UnixMs,
     UpstreamFailure, VerdictKind, normalise_path,
 };
 use portcullis_policy::{LimitRule, admitted_per_period};
@@ -23,6 +23,7 @@ use crate::cli::check::matched;
 use crate::cli::context::{Context, actor_in_words, open_state};
 use crate::cli::logs::{milliseconds, request, verdict_style};
 use crate::cli::output::{BOLD, DIM, Screen, count, number, tell};
+use crate::cli::party::{self, ListedParty};
 use crate::cli::suspicious::{says, show_rules, show_samples};
 use crate::cli::{Outcome, time};
 
@@ -64,6 +65,12 @@ enum Evidence {
     Block {
         #[serde(flatten)]
         block: Listed,
+        /// Of the detector.
+        finding: Option<Box<StoredFinding>>,
+    },
+    PartyBlock {
+        #[serde(flatten)]
+        block: ListedParty,
         /// Of the detector.
         finding: Option<Box<StoredFinding>>,
     },
@@ -147,6 +154,29 @@ struct Explainer<'a> {
     context: &'a Context,
 }
 
+fn is_or_are(party: &Party) -> String {
+    match party {
+        Party::User(_) => format!("{party} is"),
+        Party::Anonymous { .. } => format!("{party} are"),
+    }
+}
+
+/// What led to a block, in a sentence.
+fn grounds_of(reason: &str, finding: Option<&StoredFinding>) -> String {
+    match finding {
+        Some(stored) => {
+            format!(
+                "Finding {} ({}): {}",
+                stored.id,
+                stored.finding.severity,
+                sentence(&says(&stored.finding))
+            )
+        }
+        None if reason.is_empty() => "No reason was given.".to_owned(),
+        None => format!("The reason: {}", sentence(reason)),
+    }
+}
+
 /// The part of an explanation that depends on the reason.
 struct Grounds {
     because: Vec<String>,
@@ -190,10 +220,21 @@ impl Explainer<'_> {
         let outcome = outcome(&row, reason.as_ref().ok());
         let told = match &grounds.evidence {
             Evidence::Block { block, .. } => Some(block.block.id),
-            Evidence::None | Evidence::Allow { .. } | Evidence::Limit(_) => None,
+            Evidence::None | Evidence::Allow { .. } | Evidence::PartyBlock { .. } | Evidence::Limit(_) => {
+                None
+            }
         };
         let standing = Standing::of(row.client, self.config, self.state, self.context)?;
-        let now = standing.sentence(row.client, told, self.context);
+        let now = match &grounds.evidence {
+            Evidence::PartyBlock { block, .. } if block.in_force => {
+                format!("the block is in force: {} refused", is_or_are(&block.stored.block.party))
+            }
+            Evidence::PartyBlock { .. }
+            | Evidence::None
+            | Evidence::Allow { .. }
+            | Evidence::Block { .. }
+            | Evidence::Limit(_) => standing.sentence(row.client, told, self.context),
+        };
         let Grounds { because, evidence, lasts, advice } = grounds;
         Ok(Explanation { request: row, outcome, because, evidence, lasts, now, advice })
     }
@@ -250,6 +291,9 @@ impl Explainer<'_> {
             }
         };
         let Some(stored) = stored else {
+            if let Some(grounds) = self.party_block(id)? {
+                return Ok(grounds);
+            }
             return Ok(Grounds::words(
                 format!(
                     "Block {id} covered {}. It ended more than 90 days ago, and its details have been deleted.",
@@ -261,16 +305,7 @@ impl Explainer<'_> {
         let listed = Listed::new(stored, self.context.now);
         let block = &listed.block;
         let who = self.who(block.source, "block", &block.network.to_string(), block.created_at)?;
-        let reason = match &finding {
-            Some(stored) => format!(
-                "Finding {} ({}): {}",
-                stored.id,
-                stored.finding.severity,
-                sentence(&says(&stored.finding))
-            ),
-            None if block.reason.is_empty() => "No reason was given.".to_owned(),
-            None => format!("The reason: {}", sentence(&block.reason)),
-        };
+        let reason = grounds_of(&block.reason, finding.as_ref());
         let because = vec![
             format!(
                 "Block {id} of {}, added {who} on {}.",
@@ -294,6 +329,37 @@ impl Explainer<'_> {
         })
     }
 
+    /// A block of a user, or of the anonymous clients of an address.
+    fn party_block(&self, id: i64) -> anyhow::Result<Option<Grounds>> {
+        let Some(state) = self.state else { return Ok(None) };
+        let Some(stored) = state.party_block(id)? else { return Ok(None) };
+        let finding = stored.block.finding_id.map(|id| state.finding(id)).transpose()?.flatten();
+        let listed = ListedParty::new(stored, self.context.now);
+        let block = &listed.stored.block;
+        let who = self.who(block.source, "block", &block.party.to_string(), block.created_at)?;
+        let because = vec![
+            format!("Block {id} of {}, added {who} on {}.", block.party, self.context.time(block.created_at)),
+            party::in_words(&block.party),
+            grounds_of(&block.reason, finding.as_ref()),
+        ];
+        let end = listed.end(self.context);
+        let mut advice = Vec::new();
+        if end.is_none() {
+            advice.push(Advice::command("lift the block", party::undo(block, self.context)));
+            advice.extend(finding.as_ref().map(|finding| self.dismiss(finding)));
+        }
+        let lasts = end.map_or_else(|| until(block.expires_at, self.context), over);
+        let evidence = Evidence::PartyBlock { block: listed, finding: finding.map(Box::new) };
+        Ok(Some(Grounds { because, evidence, lasts: Some(lasts), advice }))
+    }
+
+    fn dismiss(&self, finding: &StoredFinding) -> Advice {
+        Advice::command(
+            "note that the detector was wrong",
+            self.context.command(&format!("suspicious {} --dismiss", finding.id)),
+        )
+    }
+
     fn undo_block(&self, block: &Block, client: ClientIp, finding: Option<&StoredFinding>) -> Vec<Advice> {
         let command = |arguments: String| self.context.command(&arguments);
         let network = bare(&block.network);
@@ -310,12 +376,7 @@ impl Explainer<'_> {
             format!("never block or limit {client} again"),
             command(format!("allow {client}")),
         ));
-        if let Some(finding) = finding {
-            advice.push(Advice::command(
-                "note that the detector was wrong",
-                command(format!("suspicious {} --dismiss", finding.id)),
-            ));
-        }
+        advice.extend(finding.map(|finding| self.dismiss(finding)));
         advice
     }
 
@@ -582,8 +643,9 @@ fn show(explanation: &Explanation, context: &Context, screen: &mut Screen) -> an
     }
     match evidence {
         Evidence::None | Evidence::Allow { .. } => {}
-        Evidence::Block { finding: None, .. } => {}
-        Evidence::Block { finding: Some(stored), .. } => {
+        Evidence::Block { finding: None, .. } | Evidence::PartyBlock { finding: None, .. } => {}
+        Evidence::Block { finding: Some(stored), .. }
+        | Evidence::PartyBlock { finding: Some(stored), .. } => {
             // The summary in `because` tells of the strongest one.
             show_rules(&stored.finding.details, "besides", 1, screen)?;
             show_samples(&stored.finding.details, SHOWN, context, screen)?;
