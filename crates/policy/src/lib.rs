@@ -19,7 +19,7 @@ pub use clock::Now;
 pub use decide::{Decision, LimitHit, LiveState, Verdict, decide};
 pub use facts::{NoHeaders, Place, RequestFacts, RequestHeaders};
 pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip, forwarded_is_https};
-pub use limiter::{Admission, Limiter, LimiterStats, Secret, admitted_per_period};
+pub use limiter::{Admission, Extent, Limiter, LimiterStats, Secret, admitted_per_period};
 pub use parties::{Glance, Look, Parties, PartyChange, ROOM_LOGINS, ROOM_PERIOD};
 pub use pattern::{HostPattern, PathPattern, PatternError};
 pub use prefixes::PrefixSet;

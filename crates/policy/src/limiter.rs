@@ -13,6 +13,7 @@
 //! /48 has a window of its own, too: [`SHARES`] times as wide.
 
 mod handover;
+mod journal;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
@@ -28,6 +29,8 @@ use crate::{LimitRule, MAX_RATE_COUNT};
 
 use handover::Keyed;
 pub use handover::Secret;
+pub use journal::Extent;
+use journal::noticing;
 
 /// Independent locks; a power of two.
 const SHARDS: usize = 64;
@@ -56,7 +59,7 @@ const COUNT_BITS: u32 = 24;
 const MAX_COUNT: u32 = (1 << COUNT_BITS) - 1;
 
 const _: () = assert!(MAX_RATE_COUNT <= MAX_COUNT);
-const _: () = assert!(SHARDS * MAX_SETS * WAYS * size_of::<Slot>() + MAX_LIST_BYTES <= 64 << 20);
+const _: () = assert!(SHARDS * MAX_SETS * (WAYS * size_of::<Slot>() + 1) + MAX_LIST_BYTES <= 64 << 20);
 
 /// Counts requests per (rule, client). Safe to share.
 pub struct Limiter {
@@ -93,6 +96,8 @@ struct Shard {
     slots: Vec<Slot>,
     /// Of the lists in `slots`.
     list_bytes: usize,
+    /// A byte per set with a bit per slot: what the journal has yet to write.
+    changed: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -254,6 +259,18 @@ impl Window {
 }
 
 impl Shard {
+    /// The index of the slot of `key`, if it has one.
+    fn find(&self, key: u64) -> Option<usize> {
+        let sets = self.slots.len() / WAYS;
+        if sets == 0 {
+            return None;
+        }
+        let first = (key as usize & (sets - 1)) * WAYS;
+        let set = &self.slots[first..first + WAYS];
+        let own = set.iter().position(|slot| slot.key == key && !matches!(slot.window, Window::Empty));
+        own.map(|at| first + at)
+    }
+
     /// The index of the slot of `key`, made if it is not there, and whether that ended a window early.
     fn slot_of(&mut self, key: u64, now_ms: u64) -> (usize, bool) {
         if self.slots.is_empty() {
@@ -292,13 +309,24 @@ impl Shard {
         let mut slots: Vec<Slot> = Vec::new();
         slots.resize_with(sets * WAYS, Slot::default);
         self.list_bytes = 0;
-        for slot in self.slots.drain(..).filter(|slot| slot.window.ends_ms() > now_ms) {
+        let mut changed = Vec::new();
+        for old in 0..self.slots.len() {
+            let slot = std::mem::take(&mut self.slots[old]);
+            if slot.window.ends_ms() <= now_ms {
+                continue;
+            }
             let set = slot.key as usize & (sets - 1);
+            let at = set * WAYS + usize::from(filled[set]);
+            if self.is_marked(old) {
+                changed.push(at);
+            }
             self.list_bytes += slot.window.list_bytes();
-            slots[set * WAYS + usize::from(filled[set])] = slot;
+            slots[at] = slot;
             filled[set] += 1;
         }
         self.slots = slots;
+        self.changed.clear();
+        changed.into_iter().for_each(|at| self.mark(at));
     }
 
     /// Changes one window, and keeps the account of the memory of lists.
@@ -397,7 +425,8 @@ impl Limiter {
             let shard = shard.lock();
             stats.keys +=
                 shard.slots.iter().filter(|slot| !matches!(slot.window, Window::Empty)).count() as u64;
-            stats.bytes += (shard.slots.capacity() * size_of::<Slot>() + shard.list_bytes) as u64;
+            let marks = shard.changed.capacity();
+            stats.bytes += (shard.slots.capacity() * size_of::<Slot>() + shard.list_bytes + marks) as u64;
         }
         stats
     }
@@ -408,10 +437,25 @@ impl Limiter {
         if ended_early {
             self.evictions.fetch_add(1, Ordering::Relaxed);
         }
-        shard.update(at, |window| {
+        let (result, is_changed) = shard.update(at, |window| {
             window.drop_left(now_ms);
-            work(window)
-        })
+            noticing(window, work)
+        });
+        if is_changed {
+            shard.mark(at);
+        }
+        result
+    }
+
+    /// Works on the window of `key` if there is one.
+    fn with_held<T>(&self, key: u64, work: impl FnOnce(&mut Window) -> T) -> Option<T> {
+        let mut shard = self.shards[(key >> 32) as usize & (SHARDS - 1)].lock();
+        let at = shard.find(key)?;
+        let (result, is_changed) = shard.update(at, |window| noticing(window, work));
+        if is_changed {
+            shard.mark(at);
+        }
+        Some(result)
     }
 }
 

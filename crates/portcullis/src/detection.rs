@@ -113,6 +113,8 @@ impl Spared {
 /// Another run is under way, or a database cannot be read or written; what was found is then kept as far
 /// as it was written.
 pub(crate) fn run_now(config: Arc<Config>, now: UnixMs) -> anyhow::Result<Outcome> {
+    // Without a log the run did not fail: there was nothing to run on.
+    drop(LogReader::open(&config.data)?);
     let context = TaskContext { config, now, gateway: None, control: Arc::default() };
     alone_and_on_record(TASK, &context, || run(&context.config, now, &context.control), summary)
 }

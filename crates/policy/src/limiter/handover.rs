@@ -10,7 +10,7 @@ use siphasher::sip::SipHasher13;
 use super::{Entry, Limiter, Window};
 
 /// Numbers that are exported at once, about.
-const EXPORTED_AT_ONCE: usize = 16_384;
+pub(super) const EXPORTED_AT_ONCE: usize = 16_384;
 /// What both processes must hash to the same number.
 const PROBE: (&str, IpAddr) = ("probe", IpAddr::V6(Ipv6Addr::LOCALHOST));
 
@@ -92,7 +92,7 @@ impl Limiter {
 }
 
 /// Cuts between windows, and leaves nothing.
-fn send_in_portions(numbers: &mut Vec<u64>, send: &mut dyn FnMut(&[u64]) -> bool) -> bool {
+pub(super) fn send_in_portions(numbers: &mut Vec<u64>, send: &mut dyn FnMut(&[u64]) -> bool) -> bool {
     let (mut start, mut end) = (0, 0);
     while end < numbers.len() {
         end += 2 + usize::try_from(numbers[end + 1]).unwrap_or(0);
@@ -108,7 +108,7 @@ fn send_in_portions(numbers: &mut Vec<u64>, send: &mut dyn FnMut(&[u64]) -> bool
 }
 
 impl Window {
-    fn entries(&self) -> impl Iterator<Item = Entry> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         let (one, many) = match self {
             Self::Empty => (None, None),
             Self::One(entry) => (Some(*entry), None),

@@ -20,6 +20,7 @@ mod proxy_protocol;
 mod reload;
 mod start;
 mod streaming;
+mod tasks;
 mod tls;
 mod upgrade;
 mod upstreams;
