@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use portcullis_policy::{ClientIpSource, HostPattern, LimitRule, Mode, PathPattern};
+use portcullis_privacy::{Anonymise, SecretNames};
 use portcullis_store::LogSettings;
 
 use crate::schedule::{Schedule, ScheduleZone};
@@ -34,6 +35,7 @@ pub struct Config {
     /// Canonical and without duplicates, each with its reason.
     pub allows: Vec<(IpNet, String)>,
     pub log: LogSettings,
+    pub privacy: Privacy,
     pub geo: portcullis_geo::Settings,
     pub detection: portcullis_detect::Settings,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
@@ -368,6 +370,32 @@ pub struct Route {
     pub upstream: Arc<str>,
     /// In the place of `Server::max_body`; 0 is no limit.
     pub max_body: Option<u64>,
+}
+
+/// What of a request is kept, and what is said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privacy {
+    pub anonymise: Anonymise,
+    /// How long one key makes the pseudonyms.
+    pub hash_rotation: Duration,
+    pub log_query: bool,
+    pub log_user_agent: bool,
+    pub log_referer: bool,
+    pub log_user: bool,
+    /// The parameters whose values are never written.
+    pub redact: SecretNames,
+    /// Whether `Sec-GPC: 1` is an opt-out.
+    pub honour_gpc: bool,
+    /// Whether `DNT: 1` is an opt-out.
+    pub honour_dnt: bool,
+    /// Where everybody has opted out: ISO 3166-1 alpha-2, upper case, ascending, none twice.
+    pub opt_out_countries: Vec<String>,
+    /// What everybody has opted out of.
+    pub opt_out_paths: Vec<PathPattern>,
+    /// Whether answers say that requests are logged.
+    pub header: bool,
+    /// The address of the site's privacy policy, for that header.
+    pub policy_url: Option<String>,
 }
 
 /// What the pages of refusals and errors say.

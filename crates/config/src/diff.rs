@@ -62,6 +62,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         blocks,
         allows,
         log: _,
+        privacy,
         geo,
         detection,
         metrics,
@@ -77,6 +78,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     live.note("limit", limits, &new.limits);
     live.note("block", blocks, &new.blocks);
     live.note("allow", allows, &new.allows);
+    live.note("privacy", privacy, &new.privacy);
     live.note("geo", geo, &new.geo);
     live.note("detection", detection, &new.detection);
     live.note("pages", pages, &new.pages);

@@ -112,6 +112,7 @@ fn every_setting_is_in_the_template() {
         "[[block]]",
         "[[allow]]",
         "[log]",
+        "[privacy]",
         "[geo]",
         "[detection]",
         "[metrics]",

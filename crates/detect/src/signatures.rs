@@ -226,6 +226,29 @@ impl Signatures {
         self.matches(&self.agent, &scratch.text, |signature, _| hit(signature));
     }
 
+    /// An attack in a query, told by the query alone: its pattern. What stands in a search box is none.
+    pub fn attack_in_query(&self, query: &str) -> Option<&str> {
+        let mut found = None;
+        self.in_query(query, &mut Scratch::default(), |number, in_search_box| {
+            found = found.or(self.proof(number).filter(|_| !in_search_box));
+        });
+        found
+    }
+
+    /// An attack in a user agent, told by that alone: its pattern.
+    pub fn attack_in_agent(&self, agent: &str) -> Option<&str> {
+        let mut found = None;
+        self.in_agent(agent, &mut Scratch::default(), |number| found = found.or(self.proof(number)));
+        found
+    }
+
+    /// The pattern of a signature that counts whatever the answer was, and wherever the pattern stands.
+    fn proof(&self, number: usize) -> Option<&str> {
+        let Signature { class, at_start, at_segment_end, pattern, .. } = &self.all[number];
+        let counts = matches!(class, Class::Exploit | Class::Traversal | Class::Injection | Class::Scanner);
+        (counts && !at_start && !at_segment_end).then_some(pattern.as_str())
+    }
+
     fn matches(&self, automaton: &Automaton, text: &[u8], mut hit: impl FnMut(usize, usize)) {
         for found in automaton.search.find_overlapping_iter(text) {
             let number = usize::from(automaton.owners[found.pattern().as_usize()]);

@@ -9,6 +9,7 @@ mod frames;
 mod head;
 mod path;
 mod proxy_header;
+mod redaction;
 
 pub use addresses::{cidr, forwarded};
 pub use body::chunked;
@@ -16,17 +17,19 @@ pub use frames::frames;
 pub use head::request_head;
 pub use path::path;
 pub use proxy_header::proxy_header;
+pub use redaction::redaction;
 
 /// Panics if something does not hold for the input.
 pub type Check = fn(&[u8]);
 
 /// One function for each fuzz target, by its name.
-pub const TARGETS: [(&str, Check); 7] = [
+pub const TARGETS: [(&str, Check); 8] = [
     ("chunked", chunked),
     ("cidr", cidr),
     ("forwarded", forwarded),
     ("frames", frames),
     ("path", path),
     ("proxy_header", proxy_header),
+    ("redaction", redaction),
     ("request_head", request_head),
 ];

@@ -19,6 +19,7 @@ use portcullis_proxy::{Bound, Clock, Gateway, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
+use crate::privacy::Recording;
 use crate::sentence::sentence;
 use crate::tasks::{GatewayParts, OnDetection};
 use crate::upgrade::Predecessor;
@@ -39,6 +40,7 @@ pub(crate) struct App {
     gateway: Gateway,
     log: Arc<Log>,
     geo: Arc<ArcSwap<Geo>>,
+    recording: Arc<Recording>,
     stats: Arc<AppStats>,
     operations: Mutex<Option<Operations>>,
     watcher: StateWatcher,
@@ -98,15 +100,18 @@ impl App {
 
         let shared = Arc::new(ArcSwap::from_pointee(config));
         let config = shared.load_full();
-        let enricher = Enricher { geo: Arc::clone(&geo), config: Arc::clone(&shared) };
+        let now = clock.now().wall;
+        let recording = Arc::new(Recording::new(&config.data, Arc::clone(&shared), Arc::clone(&geo), now));
+        let enricher = Enricher { recording: Arc::clone(&recording), config: Arc::clone(&shared) };
         let log = Log::start(&config.data, config.log.clone(), Box::new(enricher))?;
         let recorder = log.recorder();
         let live = Arc::new(live);
         // Returns when all blocks and allows are in force, before the first request is served.
         let watcher = watch(&config.data, &live, clock, &shared)?;
-        let record = Box::new(move |record: RequestRecord| {
+        let prepares = Arc::clone(&recording);
+        let record = Box::new(move |record: RequestRecord, asked: bool| {
             // A record that finds no room is counted by the log.
-            recorder.offer(record);
+            recorder.offer(prepares.prepare(record, asked));
         });
         let gateway = Gateway::start(&config, bound, live, clock, record)?;
         let stats = Arc::new(AppStats::default());
@@ -127,6 +132,7 @@ impl App {
             gateway,
             log: Arc::new(log),
             geo,
+            recording,
             stats,
             operations: Mutex::new(operations),
             watcher,
@@ -178,6 +184,10 @@ impl App {
     /// What tasks get of this gateway.
     pub(crate) fn parts(&self, on_detection: OnDetection) -> GatewayParts {
         GatewayParts { flusher: self.log.flusher(), stats: Arc::clone(&self.stats), on_detection }
+    }
+
+    pub(crate) fn recording(&self) -> &Arc<Recording> {
+        &self.recording
     }
 
     pub(crate) fn geo(&self) -> Arc<Geo> {
@@ -244,6 +254,7 @@ impl App {
             self.geo.store(Arc::new(geo));
         }
         self.log.apply(&new.log);
+        self.recording.reloaded(old, new, self.gateway.edge().clock.now().wall);
         Ok(())
     }
 
@@ -410,13 +421,13 @@ fn party_change(change: portcullis_store::PartyChange) -> PartyChange {
 
 /// What the writer adds to a row.
 struct Enricher {
-    geo: Arc<ArcSwap<Geo>>,
+    recording: Arc<Recording>,
     config: Arc<ArcSwap<Config>>,
 }
 
 impl Enrich for Enricher {
     fn location(&mut self, client: ClientIp) -> Location {
-        Location::clone(&self.geo.load().lookup(client))
+        self.recording.location(client)
     }
 
     /// The row itself stands out: refused, or asking for what operators and scanners want.

@@ -21,9 +21,11 @@ use portcullis_detect::{
 };
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, FindingStatus, UnixMs};
 use portcullis_policy::PrefixSet;
+use portcullis_privacy::{Anonymise, is_pseudonym};
 use portcullis_store::{LogReader, LoggedRequest, NewBlock, State};
 
 use crate::machine::{overlap, own_addresses};
+use crate::privacy::{self, Behind, Recording};
 use crate::tasks::{TaskContext, alone_and_on_record};
 
 /// The name of the task in the database.
@@ -52,9 +54,23 @@ pub(crate) struct Control {
     /// A fit that does not come back keeps a core busy: there is at most one.
     is_fitting: AtomicBool,
     training_failed_at: Mutex<Option<UnixMs>>,
+    /// Who is behind the addresses of an anonymous log; the gateway alone knows.
+    recording: Option<Arc<Recording>>,
 }
 
 impl Control {
+    /// For the runs inside of the gateway.
+    pub(crate) fn of(recording: &Arc<Recording>) -> Self {
+        Self { recording: Some(Arc::clone(recording)), ..Self::default() }
+    }
+
+    fn behind(&self, finding: &Finding, mode: Anonymise) -> Behind {
+        match &self.recording {
+            Some(recording) => recording.addresses().behind(finding.client, mode, finding.first_seen),
+            None => privacy::behind_for_strangers(finding.client, mode),
+        }
+    }
+
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -88,6 +104,8 @@ pub(crate) enum Spared {
     TrustedProxy,
     /// Loopback or an address of an interface: the gateway itself and whoever works on its machine.
     ThisMachine,
+    /// The log does not hold the address, and this process does not know it, or not for certain.
+    Anonymous,
     /// A person dismissed this finding.
     Dismissed,
     /// A person took the block of this finding away, and nothing new has come since.
@@ -101,6 +119,7 @@ impl Spared {
             Self::Allowed => "on the allowlist",
             Self::TrustedProxy => "a trusted proxy",
             Self::ThisMachine => "this machine's own address",
+            Self::Anonymous => "anonymous in the log; the gateway's own run blocks whom it knows for certain",
             Self::Dismissed => "dismissed by a person",
             Self::Unblocked => "unblocked by a person, nothing new since",
         }
@@ -151,11 +170,20 @@ pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyho
         let is_severe = settings.block_severity.is_some_and(|least| finding.severity >= least);
         if is_severe {
             let of_prefix = prefixes.iter().find(|block| block.network.contains(&finding.client.ip()));
-            match (guard.spares(state, id, &finding, now)?, of_prefix) {
-                (Some(Spared::AlreadyBlocked), Some(block)) => state.link_block(id, block.id)?,
-                (Some(why), _) => outcome.spared.push((finding.client, why)),
-                (None, _) => {
-                    let network = guard.network(finding.client);
+            let client = match control.behind(&finding, config.privacy.anonymise) {
+                Behind::Itself => Some(finding.client),
+                Behind::One(client) => Some(client),
+                Behind::Unknown => None,
+            };
+            let spared = match client {
+                Some(client) => guard.spares(state, id, &finding, client, now)?,
+                None => Some(Spared::Anonymous),
+            };
+            match (spared, of_prefix, client) {
+                (Some(Spared::AlreadyBlocked), Some(block), _) => state.link_block(id, block.id)?,
+                (Some(why), _, _) => outcome.spared.push((finding.client, why)),
+                (None, _, client) => {
+                    let network = guard.network(client.unwrap_or(finding.client));
                     outcome.blocked.push(block(state, settings, &finding, network, id, now)?);
                 }
             }
@@ -176,7 +204,10 @@ fn block_prefixes(
     report: &Report,
     now: UnixMs,
 ) -> anyhow::Result<Vec<Block>> {
-    let mut sites: HashMap<Ipv6Addr, bool> = report.sites.iter().copied().collect();
+    // The neighbourhood of a pseudonym is chance.
+    let is_site = |site: &Ipv6Addr| !is_pseudonym(ClientIp::new(IpAddr::V6(*site)));
+    let mut sites: HashMap<Ipv6Addr, bool> =
+        report.sites.iter().copied().filter(|(site, _)| is_site(site)).collect();
     for block in state.active_blocks(now)? {
         if let (IpNet::V6(network), BlockSource::Detector) = (block.network, block.source)
             && network.prefix_len() == 64
@@ -284,9 +315,9 @@ impl Guard {
         state: &State,
         id: i64,
         finding: &Finding,
+        client: ClientIp,
         now: UnixMs,
     ) -> anyhow::Result<Option<Spared>> {
-        let client = finding.client;
         let ip = client.ip();
         Ok(if let Some(by_a_person) = judged_by_a_person(state, id, finding)? {
             Some(by_a_person)

@@ -10,6 +10,7 @@ mod demo_run;
 mod detection;
 mod machine;
 mod metrics;
+mod privacy;
 mod sentence;
 mod serve;
 mod status;

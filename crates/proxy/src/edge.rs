@@ -11,8 +11,8 @@ use crate::guard::{Clients, Watch};
 use crate::tls::{CertificateStatus, Challenges, Tls};
 use crate::{Clock, EdgeMetrics, PoolState, descriptors, ruleset::Ruleset};
 
-/// Where records go. Must not wait.
-pub type Recorder = Box<dyn Fn(RequestRecord) + Send + Sync>;
+/// Where records go, each with whether its client asked not to be tracked. Must not wait.
+pub type Recorder = Box<dyn Fn(RequestRecord, bool) + Send + Sync>;
 
 /// One for the life of the gateway.
 pub struct Edge {
@@ -51,9 +51,14 @@ impl Edge {
 
     /// Counts a request that has ended and hands its record to the log.
     pub fn finish(&self, record: RequestRecord) {
+        self.finish_as_wished(record, false);
+    }
+
+    /// The same for a client that may have `asked` not to be tracked, where that is honoured.
+    pub(crate) fn finish_as_wished(&self, record: RequestRecord, asked: bool) {
         self.metrics.count(record.verdict, record.status, record.latency_us);
         self.metrics.count_reason(&record.reason);
-        (self.recorder)(record);
+        (self.recorder)(record, asked);
     }
 
     /// How many clients have a connection open, trusted proxies not counted.

@@ -69,6 +69,8 @@ struct OpenRecord {
     /// Of the upstream's answer, as soon as that has begun.
     status: u16,
     text: RecordText,
+    /// Whether the client asked not to be tracked, and that is honoured.
+    asks_for_privacy: bool,
 }
 
 impl OpenRecord {
@@ -84,7 +86,7 @@ impl OpenRecord {
     }
 
     fn close(self, status: u16, bytes_in: u64, bytes_out: u64) {
-        self.connection.edge.finish(RequestRecord {
+        let record = RequestRecord {
             id: self.id,
             client: self.client,
             protocol: self.protocol,
@@ -95,7 +97,8 @@ impl OpenRecord {
             verdict: self.verdict,
             reason: self.reason,
             text: self.text,
-        });
+        };
+        self.connection.edge.finish_as_wished(record, self.asks_for_privacy);
     }
 }
 
@@ -221,6 +224,7 @@ impl ProxyHttp for Hooks {
             reason: Reason::None,
             status: 0,
             text: target.record_text(head),
+            asks_for_privacy: rules.privacy.is_asked_for(&head.headers),
         });
         // An authority that asks whether a name is ours must not be kept from it by a block or a redirect.
         if let Some(proof) = self.edge.challenges().file(target.path).filter(|_| !connection.is_tls) {
@@ -402,6 +406,9 @@ impl ProxyHttp for Hooks {
         }
         if let Some(hsts) = ctx.rules.hsts.as_ref().filter(|_| ctx.is_https()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
+        if !response.status.is_informational() {
+            ctx.rules.privacy.announce(response)?;
         }
         if let Some(attempt) = &mut ctx.upstream {
             attempt.answered(response.status.as_u16());

@@ -73,6 +73,7 @@ async fn send(
         add_limit(&mut header, hit)?;
     }
     add_hsts(&mut header, session, rules)?;
+    rules.privacy.announce(&mut header)?;
     begin_answer(session);
     if !refusal.keep_alive {
         session.set_keepalive(None);

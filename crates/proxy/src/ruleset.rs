@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
-use portcullis_config::{Config, Hsts};
+use pingora::http::ResponseHeader;
+use portcullis_config::{Config, Hsts, format_duration};
 use portcullis_policy::{ClientIpSource, PrefixSet, Snapshot};
 
 use crate::EdgeError;
@@ -27,6 +28,55 @@ pub(crate) struct Ruleset {
     /// The value of `Strict-Transport-Security`.
     pub(crate) hsts: Option<HeaderValue>,
     pub(crate) bounds: Bounds,
+    pub(crate) privacy: Privacy,
+}
+
+/// What is said to visitors about the log, and what of theirs is heard; see `[privacy]`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Privacy {
+    honour_gpc: bool,
+    honour_dnt: bool,
+    /// The value of `X-Privacy-Notice`.
+    notice: Option<HeaderValue>,
+    /// Of `Link`, the site's policy (RFC 6903).
+    policy: Option<HeaderValue>,
+}
+
+impl Privacy {
+    fn new(config: &Config) -> Self {
+        let privacy = &config.privacy;
+        let notice = || {
+            let retention = format_duration(config.log.retention);
+            let addresses = privacy.anonymise.as_str();
+            HeaderValue::from_str(&format!(
+                "requests are logged; retention={retention}; anonymise={addresses}"
+            ))
+        };
+        let policy = |url: &String| HeaderValue::from_str(&format!("<{url}>; rel=\"privacy-policy\"")).ok();
+        Self {
+            honour_gpc: privacy.honour_gpc,
+            honour_dnt: privacy.honour_dnt,
+            notice: privacy.header.then(notice).and_then(Result::ok),
+            policy: privacy.policy_url.as_ref().filter(|_| privacy.header).and_then(policy),
+        }
+    }
+
+    /// Whether the client says, in a way that is honoured, that it does not want to be tracked.
+    pub(crate) fn is_asked_for(&self, headers: &HeaderMap) -> bool {
+        let says = |name: &str| headers.get(name).is_some_and(|value| value.as_bytes().trim_ascii() == b"1");
+        (self.honour_gpc && says("sec-gpc")) || (self.honour_dnt && says("dnt"))
+    }
+
+    /// Adds what visitors are told. Links of the site's own stay.
+    pub(crate) fn announce(&self, header: &mut ResponseHeader) -> pingora::Result<()> {
+        if let Some(notice) = &self.notice {
+            header.insert_header("X-Privacy-Notice", notice)?;
+        }
+        if let Some(policy) = &self.policy {
+            header.append_header("Link", policy)?;
+        }
+        Ok(())
+    }
 }
 
 /// What every client is held to; see `[server]` in the configuration.
@@ -69,6 +119,7 @@ impl Ruleset {
             routes: Routes::new(&config.routes, &pools, server.max_body),
             pools,
             pages: PageTemplate::new(&config.pages),
+            privacy: Privacy::new(config),
             forwarded_header: server.forwarded_header,
             redirect_to_https: server.redirect_to_https,
             hsts: server.hsts.as_ref().and_then(hsts_value),

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "portcullis-wire",
         "portcullis-policy",
+        "portcullis-privacy",
         "portcullis-detect",
         "portcullis-geo",
         "portcullis-identity",
@@ -54,8 +55,14 @@ const EXCLUSIVE: &[(&str, &str, &str)] = &[
 ];
 
 /// Crates that decide and never wait: no runtime, no sockets, no SQL.
-const PURE: &[&str] =
-    &["portcullis-model", "portcullis-policy", "portcullis-detect", "portcullis-identity", "portcullis-wire"];
+const PURE: &[&str] = &[
+    "portcullis-model",
+    "portcullis-policy",
+    "portcullis-privacy",
+    "portcullis-detect",
+    "portcullis-identity",
+    "portcullis-wire",
+];
 const IMPURE: &[&str] = &[
     "tokio",
     "async-trait",

@@ -9,6 +9,7 @@ mod lines;
 mod listeners;
 mod notes;
 mod pages;
+mod privacy;
 mod rules;
 mod secret;
 mod server;
@@ -117,6 +118,7 @@ fn document_settings<'a>(
     let (blocks, allows) = rules::lists(&mut root, context, &server.trusted_proxies);
     let log = background::log(&mut root);
     let geo = background::geo(&mut root);
+    let privacy = privacy::read(&mut root, &geo);
     let detection = background::detection(&mut root, &log);
     let metrics = background::metrics(&mut root, &mut listeners);
     let pages = pages::read(&mut root);
@@ -135,6 +137,7 @@ fn document_settings<'a>(
         blocks,
         allows,
         log,
+        privacy,
         geo,
         detection,
         metrics,

@@ -36,6 +36,7 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
             shielded("the reload", || app.reload());
         }
         acme.apply(app.config().acme.as_ref());
+        app.recording().tick(wall_now());
         let now = Instant::now();
         if now >= next_geo {
             next_geo = now + GEO_INTERVAL;

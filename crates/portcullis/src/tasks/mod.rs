@@ -40,7 +40,7 @@ impl Tasks {
     /// # Errors
     /// When no thread can be started.
     pub(crate) fn start(app: &Arc<App>, on_detection: OnDetection) -> std::io::Result<Self> {
-        let control = Arc::new(Control::default());
+        let control = Arc::new(Control::of(app.recording()));
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work)
         };

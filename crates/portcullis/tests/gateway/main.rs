@@ -16,6 +16,7 @@ mod https;
 mod log;
 mod malformed;
 mod mtls;
+mod privacy;
 mod proxy_protocol;
 mod reload;
 mod start;

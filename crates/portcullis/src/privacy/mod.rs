@@ -1,0 +1,11 @@
+//! Privacy where it has to happen: between the request path and the log's queue.
+//!
+//! Owns what becomes of a record before it is written, and who is behind the addresses that are written instead.
+//! Everything before it (rules, limits, blocks) sees the true client; everything after it does not.
+
+mod addresses;
+mod keys;
+mod recording;
+
+pub(crate) use addresses::{Behind, behind_for_strangers};
+pub(crate) use recording::Recording;

@@ -1,0 +1,5 @@
+//! Drives `portcullis_invariants::redaction`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| portcullis_invariants::redaction(data));
