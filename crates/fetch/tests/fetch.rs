@@ -1,5 +1,7 @@
 //! The fetcher against servers on loopback that are slow, large, wrong, or lead astray.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};

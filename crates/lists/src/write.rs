@@ -1,0 +1,105 @@
+//! From blocks to a list that another program reads. Reasons may come from a stranger's request: must not let
+//! them end a line, begin a formula, or become a directive.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use portcullis_model::UnixMs;
+use serde_json::json;
+
+use crate::Format;
+
+/// What a spreadsheet takes for the beginning of a formula.
+pub(crate) const FORMULA_STARTS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
+/// A block to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writable<'a> {
+    pub network: IpNet,
+    pub reason: &'a str,
+    pub source: &'a str,
+    pub created_at: UnixMs,
+    /// `None` is without an end.
+    pub expires: Option<UnixMs>,
+}
+
+/// Writes the list. The plain form and nginx's have no place for an expiry: it is in the comment.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write<'a>(
+    format: Format,
+    entries: impl IntoIterator<Item = Writable<'a>>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match format {
+        Format::Plain => entries
+            .into_iter()
+            .try_for_each(|entry| writeln!(out, "{}{}", bare(&entry.network), comment(&entry))),
+        Format::Nginx => entries
+            .into_iter()
+            .try_for_each(|entry| writeln!(out, "deny {};{}", bare(&entry.network), comment(&entry))),
+        Format::Csv => write_csv(entries, out),
+        Format::Json => write_json(entries, out),
+    }
+}
+
+fn write_csv<'a>(entries: impl IntoIterator<Item = Writable<'a>>, out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(["network", "reason", "expires", "source", "created"])?;
+    for entry in entries {
+        csv.write_record([
+            &*bare(&entry.network),
+            &cell(entry.reason),
+            &entry.expires.map(iso).unwrap_or_default(),
+            &cell(entry.source),
+            &iso(entry.created_at),
+        ])?;
+    }
+    csv.flush()
+}
+
+/// One object per line, in an array, so that it can be read as a whole and compared line by line.
+fn write_json<'a>(entries: impl IntoIterator<Item = Writable<'a>>, out: &mut dyn Write) -> io::Result<()> {
+    let mut separator = "[\n";
+    for entry in entries {
+        let object = json!({
+            "network": bare(&entry.network),
+            "reason": entry.reason,
+            "expires": entry.expires.map(iso),
+            "source": entry.source,
+            "created": iso(entry.created_at),
+        });
+        write!(out, "{separator}{object}")?;
+        separator = ",\n";
+    }
+    writeln!(out, "{}", if separator == "[\n" { "[]" } else { "\n]" })
+}
+
+/// A single address without its prefix length.
+fn bare(network: &IpNet) -> String {
+    match network.prefix_len() == network.max_prefix_len() {
+        true => network.addr().to_string(),
+        false => network.to_string(),
+    }
+}
+
+fn comment(entry: &Writable<'_>) -> String {
+    let one_line: String = entry.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let until = entry.expires.map(|at| format!("until {}", iso(at))).unwrap_or_default();
+    match (one_line.trim(), until.as_str()) {
+        ("", "") => String::new(),
+        ("", text) | (text, "") => format!(" # {text}"),
+        (why, until) => format!(" # {why} ({until})"),
+    }
+}
+
+fn cell(text: &str) -> Cow<'_, str> {
+    if text.starts_with(FORMULA_STARTS) { format!("'{text}").into() } else { text.into() }
+}
+
+fn iso(at: UnixMs) -> String {
+    Timestamp::from_millisecond(at.0).map(|at| at.to_string()).unwrap_or_default()
+}
