@@ -11,7 +11,7 @@ pub enum ListError {
     TooManyEntries { max: usize },
     #[error(
         "{bad} of its {lines} lines are no entries, more than the {percent} % that may be; \
-         the first is line {}: {} ({:?})", first.line, first.problem, first.excerpt
+         the first is {first}"
     )]
     TooManyBad { bad: u64, lines: u64, percent: f64, first: BadLine },
     #[error("it is no valid JSON at line {line}, column {column}")]

@@ -1,7 +1,6 @@
 //! From blocks to a list that another program reads. Reasons may come from a stranger's request: must not let
 //! them end a line, begin a formula, or become a directive.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
 use ipnet::IpNet;
@@ -67,7 +66,7 @@ fn write_json<'a>(entries: impl IntoIterator<Item = Writable<'a>>, out: &mut dyn
     for entry in entries {
         let object = json!({
             "network": bare(&entry.network),
-            "reason": entry.reason,
+            "reason": harmless(entry.reason),
             "expires": entry.expires.map(iso),
             "source": entry.source,
             "created": iso(entry.created_at),
@@ -87,7 +86,7 @@ fn bare(network: &IpNet) -> String {
 }
 
 fn comment(entry: &Writable<'_>) -> String {
-    let one_line: String = entry.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let one_line = harmless(entry.reason);
     let until = entry.expires.map(|at| format!("until {}", iso(at))).unwrap_or_default();
     match (one_line.trim(), until.as_str()) {
         ("", "") => String::new(),
@@ -96,8 +95,18 @@ fn comment(entry: &Writable<'_>) -> String {
     }
 }
 
-fn cell(text: &str) -> Cow<'_, str> {
-    if text.starts_with(FORMULA_STARTS) { format!("'{text}").into() } else { text.into() }
+fn cell(text: &str) -> String {
+    let text = harmless(text);
+    if text.starts_with(FORMULA_STARTS) { format!("'{text}") } else { text }
+}
+
+/// One line without what a terminal obeys, hides or reorders: control characters and Unicode's format ones.
+fn harmless(text: &str) -> String {
+    let is_format = |c: char| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    text.chars().map(|c| if c.is_control() || is_format(c) { ' ' } else { c }).collect()
 }
 
 fn iso(at: UnixMs) -> String {

@@ -19,15 +19,20 @@ pub enum BlockSource {
     Config,
     /// The detector.
     Detector,
+    /// A list that a person imported.
+    Import,
 }
 
 impl BlockSource {
+    pub const ALL: [Self; 4] = [Self::Cli, Self::Config, Self::Detector, Self::Import];
+
     /// The word that the database and the commands use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cli => "cli",
             Self::Config => "config",
             Self::Detector => "detector",
+            Self::Import => "import",
         }
     }
 
@@ -45,12 +50,8 @@ impl FromStr for BlockSource {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "cli" => Ok(Self::Cli),
-            "config" => Ok(Self::Config),
-            "detector" => Ok(Self::Detector),
-            _ => Err(format!("unknown block source {text:?}")),
-        }
+        let found = Self::ALL.into_iter().find(|source| source.as_str() == text);
+        found.ok_or_else(|| format!("expected \"cli\", \"config\", \"detector\" or \"import\", got {text:?}"))
     }
 }
 

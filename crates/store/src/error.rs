@@ -70,6 +70,14 @@ pub enum StoreError {
     )]
     BadValue { table: &'static str, column: &'static str, value: String },
 
+    /// A file that somebody named is not there.
+    #[error("there is no {}; name the right file", .0.display())]
+    NoFile(PathBuf),
+
+    /// Another program's database is larger than is taken over.
+    #[error("{} has more than {max} bans; let fail2ban purge the old ones first", path.display())]
+    TooManyBans { path: PathBuf, max: usize },
+
     /// No row has this number.
     #[error("there is no {what} with the number {id}")]
     NotFound { what: &'static str, id: i64 },
@@ -99,6 +107,8 @@ impl StoreError {
             | Self::WalHeldOpen { .. }
             | Self::BadValue { .. }
             | Self::NotFound { .. }
+            | Self::NoFile(_)
+            | Self::TooManyBans { .. }
             | Self::FlushTimeout { .. }
             | Self::HandoverTimeout { .. } => false,
         }

@@ -4,19 +4,21 @@
 //! must never make one wait: the request path hands records to a bounded queue.
 
 mod error;
+mod fail2ban;
 mod folder;
 mod log;
 mod read;
 mod state;
 
 pub use error::StoreError;
+pub use fail2ban::{BanEnd, Fail2banBan, MAX_BANS, fail2ban_bans};
 pub use log::{Enrich, Flusher, Locator, Log, LogSettings, LogStats, NoEnrichment, Recorder};
 pub use read::{
     ClientReport, Coverage, LogCursor, LogFilter, LogReader, LogRow, LoggedRequest, SensitiveHits,
     StatusCounts, StatusFilter, TopBy, TopRow,
 };
 pub use state::{
-    AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, LimitEvent, MAX_TASK_RUNS, NewBlock,
-    NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow,
+    AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, Imported, LimitEvent, MAX_TASK_RUNS,
+    NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow,
     StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
 };

@@ -8,6 +8,7 @@
 
 mod certificates;
 mod client;
+mod fail2ban;
 mod files;
 mod gateway;
 mod h2_client;
@@ -25,6 +26,7 @@ pub use certificates::{
     Authority, Issued, client_config, client_config_as, old_client_config, server_config, trusting,
 };
 pub use client::{Client, Head, Request, Response, exchange, parse_response};
+pub use fail2ban::{Fail2banRow, write_fail2ban_database};
 pub use files::Data;
 pub use gateway::{Ended, Gateway, GatewayConfig, Output};
 pub use h2_client::{H2Client, H2Request};

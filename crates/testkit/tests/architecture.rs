@@ -62,6 +62,7 @@ const PURE: &[&str] = &[
     "portcullis-detect",
     "portcullis-identity",
     "portcullis-wire",
+    "portcullis-lists",
 ];
 const IMPURE: &[&str] = &[
     "tokio",

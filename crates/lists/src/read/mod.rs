@@ -7,6 +7,8 @@ mod json;
 mod nginx;
 mod plain;
 
+use std::fmt;
+
 use ipnet::IpNet;
 use portcullis_model::UnixMs;
 
@@ -16,6 +18,8 @@ use crate::{Format, ListError};
 pub const MAX_SHOWN: usize = 10;
 /// Characters of a bad line that are shown.
 const MAX_EXCERPT: usize = 80;
+/// Characters of what is wrong with it.
+const MAX_PROBLEM: usize = 300;
 /// Characters of a reason that are kept.
 const MAX_REASON: usize = 500;
 
@@ -45,6 +49,22 @@ pub struct BadLine {
     /// The beginning of the line, as it came: escape it before it is printed.
     pub excerpt: String,
     pub problem: String,
+}
+
+impl BadLine {
+    /// Keeps the beginnings of both texts.
+    pub fn new(line: u64, text: &str, problem: &str) -> Self {
+        let cut = |text: &str, max| text.chars().take(max).collect();
+        Self { line, excerpt: cut(text, MAX_EXCERPT), problem: cut(problem, MAX_PROBLEM) }
+    }
+}
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let excerpt = format!("{:?}", self.excerpt);
+        write!(f, "line {}: {}", self.line, self.problem)?;
+        if self.problem.contains(excerpt.trim_matches('"')) { Ok(()) } else { write!(f, " ({excerpt})") }
+    }
 }
 
 /// What was in a list.
@@ -110,8 +130,7 @@ impl Reading<'_> {
     fn bad(&mut self, line: u64, text: &str, problem: impl Into<String>) {
         self.summary.bad += 1;
         if self.summary.shown.len() < MAX_SHOWN {
-            let excerpt = text.chars().take(MAX_EXCERPT).collect();
-            self.summary.shown.push(BadLine { line, excerpt, problem: problem.into() });
+            self.summary.shown.push(BadLine::new(line, text, &problem.into()));
         }
     }
 

@@ -450,7 +450,7 @@ fn row(listed: &Listed, context: &Context) -> Vec<Cell> {
     let style = match (in_force, block.source) {
         (false, _) => DIM,
         (true, BlockSource::Detector) => YELLOW,
-        (true, BlockSource::Cli | BlockSource::Config) => RED,
+        (true, BlockSource::Cli | BlockSource::Config | BlockSource::Import) => RED,
     };
     vec![
         Cell::new(block.id.to_string()),

@@ -13,7 +13,9 @@ mod context;
 mod demo;
 mod detect;
 mod doctor;
+mod export;
 mod health;
+mod import;
 mod init;
 mod logs;
 mod output;
@@ -127,6 +129,10 @@ enum Command {
     Unblock(block::Unblock),
     /// List the blocks
     Blocks(block::Blocks),
+    /// Block all addresses of a list
+    Import(import::Import),
+    /// Print the blocks as a list
+    Export(export::Export),
     /// Let an address or a prefix in, whatever blocks and limits say
     Allow(allow::Allow),
     /// Remove an allow
@@ -232,6 +238,8 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Block(command) => command.run(context, screen),
         Command::Unblock(command) => command.run(context, screen),
         Command::Blocks(command) => command.run(context, screen),
+        Command::Import(command) => command.run(context, screen),
+        Command::Export(command) => command.run(context, screen),
         Command::Allow(command) => command.run(context, screen),
         Command::Disallow(command) => command.run(context, screen),
         Command::Allows(command) => command.run(context, screen),

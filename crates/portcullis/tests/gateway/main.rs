@@ -13,6 +13,7 @@ mod forwarding;
 mod guard;
 mod http2_guard;
 mod https;
+mod lists;
 mod log;
 mod malformed;
 mod mtls;

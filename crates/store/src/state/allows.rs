@@ -182,11 +182,11 @@ fn plan<'a>(
             }
             // Its new row replaces it.
             (Some(_), BlockSource::Config) => {}
-            (Some(_), BlockSource::Cli | BlockSource::Detector) => {
+            (Some(_), BlockSource::Cli | BlockSource::Detector | BlockSource::Import) => {
                 wanted.remove(&network);
             }
             (None, BlockSource::Config) => plan.gone.push((id, network)),
-            (None, BlockSource::Cli | BlockSource::Detector) => {}
+            (None, BlockSource::Cli | BlockSource::Detector | BlockSource::Import) => {}
         }
     }
     plan.new.extend(wanted.into_values());

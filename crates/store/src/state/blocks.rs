@@ -32,6 +32,14 @@ pub struct StoredBlock {
     pub removed_by: Option<String>,
 }
 
+/// What became of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    pub added: u64,
+    /// Blocked before, for as long or longer.
+    pub kept: u64,
+}
+
 pub(super) const COLUMNS: &str = "id, network, reason, source, created_at, expires_at, finding_id";
 
 pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Block> {
@@ -106,6 +114,53 @@ impl State {
                 note(transaction, at, actor, "block", "many", &format!("{count} blocks"))?;
             }
             Ok(count)
+        })
+    }
+
+    /// Adds the blocks of a list in one transaction, with one audit entry. A network that is blocked already,
+    /// for as long or longer, stays as it is, so that importing the same list again changes nothing.
+    ///
+    /// # Errors
+    /// SQLite fails; then nothing has changed.
+    pub fn import_blocks(
+        &mut self,
+        blocks: &[NewBlock],
+        actor: &str,
+        now: UnixMs,
+    ) -> Result<Imported, StoreError> {
+        self.write("importing blocks", |transaction| {
+            let seq = next_seq(transaction)?;
+            let mut imported = Imported::default();
+            for block in blocks {
+                if outlasts(transaction, block, now)? {
+                    imported.kept += 1;
+                } else {
+                    insert(transaction, block, seq)?;
+                    imported.added += 1;
+                }
+            }
+            if imported.added > 0 {
+                let detail = format!("{} blocks imported", imported.added);
+                note(transaction, now, actor, "block", "many", &detail)?;
+            }
+            Ok(imported)
+        })
+    }
+
+    /// What [`State::import_blocks`] would do.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn rehearse_import(&self, blocks: &[NewBlock], now: UnixMs) -> Result<Imported, StoreError> {
+        self.read("reading the blocks", || {
+            let mut imported = Imported::default();
+            for block in blocks {
+                match outlasts(&self.connection, block, now)? {
+                    true => imported.kept += 1,
+                    false => imported.added += 1,
+                }
+            }
+            Ok(imported)
         })
     }
 
@@ -195,6 +250,18 @@ pub(super) fn networks_around(client: ClientIp) -> impl Iterator<Item = String> 
 fn standing(connection: &Connection, network: &str) -> rusqlite::Result<Option<Block>> {
     let sql = format!("SELECT {COLUMNS} FROM blocks WHERE network = ?1 AND removed_at IS NULL");
     connection.prepare_cached(&sql)?.query_row([network], from_row).optional()
+}
+
+/// Whether the network is blocked already, for as long as the new block or longer.
+fn outlasts(connection: &Connection, new: &NewBlock, now: UnixMs) -> rusqlite::Result<bool> {
+    let standing = standing(connection, &new.network.trunc().to_string())?;
+    Ok(standing.filter(|block| !block.is_expired(now)).is_some_and(|block| {
+        match (block.expires_at, new.expires_at) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(old), Some(new)) => old >= new,
+        }
+    }))
 }
 
 /// Inserts a block in the place of the one that stands for the same network.

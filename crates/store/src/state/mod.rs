@@ -24,7 +24,7 @@ use serde::Serialize;
 use portcullis_model::UnixMs;
 
 pub use allows::StoredAllow;
-pub use blocks::{NewBlock, StoredBlock};
+pub use blocks::{Imported, NewBlock, StoredBlock};
 pub use changes::{BlockChange, Changes, Seq};
 pub use findings::{FindingFilter, StoredFinding};
 pub use geo::GeoAnswer;

@@ -194,7 +194,7 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
                 "To judge it like everybody else, remove the [[allow]] with network = \"{network}\" from the \
                  configuration."
             )),
-            BlockSource::Cli | BlockSource::Detector => Advice::command(
+            BlockSource::Cli | BlockSource::Detector | BlockSource::Import => Advice::command(
                 "judge it like everybody else",
                 context.command(&format!("disallow {network}")),
             ),
@@ -207,7 +207,7 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
                 BlockSource::Config => Advice::sentence(format!(
                     "To let it in, remove the [[block]] with network = \"{network}\" from the configuration."
                 )),
-                BlockSource::Cli | BlockSource::Detector => {
+                BlockSource::Cli | BlockSource::Detector | BlockSource::Import => {
                     Advice::command("lift the block", context.command(&format!("unblock {network}")))
                 }
             });

@@ -259,7 +259,7 @@ impl Explainer<'_> {
             (None, BlockSource::Config) => vec![Advice::sentence(format!(
                 "To end that, remove the [[allow]] with network = \"{network}\" from the configuration."
             ))],
-            (None, BlockSource::Cli | BlockSource::Detector) => vec![Advice::command(
+            (None, BlockSource::Cli | BlockSource::Detector | BlockSource::Import) => vec![Advice::command(
                 "judge it like everybody else",
                 self.context.command(&format!("disallow {network}")),
             )],
@@ -367,7 +367,7 @@ impl Explainer<'_> {
             BlockSource::Config => vec![Advice::sentence(format!(
                 "To undo it, remove the [[block]] with network = \"{network}\" from the configuration."
             ))],
-            BlockSource::Cli | BlockSource::Detector => {
+            BlockSource::Cli | BlockSource::Detector | BlockSource::Import => {
                 vec![Advice::command("lift the block", command(format!("unblock {network}")))]
             }
         };
