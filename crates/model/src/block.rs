@@ -40,7 +40,7 @@ impl BlockSource {
     /// they answer for themselves. What a person wrote down means everybody.
     pub fn is_automatic(self) -> bool {
         match self {
-            Self::Cli | Self::Config => false,
+            Self::Cli | Self::Config | Self::Import => false,
             Self::Detector => true,
         }
     }
