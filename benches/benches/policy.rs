@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use portcullis_benches::lists;
 use portcullis_model::{ClientIp, UnixMs, normalise_path};
 use portcullis_policy::{
-    BlockChange, ClientIpSource, LimitRule, Limiter, LiveState, Mode, Now, PrefixSet, RequestFacts,
-    RequestMatch, Snapshot, client_ip, decide,
+    BlockChange, ClientIpSource, LimitRule, Limiter, LiveState, Now, PrefixSet, RequestFacts, Snapshot,
+    Subject, client_ip, decide,
 };
 
 #[global_allocator]
@@ -45,12 +45,7 @@ fn rule() -> Arc<LimitRule> {
         Ok(rate) => rate,
         Err(error) => panic!("{error}"),
     };
-    Arc::new(LimitRule {
-        name: "every-request".into(),
-        rate,
-        mode: Mode::Enforce,
-        applies_to: RequestMatch::default(),
-    })
+    Arc::new(LimitRule::per_client("every-request", rate))
 }
 
 fn facts(client: ClientIp) -> RequestFacts<'static> {
@@ -61,7 +56,7 @@ fn decisions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decide");
     let clients = clients();
     let unlimited = Snapshot::default();
-    let limited = Snapshot { mode: Mode::Enforce, limits: vec![rule()] };
+    let limited = Snapshot { limits: vec![rule()], ..Snapshot::default() };
     let empty = LiveState::default();
     let large = state(lists::addresses(MILLION).into_iter().chain(lists::prefixes(MILLION)));
 
@@ -96,7 +91,7 @@ fn limits(criterion: &mut Criterion) {
         criterion.bench_function(&format!("limiter, {name} clients in turn"), |b| {
             b.iter(|| {
                 now_ms += 1;
-                limiter.admit(black_box(&rule), client().limit_key(), now_ms)
+                limiter.admit(black_box(&rule), &Subject::Client(client().limit_key()), now_ms)
             });
         });
     }

@@ -24,8 +24,8 @@ use portcullis_benches::report::megabytes;
 use portcullis_benches::upstream::Upstream;
 use portcullis_model::{ClientIp, UnixMs, normalise_path};
 use portcullis_policy::{
-    BlockChange, ClientIpSource, LimitRule, LiveState, Mode, Now, PrefixSet, RequestFacts, RequestMatch,
-    Snapshot, Verdict, client_ip, decide,
+    BlockChange, ClientIpSource, LimitRule, LiveState, Now, PrefixSet, RequestFacts, Snapshot, Verdict,
+    client_ip, decide,
 };
 
 #[global_allocator]
@@ -205,13 +205,8 @@ fn decisions(count: u64) -> anyhow::Result<bool> {
 }
 
 fn rules() -> anyhow::Result<Snapshot> {
-    let rule = LimitRule {
-        name: "everybody".into(),
-        rate: RATE.parse().map_err(anyhow::Error::msg)?,
-        mode: Mode::Enforce,
-        applies_to: RequestMatch::default(),
-    };
-    Ok(Snapshot { mode: Mode::Enforce, limits: vec![Arc::new(rule)] })
+    let rule = LimitRule::per_client("everybody", RATE.parse().map_err(anyhow::Error::msg)?);
+    Ok(Snapshot { limits: vec![Arc::new(rule)], ..Snapshot::default() })
 }
 
 /// How many requests were admitted in any trailing window.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use portcullis_policy::{ClientIpSource, HostPattern, LimitRule, Mode, PathPattern};
+use portcullis_policy::{AccessRule, ClientIpSource, HostPattern, LimitRule, Mode, PathPattern};
 use portcullis_privacy::{Anonymise, SecretNames};
 use portcullis_store::LogSettings;
 
@@ -30,6 +30,8 @@ pub struct Config {
     /// In the order of the file; the most specific host, then the most specific path wins.
     pub routes: Vec<Route>,
     pub limits: Vec<Arc<LimitRule>>,
+    /// In the order of the file; the first that matches decides.
+    pub access: Vec<Arc<AccessRule>>,
     /// Canonical and without duplicates, each with its reason.
     pub blocks: Vec<(IpNet, String)>,
     /// Canonical and without duplicates, each with its reason.

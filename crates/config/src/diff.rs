@@ -59,6 +59,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         upstreams,
         routes,
         limits,
+        access,
         blocks,
         allows,
         log: _,
@@ -76,6 +77,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     live.note("upstream", upstreams, &new.upstreams);
     live.note("route", routes, &new.routes);
     live.note("limit", limits, &new.limits);
+    live.note("access", access, &new.access);
     live.note("block", blocks, &new.blocks);
     live.note("allow", allows, &new.allows);
     live.note("privacy", privacy, &new.privacy);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use portcullis_config::{Balance, Config, HostHeader, Loaded, Overrides, load, parse};
 use portcullis_model::Severity;
-use portcullis_policy::{ClientIpSource, MAX_LIMIT_RULES, Mode};
+use portcullis_policy::{ClientIpSource, MAX_LIMIT_RULES, Mode, RequestFacts};
 
 const APP: &str = "[[upstream]]\nname = \"app\"\nservers = [\"http://127.0.0.1:8000\"]\n";
 
@@ -123,8 +123,9 @@ fn every_setting_arrives() {
     assert_eq!(health.timeout, Duration::from_secs(1), "the default is never longer than the interval");
     assert_eq!(config.routes[0].hosts[0].as_str(), "example.com");
     let limit = &config.limits[0];
-    assert_eq!((limit.rate.to_string(), limit.mode), ("3/5m".to_owned(), Mode::DryRun));
-    assert!(limit.applies_to.matches("POST", "any", "/login"));
+    assert_eq!((limit.allowance(), limit.mode), ("3/5m".to_owned(), Mode::DryRun));
+    let client = "192.0.2.1".parse().unwrap();
+    assert!(limit.applies_to.matches(&RequestFacts::new(client, "POST", "any", "/login".into())));
     assert_eq!(
         config.blocks,
         [("203.0.113.0/24".parse().unwrap(), "blocked by the configuration".to_owned())]

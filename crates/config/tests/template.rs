@@ -80,6 +80,7 @@ fn the_examples_are_valid_too() {
     assert_eq!(config.upstreams.len(), 2);
     assert_eq!(config.server.tls.len(), 1);
     assert_eq!((config.blocks.len(), config.allows.len()), (1, 1));
+    assert_eq!((config.limits.len(), config.access.len()), (3, 2));
     let health = config.upstreams[0].health.as_ref().unwrap();
     // What the example shows is what an empty table means.
     let empty = read("[[upstream]]\nname = \"app\"\nservers = [\"a:1\"]\nhealth = {}\n");
@@ -109,6 +110,7 @@ fn every_setting_is_in_the_template() {
         "[[upstream]]\nname = \"a\"\n[upstream.breaker]",
         "[[route]]",
         "[[limit]]",
+        "[[access]]",
         "[[block]]",
         "[[allow]]",
         "[log]",

@@ -17,7 +17,7 @@ pub enum VerdictKind {
     Admitted,
     /// An allow matched; blocks and limits were not asked.
     Allowed,
-    /// A block matched: 403.
+    /// A block or a rule of the access list matched: 403.
     Blocked,
     /// A limit was used up: 429; or there were too many connections.
     Limited,
@@ -209,10 +209,16 @@ pub enum Reason {
     Allow(i64),
     /// The block with this ID.
     Block(i64),
-    /// The limit rule with this name.
+    /// The rate of the limit rule with this name.
     Limit(Arc<str>),
     /// The same, used up by this IPv6 prefix of the client as a whole.
     SharedLimit(Arc<str>, SharedPrefix),
+    /// The burst of the limit rule with this name.
+    Burst(Arc<str>),
+    /// As many requests under way as the limit rule with this name lets be.
+    Concurrency(Arc<str>),
+    /// The rule of the access list with this name.
+    Access(Arc<str>),
     Malformed(MalformedKind),
     Upstream(UpstreamFailure),
     /// The connection was shed.
@@ -228,6 +234,9 @@ impl fmt::Display for Reason {
             Self::Limit(rule) => write!(f, "limit:{rule}"),
             // The name of a rule has no slash.
             Self::SharedLimit(rule, prefix) => write!(f, "limit:{rule}/{}", prefix.length()),
+            Self::Burst(rule) => write!(f, "burst:{rule}"),
+            Self::Concurrency(rule) => write!(f, "concurrency:{rule}"),
+            Self::Access(rule) => write!(f, "access:{rule}"),
             Self::Malformed(kind) => write!(f, "malformed:{}", kind.as_str()),
             Self::Upstream(failure) => write!(f, "upstream:{}", failure.as_str()),
             Self::Connections(limit) => write!(f, "connections:{}", limit.as_str()),
@@ -252,6 +261,9 @@ impl FromStr for Reason {
             "allow" => rest.parse().map(Self::Allow).map_err(|_| unknown()),
             "block" => rest.parse().map(Self::Block).map_err(|_| unknown()),
             "limit" => Ok(shared_limit(rest).unwrap_or_else(|| Self::Limit(rest.into()))),
+            "burst" => Ok(Self::Burst(rest.into())),
+            "concurrency" => Ok(Self::Concurrency(rest.into())),
+            "access" => Ok(Self::Access(rest.into())),
             "malformed" => {
                 find(MalformedKind::ALL, |k| k.as_str() == rest).map(Self::Malformed).ok_or_else(unknown)
             }
@@ -292,6 +304,8 @@ mod tests {
     fn every_reason_survives_its_text_form() {
         let mut reasons =
             vec![Reason::None, Reason::Allow(3), Reason::Block(-1), Reason::Limit("log:in".into())];
+        let of_rules = [Reason::Burst, Reason::Concurrency, Reason::Access];
+        reasons.extend(of_rules.map(|reason| reason("log:in".into())));
         reasons.extend(SharedPrefix::ALL.map(|prefix| Reason::SharedLimit("login".into(), prefix)));
         reasons.extend(MalformedKind::ALL.iter().copied().map(Reason::Malformed));
         reasons.extend(UpstreamFailure::ALL.iter().copied().map(Reason::Upstream));

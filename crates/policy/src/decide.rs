@@ -1,17 +1,16 @@
 //! What becomes of a request. The file to read first.
 //!
-//! Allowlist, then blocks, then limits, then admit: in that order, every branch here. The reason that is
-//! returned is the one that the log, the metrics and the refusal page use.
+//! Allowlist, then blocks, then the access list, then limits, then admit: in that order, every branch here. The
+//! reason that is returned is the one that the log, the metrics and the refusal page use.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use portcullis_model::{Reason, SharedPrefix, VerdictKind};
+use portcullis_model::{Reason, VerdictKind};
 
 use crate::{
-    Admission, Blocklist, LimitRule, Limiter, MAX_LIMIT_RULES, Mode, Now, Parties, PrefixSet, RequestFacts,
-    Snapshot,
+    AccessRule, Blocklist, Exhausted, LimitHit, Limiter, Mode, Now, Parties, Permit, PrefixSet, RequestFacts,
+    Snapshot, UnderWay, access, limits,
 };
 
 /// What a reload must not reset: blocks, allows and counts. The gateway has one for its life.
@@ -23,6 +22,7 @@ pub struct LiveState {
     /// Blocks of users, and of the anonymous clients of an address that users share.
     pub parties: Parties,
     pub limiter: Limiter,
+    pub under_way: Arc<UnderWay>,
 }
 
 /// What the rules say.
@@ -33,28 +33,23 @@ pub enum Verdict {
     Allow(i64),
     /// The ID of the block.
     Block(i64),
+    /// The rule of the access list.
+    Deny(Arc<AccessRule>),
     Limit(LimitHit),
 }
 
-/// A limit that is used up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitHit {
-    pub rule: Arc<LimitRule>,
-    pub retry_after: Duration,
-    /// The client's IPv6 prefix that used it up as a whole; `None`: the client itself did.
-    pub shared: Option<SharedPrefix>,
-}
-
 /// A verdict, and whether it is carried out or only recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Decision {
     pub verdict: Verdict,
     pub mode: Mode,
+    /// To be kept until the request has ended.
+    pub permit: Permit,
 }
 
 /// Judges one request.
 pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now: Now) -> Decision {
-    let decision = |verdict, mode| Decision { verdict, mode };
+    let decision = |verdict, mode| Decision { verdict, mode, permit: Permit::default() };
 
     if let Some(&allow) = state.allows.load().lookup(facts.client.ip()) {
         return decision(Verdict::Allow(allow), rules.mode);
@@ -62,11 +57,19 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
     if let Some(block) = find_block(state, facts, now) {
         return decision(Verdict::Block(block), rules.mode);
     }
-    if let Some(hit) = first_limit_hit(rules, &state.limiter, facts, now) {
-        let mode = rules.mode.and(hit.rule.mode);
-        return decision(Verdict::Limit(hit), mode);
+    let denial = access::denial(rules, facts);
+    if let Some(rule) = denial.filter(|rule| rule.mode == Mode::Enforce) {
+        return decision(Verdict::Deny(Arc::clone(rule)), rules.mode);
     }
-    decision(Verdict::Admit, rules.mode)
+    let (limit, permit) = limits::count(rules, state, facts, now.monotonic_ms);
+    let limit = limit.map(|hit| (rules.mode.and(hit.rule.mode), hit));
+    let (verdict, mode) = match (limit, denial) {
+        (Some((Mode::Enforce, hit)), _) => (Verdict::Limit(hit), Mode::Enforce),
+        (_, Some(rule)) => (Verdict::Deny(Arc::clone(rule)), Mode::DryRun),
+        (Some((Mode::DryRun, hit)), None) => (Verdict::Limit(hit), Mode::DryRun),
+        (None, None) => (Verdict::Admit, rules.mode),
+    };
+    Decision { verdict, mode, permit }
 }
 
 /// A verified user answers for itself: blocks that the machine made of the address because of a neighbour do not
@@ -79,48 +82,13 @@ fn find_block(state: &LiveState, facts: &RequestFacts<'_>, now: Now) -> Option<i
     of_address.or_else(|| state.parties.find(facts, now))
 }
 
-/// Counts the request under every rule that applies. An enforced rule that refuses it takes it back from
-/// the others, since it will not be served; a rule in dry-run only speaks when no other refuses.
-fn first_limit_hit(
-    rules: &Snapshot,
-    limiter: &Limiter,
-    facts: &RequestFacts<'_>,
-    now: Now,
-) -> Option<LimitHit> {
-    let client = facts.client.limit_key();
-    let mut counted: u128 = 0;
-    let mut in_dry_run = None;
-    for (n, rule) in rules.limits.iter().enumerate().take(MAX_LIMIT_RULES) {
-        if !rule.applies_to.matches(facts.method, facts.host, &facts.path) {
-            continue;
-        }
-        let (retry_after, shared) = match limiter.admit(rule, client, now.monotonic_ms) {
-            Admission::Admitted { .. } => {
-                counted |= 1 << n;
-                continue;
-            }
-            Admission::Refused { retry_after, shared } => (retry_after, shared),
-        };
-        let hit = LimitHit { rule: Arc::clone(rule), retry_after, shared };
-        match rules.mode.and(rule.mode) {
-            Mode::DryRun => in_dry_run = in_dry_run.or(Some(hit)),
-            Mode::Enforce => {
-                let others = rules.limits.iter().take(n).enumerate().filter(|(m, _)| counted >> m & 1 == 1);
-                others.for_each(|(_, other)| limiter.refund(other, client, now.monotonic_ms));
-                return Some(hit);
-            }
-        }
-    }
-    in_dry_run
-}
-
 impl Decision {
     /// Whether the request goes to the upstream.
     pub fn is_served(&self) -> bool {
         match (&self.verdict, self.mode) {
             (Verdict::Admit | Verdict::Allow(_), _)
-            | (Verdict::Block(_) | Verdict::Limit(_), Mode::DryRun) => true,
-            (Verdict::Block(_) | Verdict::Limit(_), Mode::Enforce) => false,
+            | (Verdict::Block(_) | Verdict::Deny(_) | Verdict::Limit(_), Mode::DryRun) => true,
+            (Verdict::Block(_) | Verdict::Deny(_) | Verdict::Limit(_), Mode::Enforce) => false,
         }
     }
 
@@ -129,8 +97,8 @@ impl Decision {
         match (&self.verdict, self.mode) {
             (Verdict::Admit, _) => VerdictKind::Admitted,
             (Verdict::Allow(_), _) => VerdictKind::Allowed,
-            (Verdict::Block(_), Mode::Enforce) => VerdictKind::Blocked,
-            (Verdict::Block(_), Mode::DryRun) => VerdictKind::WouldBlock,
+            (Verdict::Block(_) | Verdict::Deny(_), Mode::Enforce) => VerdictKind::Blocked,
+            (Verdict::Block(_) | Verdict::Deny(_), Mode::DryRun) => VerdictKind::WouldBlock,
             (Verdict::Limit(_), Mode::Enforce) => VerdictKind::Limited,
             (Verdict::Limit(_), Mode::DryRun) => VerdictKind::WouldLimit,
         }
@@ -142,11 +110,14 @@ impl Decision {
             Verdict::Admit => Reason::None,
             Verdict::Allow(id) => Reason::Allow(*id),
             Verdict::Block(id) => Reason::Block(*id),
+            Verdict::Deny(rule) => Reason::Access(Arc::clone(&rule.name)),
             Verdict::Limit(hit) => {
                 let rule = Arc::clone(&hit.rule.name);
-                match hit.shared {
-                    None => Reason::Limit(rule),
-                    Some(prefix) => Reason::SharedLimit(rule, prefix),
+                match hit.exhausted {
+                    Exhausted::Rate => Reason::Limit(rule),
+                    Exhausted::SharedRate(prefix) => Reason::SharedLimit(rule, prefix),
+                    Exhausted::Burst => Reason::Burst(rule),
+                    Exhausted::Concurrency => Reason::Concurrency(rule),
                 }
             }
         }
@@ -156,19 +127,32 @@ impl Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BlockChange;
+    use crate::{AccessAction, BlockChange, LimitRule, RequestMatch};
     use ipnet::IpNet;
     use portcullis_model::{Identity, Party, UnixMs, normalise_path};
 
     const NOW: Now = Now { wall: UnixMs(1_000_000), monotonic_ms: 1_000_000 };
 
-    fn limit(name: &str, rate: &str, paths: &[&str], mode: Mode) -> Arc<LimitRule> {
-        let applies_to = crate::RequestMatch {
+    fn posts_to(paths: &[&str]) -> RequestMatch {
+        RequestMatch {
             paths: paths.iter().map(|p| p.parse().unwrap()).collect(),
             methods: vec!["POST".into()],
-            hosts: Vec::new(),
-        };
-        Arc::new(LimitRule { name: name.into(), rate: rate.parse().unwrap(), mode, applies_to })
+            ..RequestMatch::default()
+        }
+    }
+
+    fn limit(name: &str, rate: &str, paths: &[&str], mode: Mode) -> Arc<LimitRule> {
+        let rule = LimitRule::per_client(name, rate.parse().unwrap());
+        Arc::new(LimitRule { mode, applies_to: posts_to(paths), ..rule })
+    }
+
+    fn deny(name: &str, paths: &[&str], mode: Mode) -> Arc<AccessRule> {
+        let action = AccessAction::Deny;
+        Arc::new(AccessRule { name: name.into(), action, mode, applies_to: posts_to(paths) })
+    }
+
+    fn enforcing(limits: Vec<Arc<LimitRule>>) -> Snapshot {
+        Snapshot { limits, ..Snapshot::default() }
     }
 
     fn state(blocks: &[(&str, i64)], allows: &[(&str, i64)]) -> LiveState {
@@ -193,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_allow_wins_over_a_block_and_a_limit() {
-        let rules = Snapshot { mode: Mode::Enforce, limits: vec![limit("all", "1/1h", &[], Mode::Enforce)] };
+        let rules = enforcing(vec![limit("all", "1/1h", &[], Mode::Enforce)]);
         let state = state(&[("10.0.0.0/8", 1)], &[("10.1.0.0/16", 9)]);
         for _ in 0..3 {
             assert_eq!(post(&rules, &state, "10.1.2.3", "/").verdict, Verdict::Allow(9));
@@ -226,10 +210,7 @@ mod tests {
 
     #[test]
     fn the_fourth_login_is_limited_however_it_is_spelt() {
-        let rules = Snapshot {
-            mode: Mode::Enforce,
-            limits: vec![limit("login", "3/5m", &["/login"], Mode::Enforce)],
-        };
+        let rules = enforcing(vec![limit("login", "3/5m", &["/login"], Mode::Enforce)]);
         let state = state(&[], &[]);
         for path in ["/login", "//login/", "/%6cogin"] {
             assert!(post(&rules, &state, "192.0.2.1", path).is_served());
@@ -245,8 +226,8 @@ mod tests {
 
     #[test]
     fn dry_run_records_and_serves() {
-        let rules =
-            Snapshot { mode: Mode::DryRun, limits: vec![limit("login", "1/5m", &["/login"], Mode::Enforce)] };
+        let limits = vec![limit("login", "1/5m", &["/login"], Mode::Enforce)];
+        let rules = Snapshot { mode: Mode::DryRun, ..enforcing(limits) };
         let state = state(&[("192.0.2.66/32", 4)], &[]);
         let blocked = post(&rules, &state, "192.0.2.66", "/");
         assert_eq!((blocked.kind(), blocked.is_served()), (VerdictKind::WouldBlock, true));
@@ -259,7 +240,7 @@ mod tests {
     fn a_rule_in_dry_run_does_not_stop_the_enforced_one_after_it() {
         let limits =
             vec![limit("shadow", "1/1h", &[], Mode::DryRun), limit("real", "2/1h", &[], Mode::Enforce)];
-        let rules = Snapshot { mode: Mode::Enforce, limits };
+        let rules = enforcing(limits);
         let state = state(&[], &[]);
         let kinds: Vec<_> = (0..3).map(|_| post(&rules, &state, "192.0.2.1", "/").kind()).collect();
         assert_eq!(kinds, [VerdictKind::Admitted, VerdictKind::WouldLimit, VerdictKind::Limited]);
@@ -271,12 +252,91 @@ mod tests {
             limit("wide", "5/1h", &[], Mode::Enforce),
             limit("login", "1/1h", &["/login"], Mode::Enforce),
         ];
-        let rules = Snapshot { mode: Mode::Enforce, limits };
+        let rules = enforcing(limits);
         let state = state(&[], &[]);
         for _ in 0..20 {
             post(&rules, &state, "192.0.2.1", "/login");
         }
         let served = (0..10).filter(|_| post(&rules, &state, "192.0.2.1", "/").is_served()).count();
         assert_eq!(served, 4, "one login and four others make five");
+    }
+
+    #[test]
+    fn a_denial_comes_after_blocks_and_before_limits() {
+        let access = vec![deny("no-admin", &["/admin"], Mode::Enforce)];
+        let rules = Snapshot { access, ..enforcing(vec![limit("all", "1/1h", &[], Mode::Enforce)]) };
+        let state = state(&[("192.0.2.66/32", 4)], &[("192.0.2.77/32", 5)]);
+        for _ in 0..3 {
+            let denied = post(&rules, &state, "192.0.2.1", "/%61dmin");
+            let why = (denied.kind(), denied.reason(), denied.is_served());
+            assert_eq!(why, (VerdictKind::Blocked, Reason::Access("no-admin".into()), false));
+        }
+        assert!(post(&rules, &state, "192.0.2.1", "/").is_served(), "a denied request is not counted");
+        assert_eq!(post(&rules, &state, "192.0.2.66", "/admin").reason(), Reason::Block(4));
+        assert_eq!(post(&rules, &state, "192.0.2.77", "/admin").reason(), Reason::Allow(5));
+    }
+
+    #[test]
+    fn a_denial_in_dry_run_is_recorded_and_lifts_no_limit() {
+        let access = vec![deny("tried", &[], Mode::DryRun)];
+        let rules = Snapshot { access, ..enforcing(vec![limit("all", "1/1h", &[], Mode::Enforce)]) };
+        let state = state(&[], &[]);
+        let first = post(&rules, &state, "192.0.2.1", "/");
+        let why = (first.kind(), first.reason(), first.is_served());
+        assert_eq!(why, (VerdictKind::WouldBlock, Reason::Access("tried".into()), true));
+        assert_eq!(post(&rules, &state, "192.0.2.1", "/").kind(), VerdictKind::Limited);
+    }
+
+    #[test]
+    fn of_the_limits_that_refuse_the_strictest_answers() {
+        let limits = vec![
+            limit("minute", "1/1m", &[], Mode::Enforce),
+            limit("hour", "1/1h", &[], Mode::Enforce),
+            limit("second", "1/1s", &[], Mode::Enforce),
+            limit("shadow", "1/1d", &[], Mode::DryRun),
+        ];
+        let (rules, state) = (enforcing(limits), state(&[], &[]));
+        assert!(post(&rules, &state, "192.0.2.1", "/").is_served());
+        let Verdict::Limit(hit) = post(&rules, &state, "192.0.2.1", "/").verdict else {
+            panic!("the second must be refused")
+        };
+        assert_eq!((&*hit.rule.name, hit.retry_after.as_millis()), ("hour", 3_600_001));
+    }
+
+    #[test]
+    fn a_limit_of_concurrency_holds_until_the_request_ends_and_counts_nothing_when_it_refuses() {
+        let at_once =
+            LimitRule { concurrency: Some(1), ..LimitRule::clone(&limit("one", "2/1h", &[], Mode::Enforce)) };
+        let (rules, state) = (enforcing(vec![Arc::new(at_once)]), state(&[], &[]));
+        let first = post(&rules, &state, "192.0.2.1", "/");
+        assert!(first.is_served() && post(&rules, &state, "192.0.2.2", "/").is_served());
+        for _ in 0..5 {
+            let second = post(&rules, &state, "192.0.2.1", "/");
+            let why = (second.kind(), second.reason());
+            assert_eq!(why, (VerdictKind::Limited, Reason::Concurrency("one".into())));
+        }
+        drop(first);
+        assert!(
+            post(&rules, &state, "192.0.2.1", "/").is_served(),
+            "the refused ones took nothing of the rate"
+        );
+        assert_eq!(post(&rules, &state, "192.0.2.1", "/").reason(), Reason::Limit("one".into()));
+        assert_eq!(state.under_way.subjects(), 0);
+    }
+
+    #[test]
+    fn a_request_that_another_limit_refuses_is_not_under_way() {
+        let export = LimitRule {
+            rate: None,
+            concurrency: Some(5),
+            ..LimitRule::per_client("export", "1/1h".parse().unwrap())
+        };
+        let limits = vec![Arc::new(export), limit("all", "1/1h", &[], Mode::Enforce)];
+        let (rules, state) = (enforcing(limits), state(&[], &[]));
+        let served = post(&rules, &state, "192.0.2.1", "/");
+        let refused = post(&rules, &state, "192.0.2.1", "/");
+        assert_eq!((refused.reason(), state.under_way.subjects()), (Reason::Limit("all".into()), 1));
+        drop(served);
+        assert_eq!(state.under_way.subjects(), 0, "although the refusal is still held");
     }
 }

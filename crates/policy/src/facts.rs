@@ -17,8 +17,9 @@ pub struct RequestFacts<'a> {
     pub path: Cow<'a, str>,
     /// What the gateway has verified; `None` is anonymous.
     pub identity: Option<&'a Identity>,
-    /// As sent, at most [`portcullis_model::limits::USER_AGENT`] bytes.
+    /// As sent, at most [`portcullis_model::limits::USER_AGENT`] bytes; empty when no rule in force asks for it.
     pub user_agent: &'a str,
+    /// Unknown when no rule in force asks for it.
     pub place: Place,
     pub headers: &'a dyn RequestHeaders,
 }

@@ -1,9 +1,10 @@
-//! Patterns that rules and routes match paths and hosts with.
+//! Patterns that rules and routes match paths, hosts and user agents with.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use memchr::memchr2_iter;
 use portcullis_model::normalise_path;
 
 /// A path pattern against the normalised path. Without `*` it matches that path alone; `/api/*` matches
@@ -140,6 +141,74 @@ impl FromStr for HostPattern {
     }
 }
 
+/// A pattern against a whole text, in which `*` stands for any characters; ASCII letters match in either case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextPattern {
+    source: Box<str>,
+    /// The literal parts between the stars, at least one; lower case.
+    parts: Box<[Box<str>]>,
+}
+
+impl TextPattern {
+    /// The longest pattern, in bytes.
+    const MAX_LENGTH: usize = 256;
+
+    pub fn matches(&self, text: &str) -> bool {
+        let text = text.as_bytes();
+        match &*self.parts {
+            [] => false,
+            [whole] => text.eq_ignore_ascii_case(whole.as_bytes()),
+            [first, middle @ .., last] => {
+                let (first, last) = (first.as_bytes(), last.as_bytes());
+                if !starts_with(text, first) {
+                    return false;
+                }
+                let mut rest = &text[first.len()..];
+                for part in middle {
+                    match find(rest, part.as_bytes()) {
+                        Some(at) => rest = &rest[at + part.len()..],
+                        None => return false,
+                    }
+                }
+                rest.len() >= last.len() && starts_with(&rest[rest.len() - last.len()..], last)
+            }
+        }
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+}
+
+/// Without regard to ASCII case; `start` is in lower case.
+fn starts_with(text: &[u8], start: &[u8]) -> bool {
+    text.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))
+}
+
+/// Where `needle`, in lower case, begins.
+fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
+    let Some(&first) = needle.first() else { return Some(0) };
+    let starts = text.len().checked_sub(needle.len())? + 1;
+    memchr2_iter(first, first.to_ascii_uppercase(), &text[..starts])
+        .find(|&at| starts_with(&text[at..], needle))
+}
+
+impl FromStr for TextPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() > Self::MAX_LENGTH || text.chars().any(char::is_control) {
+            return Err(PatternError(format!(
+                "expected a pattern such as \"*bot*\" or \"curl/*\" of at most {} bytes without control characters",
+                Self::MAX_LENGTH
+            )));
+        }
+        let parts = text.to_ascii_lowercase().split('*').map(Into::into).collect();
+        Ok(Self { source: text.into(), parts })
+    }
+}
+
 impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -184,6 +253,27 @@ mod tests {
     fn an_exact_path_is_more_specific_than_its_tree() {
         let of = |p: &str| p.parse::<PathPattern>().unwrap().specificity();
         assert!(of("/api") > of("/api/*") && of("/api/*") > of("/*"));
+    }
+
+    #[test]
+    fn text_patterns_match_the_whole_text_in_either_case() {
+        let matches = |pattern: &str, text: &str| pattern.parse::<TextPattern>().unwrap().matches(text);
+        for (pattern, yes, no) in [
+            ("*bot*", "GoogleBOT/2.1", "Mozilla/5.0"),
+            ("Curl/*", "curl/8.1", "libcurl/8.1"),
+            ("*Headless*Chrome*", "x HEADLESSchrome y", "Chrome Headless"),
+            ("sqlmap", "SQLMap", "sqlmap/1"),
+            ("", "", "x"),
+            ("*b*ob", "bob", "bo"),
+            ("*é*", "né", "nE"),
+        ] {
+            assert!(matches(pattern, yes), "{pattern} should match {yes}");
+            assert!(!matches(pattern, no), "{pattern} should not match {no}");
+        }
+        assert!(matches("*", "") && matches("**", "anything"));
+        assert!(!matches("ab*ba", "aba"), "the parts of a pattern must not overlap");
+        assert!("x".repeat(257).parse::<TextPattern>().is_err());
+        assert!("a\u{1b}".parse::<TextPattern>().is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{HostPattern, PathPattern};
+use crate::{AccessRule, Exhausted, LimitKey, Needs, RequestMatch};
 
 /// Whether verdicts are carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,40 +122,73 @@ impl fmt::Display for RateError {
 
 impl std::error::Error for RateError {}
 
-/// Which requests a rule means. An empty list means "any".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestMatch {
-    pub paths: Vec<PathPattern>,
-    /// Upper case.
-    pub methods: Vec<Box<str>>,
-    pub hosts: Vec<HostPattern>,
-}
-
-impl RequestMatch {
-    /// `path` is normalised, `host` lower case without a port. Methods are compared without case, since some
-    /// applications read `post` as `POST`.
-    pub fn matches(&self, method: &str, host: &str, path: &str) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|m| m.eq_ignore_ascii_case(method)))
-            && (self.hosts.is_empty() || self.hosts.iter().any(|h| h.matches(host)))
-            && (self.paths.is_empty() || self.paths.iter().any(|p| p.matches(path)))
-    }
-}
-
-/// A rate limit per client address (IPv6: per /64).
+/// How much each subject (see [`LimitKey`]) may ask for: in a while, at a stretch, and at once. At least one of
+/// `rate` and `concurrency` is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitRule {
     /// Unique; counts survive a reload under the same name.
     pub name: Arc<str>,
-    pub rate: Rate,
+    pub rate: Option<Rate>,
+    /// A second, shorter window inside that of `rate`, with a smaller count.
+    pub burst: Option<Rate>,
+    /// Requests that may be under way at the same time, at least 1.
+    pub concurrency: Option<u32>,
+    /// What one request takes of `rate` and `burst`: at least 1, at most the smaller count of the two.
+    pub cost: u32,
+    pub key: LimitKey,
     pub mode: Mode,
     pub applies_to: RequestMatch,
+}
+
+impl LimitRule {
+    /// At most `rate` requests of each client address, whatever they ask for.
+    pub fn per_client(name: &str, rate: Rate) -> Self {
+        Self {
+            name: name.into(),
+            rate: Some(rate),
+            burst: None,
+            concurrency: None,
+            cost: 1,
+            key: LimitKey::Ip,
+            mode: Mode::Enforce,
+            applies_to: RequestMatch::default(),
+        }
+    }
+
+    /// What is admitted, in short: `600/1m, burst 10/1s, 4 at once`.
+    pub fn allowance(&self) -> String {
+        let cost = (self.cost > 1).then(|| format!("each taking {}", self.cost));
+        let kinds = [Exhausted::Rate, Exhausted::Burst].map(|kind| self.bound(kind));
+        let parts = kinds.into_iter().chain([cost, self.bound(Exhausted::Concurrency)]);
+        parts.flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    /// The part of the allowance that is used up: `3/5m`, `burst 10/1s` or `4 at once`.
+    pub fn bound(&self, exhausted: Exhausted) -> Option<String> {
+        match exhausted {
+            Exhausted::Rate | Exhausted::SharedRate(_) => self.rate.map(|rate| rate.to_string()),
+            Exhausted::Burst => self.burst.map(|burst| format!("burst {burst}")),
+            Exhausted::Concurrency => self.concurrency.map(|most| format!("{most} at once")),
+        }
+    }
 }
 
 /// The rules in force; every hook of one request uses the same one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     pub mode: Mode,
+    /// In their order.
+    pub access: Vec<Arc<AccessRule>>,
     pub limits: Vec<Arc<LimitRule>>,
+}
+
+impl Snapshot {
+    /// What the facts of a request must have for these rules.
+    pub fn needs(&self) -> Needs {
+        let access = self.access.iter().map(|rule| rule.applies_to.needs());
+        let limits = self.limits.iter().map(|rule| rule.applies_to.needs());
+        access.chain(limits).fold(Needs::default(), Needs::or)
+    }
 }
 
 #[cfg(test)]

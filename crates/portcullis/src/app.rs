@@ -14,8 +14,8 @@ use portcullis_admin::{Operations, Probes};
 use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
-use portcullis_policy::{BlockChange, LiveState, PartyChange};
-use portcullis_proxy::{Bound, Clock, Gateway, rehearse};
+use portcullis_policy::{BlockChange, LiveState, PartyChange, Place as Origin};
+use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
@@ -113,7 +113,8 @@ impl App {
             // A record that finds no room is counted by the log.
             recorder.offer(prepares.prepare(record, asked));
         });
-        let gateway = Gateway::start(&config, bound, live, clock, record)?;
+        let place = places(Arc::clone(&geo));
+        let gateway = Gateway::start(&config, bound, live, clock, Callbacks { record, place })?;
         let stats = Arc::new(AppStats::default());
         let operations = match operations {
             Some(socket) => {
@@ -322,6 +323,17 @@ fn probes(
     Probes { metrics: renderer(sources), ready }
 }
 
+/// Where clients are, for the rules that ask for it: what the files and the cache know at once.
+fn places(geo: Arc<ArcSwap<Geo>>) -> Places {
+    Box::new(move |client| origin(&geo.load().lookup(client)))
+}
+
+/// What rules need of a location.
+pub(crate) fn origin(location: &Location) -> Origin {
+    let country = location.country.as_deref().and_then(|code| <[u8; 2]>::try_from(code.as_bytes()).ok());
+    Origin { country: country.map(|code| code.map(|letter| letter.to_ascii_uppercase())), asn: location.asn }
+}
+
 /// Makes the data folder this gateway's own.
 fn claim(data: &Path) -> anyhow::Result<(State, File)> {
     let state = State::open(data)?;
@@ -468,7 +480,7 @@ pub(crate) fn banner(app: &App, notes: &[String]) -> String {
         },
     );
     let limits: Vec<String> =
-        config.limits.iter().map(|rule| format!("{} {}", rule.name, rule.rate)).collect();
+        config.limits.iter().map(|rule| format!("{} {}", rule.name, rule.allowance())).collect();
     line("limits", if limits.is_empty() { "none".to_owned() } else { limits.join(", ") });
     line("detector", detector_line(&config.detection));
     line("log", format!("{}", config.data.join("log.db").display()));

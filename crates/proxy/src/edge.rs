@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use portcullis_model::RequestRecord;
-use portcullis_policy::LiveState;
+use portcullis_model::{ClientIp, RequestRecord};
+use portcullis_policy::{LiveState, Place};
 
 use crate::guard::{Clients, Watch};
 use crate::tls::{CertificateStatus, Challenges, Tls};
@@ -13,6 +13,15 @@ use crate::{Clock, EdgeMetrics, PoolState, descriptors, ruleset::Ruleset};
 
 /// Where records go, each with whether its client asked not to be tracked. Must not wait.
 pub type Recorder = Box<dyn Fn(RequestRecord, bool) + Send + Sync>;
+
+/// Says where a client is. Asked on the request path if a rule wants to know: must not wait.
+pub type Places = Box<dyn Fn(ClientIp) -> Place + Send + Sync>;
+
+/// What the edge is handed by the rest of the program.
+pub struct Callbacks {
+    pub record: Recorder,
+    pub place: Places,
+}
 
 /// One for the life of the gateway.
 pub struct Edge {
@@ -25,7 +34,7 @@ pub struct Edge {
     pub(crate) clients: Clients,
     /// How many connections from clients the process has descriptors for.
     pub(crate) max_sockets: usize,
-    recorder: Recorder,
+    callbacks: Callbacks,
 }
 
 impl Edge {
@@ -34,7 +43,7 @@ impl Edge {
         tls: Tls,
         state: Arc<LiveState>,
         clock: Clock,
-        recorder: Recorder,
+        callbacks: Callbacks,
     ) -> Self {
         Self {
             rules: ArcSwap::from_pointee(rules),
@@ -45,7 +54,7 @@ impl Edge {
             watch: Watch::default(),
             clients: Clients::default(),
             max_sockets: descriptors::for_clients(),
-            recorder,
+            callbacks,
         }
     }
 
@@ -58,7 +67,11 @@ impl Edge {
     pub(crate) fn finish_as_wished(&self, record: RequestRecord, asked: bool) {
         self.metrics.count(record.verdict, record.status, record.latency_us);
         self.metrics.count_reason(&record.reason);
-        (self.recorder)(record, asked);
+        (self.callbacks.record)(record, asked);
+    }
+
+    pub(crate) fn place(&self, client: ClientIp) -> Place {
+        (self.callbacks.place)(client)
     }
 
     /// How many clients have a connection open, trusted proxies not counted.

@@ -17,7 +17,7 @@ use portcullis_policy::LiveState;
 use tokio::runtime::Runtime;
 use tokio::sync::watch as channel;
 
-use crate::edge::{Edge, Recorder};
+use crate::edge::{Callbacks, Edge};
 use crate::guard::{Acceptor, serve, watch};
 use crate::hooks::Hooks;
 use crate::pool::Pool;
@@ -142,7 +142,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the worker threads, and makes ready to serve on `bound`. Every request that ends is given to `recorder`.
+    /// Starts the worker threads, and makes ready to serve on `bound`. Every request that ends is given to
+    /// `callbacks.record`.
     ///
     /// # Errors
     /// When an upstream's certificates cannot be read or no thread can be started.
@@ -151,7 +152,7 @@ impl Gateway {
         bound: Bound,
         state: Arc<LiveState>,
         clock: Clock,
-        recorder: Recorder,
+        callbacks: Callbacks,
     ) -> Result<Self, EdgeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.server.threads)
@@ -159,7 +160,7 @@ impl Gateway {
             .enable_all()
             .build()
             .map_err(EdgeError::Runtime)?;
-        let edge = Arc::new(Edge::new(Ruleset::build(config, None)?, bound.tls, state, clock, recorder));
+        let edge = Arc::new(Edge::new(Ruleset::build(config, None)?, bound.tls, state, clock, callbacks));
         let conf = Arc::new(ServerConf {
             threads: config.server.threads,
             max_retries: MAX_TRIES,

@@ -1,5 +1,6 @@
 //! The hooks of one request, in the order in which Pingora calls them. Each one delegates.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use portcullis_model::{
     ClientIp, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord, UpstreamFailure,
     VerdictKind, normalise_path,
 };
-use portcullis_policy::{Place, RequestFacts, Verdict, decide};
+use portcullis_policy::{Permit, Place, RequestFacts, Verdict, decide};
 use portcullis_wire::{check_path, is_authority};
 
 use crate::attempt::{Attempt, Broken};
@@ -54,6 +55,8 @@ pub(crate) struct Context {
     body_bytes: u64,
     /// `None` is no limit.
     max_body: Option<u64>,
+    /// The request's places in limits of concurrency; given back when the request, or its WebSocket, has ended.
+    permit: Permit,
 }
 
 struct OpenRecord {
@@ -193,7 +196,14 @@ impl ProxyHttp for Hooks {
 
     fn new_ctx(&self) -> Context {
         let rules = self.edge.rules.load_full();
-        Context { rules, record: None, upstream: None, body_bytes: 0, max_body: None }
+        Context {
+            rules,
+            record: None,
+            upstream: None,
+            body_bytes: 0,
+            max_body: None,
+            permit: Permit::default(),
+        }
     }
 
     /// Judges the request; answers it if it is refused.
@@ -232,7 +242,7 @@ impl ProxyHttp for Hooks {
             return Ok(true);
         }
 
-        let user_agent = user_agent(head);
+        let user_agent = if rules.needs.user_agent { user_agent(head) } else { Cow::Borrowed("") };
         let facts = RequestFacts {
             client,
             method: head.method.as_str(),
@@ -240,20 +250,21 @@ impl ProxyHttp for Hooks {
             path: normalise_path(target.path),
             identity: None,
             user_agent: &user_agent,
-            place: Place::default(),
+            place: if rules.needs.place { self.edge.place(client) } else { Place::default() },
             headers: &HeadLines(&head.headers),
         };
-        let decision = decide(&rules.policy, &self.edge.state, &facts, now);
+        let mut decision = decide(&rules.policy, &self.edge.state, &facts, now);
         let redirect = rules.redirect_to_https.filter(|_| !is_https && !is_challenge_path(target.path));
         let nowhere = (redirect.is_some() && target.host.is_empty()).then_some((400, MalformedKind::Host));
         let destination = rules.routes.find(&target.host, &facts.path);
         ctx.max_body = destination.and_then(|destination| destination.max_body);
         let malformed = malformed(head, &target, connection.peer, &rules, ctx.max_body).or(nowhere);
         ctx.set(decision.kind(), decision.reason());
+        ctx.permit = std::mem::take(&mut decision.permit);
         if !decision.is_served() {
             let (status, limit) = match &decision.verdict {
                 Verdict::Limit(hit) => (429, Some(hit)),
-                Verdict::Block(_) | Verdict::Admit | Verdict::Allow(_) => (403, None),
+                Verdict::Block(_) | Verdict::Deny(_) | Verdict::Admit | Verdict::Allow(_) => (403, None),
             };
             refuse(session, &rules, &Refusal { status, id, limit, keep_alive: true }).await;
             return Ok(true);

@@ -24,7 +24,7 @@ mod ruleset;
 mod tls;
 
 pub use clock::Clock;
-pub use edge::{Edge, Recorder};
+pub use edge::{Callbacks, Edge, Places, Recorder};
 pub use error::EdgeError;
 pub use gateway::{Bound, Gateway, Inherited};
 pub use metrics::{CLASSES, EdgeMetrics, FORWARDING_HEADERS, LATENCY_BUCKETS_US, LatencySnapshot};

@@ -103,6 +103,9 @@ impl EdgeMetrics {
             | Reason::Block(_)
             | Reason::Limit(_)
             | Reason::SharedLimit(..)
+            | Reason::Burst(_)
+            | Reason::Concurrency(_)
+            | Reason::Access(_)
             | Reason::Upstream(_) => 0,
         };
     }

@@ -12,7 +12,7 @@ use http::header::{
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use portcullis_model::RequestId;
-use portcullis_policy::LimitHit;
+use portcullis_policy::{Exhausted, LimitHit, Rate};
 
 use crate::facts::{Target, is_https};
 use crate::hooks::connection;
@@ -167,11 +167,23 @@ fn add_limit(header: &mut ResponseHeader, hit: &LimitHit) -> pingora::Result<()>
     let seconds = whole_seconds(hit.retry_after);
     let name: String =
         hit.rule.name.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect();
-    let (count, window) = (hit.rule.rate.count(), hit.rule.rate.window().as_secs());
+    let policy = match hit.exhausted {
+        Exhausted::Rate | Exhausted::SharedRate(_) => hit.rule.rate.map(quota),
+        Exhausted::Burst => hit.rule.burst.map(quota),
+        Exhausted::Concurrency => {
+            hit.rule.concurrency.map(|most| format!(r#"q={most};qu="concurrent-requests""#))
+        }
+    };
     header.insert_header(RETRY_AFTER, seconds)?;
-    header.insert_header("RateLimit-Policy", format!(r#""{name}";q={count};w={window}"#))?;
+    if let Some(policy) = policy {
+        header.insert_header("RateLimit-Policy", format!(r#""{name}";{policy}"#))?;
+    }
     header.insert_header("RateLimit", format!(r#""{name}";r=0;t={seconds}"#))?;
     Ok(())
+}
+
+fn quota(rate: Rate) -> String {
+    format!("q={};w={}", rate.count(), rate.window().as_secs())
 }
 
 /// Rounded up: a client that comes back then is not refused again.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use pingora::http::ResponseHeader;
 use portcullis_config::{Config, Hsts, format_duration};
-use portcullis_policy::{ClientIpSource, PrefixSet, Snapshot};
+use portcullis_policy::{ClientIpSource, Needs, PrefixSet, Snapshot};
 
 use crate::EdgeError;
 use crate::pages::PageTemplate;
@@ -17,6 +17,8 @@ use crate::routes::Routes;
 /// Immutable; one request uses one of them throughout.
 pub(crate) struct Ruleset {
     pub(crate) policy: Snapshot,
+    /// Of `policy`.
+    pub(crate) needs: Needs,
     pub(crate) trusted: PrefixSet<IpNet>,
     pub(crate) client_ip: ClientIpSource,
     pub(crate) routes: Routes,
@@ -112,8 +114,11 @@ impl Ruleset {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let server = &config.server;
+        let policy =
+            Snapshot { mode: config.mode, access: config.access.clone(), limits: config.limits.clone() };
         Ok(Self {
-            policy: Snapshot { mode: config.mode, limits: config.limits.clone() },
+            needs: policy.needs(),
+            policy,
             trusted: server.trusted_proxies.iter().map(|&network| (network, network)).collect(),
             client_ip: server.client_ip.clone(),
             routes: Routes::new(&config.routes, &pools, server.max_body),

@@ -3,8 +3,10 @@
 
 mod acme;
 mod background;
+mod criteria;
 mod fields;
 mod files;
+mod limits;
 mod lines;
 mod listeners;
 mod notes;
@@ -114,7 +116,8 @@ fn document_settings<'a>(
     let acme = acme::read(&mut root, &data, &server);
     let pools = upstream::read(&mut root);
     let routes = rules::routes(&mut root, &pools.names);
-    let limits = rules::limits(&mut root);
+    let limits = limits::limits(&mut root);
+    let access = limits::access(&mut root);
     let (blocks, allows) = rules::lists(&mut root, context, &server.trusted_proxies);
     let log = background::log(&mut root);
     let geo = background::geo(&mut root);
@@ -134,6 +137,7 @@ fn document_settings<'a>(
         upstreams,
         routes,
         limits: limits.into_iter().map(Arc::new).collect(),
+        access: access.into_iter().map(Arc::new).collect(),
         blocks,
         allows,
         log,

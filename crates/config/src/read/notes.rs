@@ -33,6 +33,7 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
         proofs(acme, config, &mut notes);
     }
     notes.add(config.limits.is_empty(), "no limits: nobody is slowed down ([[limit]] adds one)");
+    places(config, &mut notes);
     background(config, &mut notes);
     lists(config, &mut notes);
     upstreams(config, &mut notes);
@@ -76,6 +77,20 @@ fn proofs(acme: &Acme, config: &Config, notes: &mut Notes) {
             acme.challenge.as_str()
         ),
     );
+}
+
+/// Rules that ask where a client is.
+fn places(config: &Config, notes: &mut Notes) {
+    let limits = config.limits.iter().map(|rule| ("limit", &rule.name, &rule.applies_to));
+    let access = config.access.iter().map(|rule| ("access", &rule.name, &rule.applies_to));
+    let mut asking = limits.chain(access).filter(|(_, _, rule)| rule.needs().place);
+    if let Some((kind, name, rule)) = asking.next().filter(|_| config.geo.databases.is_empty()) {
+        let effect = if rule.unknown_place { "it means clients from anywhere" } else { "it means nobody" };
+        notes.add(
+            true,
+            &format!("{kind}.{name} asks where clients are from, and there is no geo database: {effect}"),
+        );
+    }
 }
 
 fn background(config: &Config, notes: &mut Notes) {

@@ -1,4 +1,4 @@
-//! `[[route]]`, `[[limit]]`, `[[block]]` and `[[allow]]`: what happens to which requests.
+//! `[[route]]`, `[[block]]` and `[[allow]]`: where requests go, and whose are refused or let in.
 //! Must not decide anything; that is for the policy.
 
 use std::collections::{HashMap, HashSet};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portcullis_model::network_of;
-use portcullis_policy::{HostPattern, LimitRule, MAX_LIMIT_RULES, Mode, PathPattern, Rate, RequestMatch};
+use portcullis_policy::{HostPattern, Mode, PathPattern};
 
 use crate::Route;
 
@@ -18,7 +18,6 @@ const MAX_ROUTES: usize = 1_000;
 const MAX_PATTERNS: usize = 1_000;
 /// Pairs of hosts and paths in all routes.
 const MAX_ROUTE_PAIRS: usize = 100_000;
-const MAX_METHODS: usize = 32;
 /// Entries of `[[block]]` or `[[allow]]`; more belong into the database.
 const MAX_ENTRIES: usize = 100_000;
 const MAX_REASON: usize = 500;
@@ -87,61 +86,19 @@ fn upstream_name(value: &Value<'_>, upstreams: &[Arc<str>]) -> Option<Arc<str>> 
     None
 }
 
-pub(super) fn limits(root: &mut Section<'_>) -> Vec<LimitRule> {
-    let mut names = HashSet::new();
-    root.sections("limit", MAX_LIMIT_RULES)
-        .into_iter()
-        .filter_map(|section| limit(section, &mut names))
-        .collect()
-}
-
-fn limit(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<LimitRule> {
-    let name = section.required("name", "\"login\"", |value| {
-        let name = value.name()?;
-        if !names.insert(name.to_owned()) {
-            value.fail(format!("another limit is named {name:?} already"));
-        }
-        Some(name)
-    });
-    if let Some(name) = name {
-        section.rename(format!("limit.{name}"));
-    }
-    let rate = section.required("rate", "\"3/5m\"", |value| value.parse::<Rate>("a rate such as \"3/5m\""));
-    let mode = section.read("mode", Mode::Enforce, |value| value.choice(&MODES, Mode::as_str));
-    let applies_to = RequestMatch {
-        paths: section.read("paths", Vec::new(), paths),
-        methods: section.read("methods", Vec::new(), |value| value.list(MAX_METHODS, method)),
-        hosts: section.read("hosts", Vec::new(), hosts),
-    };
-    section.finish();
-    Some(LimitRule { name: name?.into(), rate: rate?, mode, applies_to })
-}
-
-fn paths(value: &Value<'_>) -> Option<Vec<PathPattern>> {
+pub(super) fn paths(value: &Value<'_>) -> Option<Vec<PathPattern>> {
     all_of(value, |item| item.parse("a path such as \"/login\", \"/api/*\" or \"*.php\""))
 }
 
-fn hosts(value: &Value<'_>) -> Option<Vec<HostPattern>> {
+pub(super) fn hosts(value: &Value<'_>) -> Option<Vec<HostPattern>> {
     all_of(value, |item| item.parse("a host name such as \"example.com\" or \"*.example.com\""))
 }
 
 /// `None` if one is wrong: without it the others would mean something else.
-fn all_of<'a, T>(value: &Value<'a>, read: impl FnMut(&Value<'a>) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn all_of<'a, T>(value: &Value<'a>, read: impl FnMut(&Value<'a>) -> Option<T>) -> Option<Vec<T>> {
     let mut read = read;
     let items = value.list(MAX_PATTERNS, |item| Some(read(item)))?;
     items.into_iter().collect()
-}
-
-fn method(value: &Value<'_>) -> Option<Box<str>> {
-    const WHAT: &str = "a method such as \"POST\"";
-    let method = value.text(WHAT)?;
-    let valid =
-        (1..=32).contains(&method.len()) && method.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-');
-    if !valid {
-        value.fail(format!("expected {WHAT}, got {}", quoted(method)));
-        return None;
-    }
-    Some(method.to_ascii_uppercase().into())
 }
 
 /// A list of networks with their reasons.

@@ -124,19 +124,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Admission, LimitRule, Mode, Rate, RequestMatch};
+    use crate::{Admission, LimitRule, Rate, Subject};
 
     fn rule(count: u32) -> LimitRule {
-        LimitRule {
-            name: "login".into(),
-            rate: Rate::new(count, Duration::from_secs(300)).unwrap(),
-            mode: Mode::Enforce,
-            applies_to: RequestMatch::default(),
-        }
+        LimitRule::per_client("login", Rate::new(count, Duration::from_secs(300)).unwrap())
     }
 
-    fn ip(n: u32) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::from_bits(n))
+    fn ip(n: u32) -> Subject<'static> {
+        Subject::Client(IpAddr::V4(Ipv4Addr::from_bits(n)))
     }
 
     fn handed_over(old: &Limiter, old_ms: u64, new_ms: u64) -> Limiter {
@@ -152,17 +147,17 @@ mod tests {
     fn a_client_at_its_limit_stays_there_until_its_window_ends() {
         let (old, three) = (Limiter::default(), rule(3));
         for now in [700_000, 800_000, 850_000] {
-            assert!(matches!(old.admit(&three, ip(1), now), Admission::Admitted { .. }));
+            assert!(matches!(old.admit(&three, &ip(1), now), Admission::Admitted { .. }));
         }
-        old.admit(&three, ip(2), 850_000);
+        old.admit(&three, &ip(2), 850_000);
         let new = handed_over(&old, 900_000, 50);
-        let Admission::Refused { retry_after, .. } = new.admit(&three, ip(1), 50) else {
+        let Admission::Refused { retry_after, .. } = new.admit(&three, &ip(1), 50) else {
             panic!("the fourth must be refused")
         };
         assert_eq!(retry_after, Duration::from_millis(100_001), "the first of the three leaves after 300 s");
-        assert_eq!(new.admit(&three, ip(2), 50), Admission::Admitted { remaining: 1 });
-        assert_eq!(new.admit(&three, ip(3), 50), Admission::Admitted { remaining: 2 });
-        assert_eq!(new.admit(&three, ip(1), 50 + 100_001), Admission::Admitted { remaining: 0 });
+        assert_eq!(new.admit(&three, &ip(2), 50), Admission::Admitted { remaining: 1 });
+        assert_eq!(new.admit(&three, &ip(3), 50), Admission::Admitted { remaining: 2 });
+        assert_eq!(new.admit(&three, &ip(1), 50 + 100_001), Admission::Admitted { remaining: 0 });
     }
 
     #[test]
@@ -170,14 +165,14 @@ mod tests {
         let (old, wide) = (Limiter::default(), rule(100));
         for client in 0..20_000 {
             for n in 0..=client % 5 {
-                old.admit(&wide, ip(client), u64::from(n) * 1_000);
+                old.admit(&wide, &ip(client), u64::from(n) * 1_000);
             }
         }
         let new = handed_over(&old, 5_000, 7);
         assert_eq!(new.stats().keys, 20_000);
         for client in 0..20_000 {
             assert_eq!(
-                new.admit(&wide, ip(client), 8),
+                new.admit(&wide, &ip(client), 8),
                 Admission::Admitted { remaining: 100 - (client % 5 + 1) - 1 }
             );
         }

@@ -163,23 +163,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Admission, LimitRule, Mode, Rate, RequestMatch};
+    use crate::{Admission, LimitRule, Rate, Subject};
 
     fn rule(count: u32, seconds: u64) -> LimitRule {
-        LimitRule {
-            name: format!("{count}/{seconds}").into(),
-            rate: Rate::new(count, Duration::from_secs(seconds)).unwrap(),
-            mode: Mode::Enforce,
-            applies_to: RequestMatch::default(),
-        }
+        let rate = Rate::new(count, Duration::from_secs(seconds)).unwrap();
+        LimitRule::per_client(&format!("{count}/{seconds}"), rate)
     }
 
-    fn ip(n: u32) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::from_bits(n))
+    fn ip(n: u32) -> Subject<'static> {
+        Subject::Client(IpAddr::V4(Ipv4Addr::from_bits(n)))
     }
 
     fn is_admitted(limiter: &Limiter, rule: &LimitRule, client: u32, now_ms: u64) -> bool {
-        matches!(limiter.admit(rule, ip(client), now_ms), Admission::Admitted { .. })
+        matches!(limiter.admit(rule, &ip(client), now_ms), Admission::Admitted { .. })
     }
 
     fn written(limiter: &Limiter, extent: Extent, now_ms: u64) -> Vec<u64> {
@@ -233,17 +229,17 @@ mod tests {
             })
             .collect();
         is_admitted(&old, &three, 3, 200_000);
-        old.refund(&three, ip(3), 200_000);
+        old.refund(&three, &ip(3), 200_000);
         for (at, part) in parts {
             new.restore(&part, 240_000 - at, 1_000);
         }
-        let Admission::Refused { retry_after, .. } = new.admit(&three, ip(1), 1_000) else {
+        let Admission::Refused { retry_after, .. } = new.admit(&three, &ip(1), 1_000) else {
             panic!("the fourth must be refused")
         };
         assert_eq!(retry_after, Duration::from_millis(60_001), "the first of the three leaves after 300 s");
         assert!(!is_admitted(&new, &three, 2, 1_000));
         assert!(is_admitted(&new, &three, 1, 61_001));
-        assert_eq!(new.admit(&three, ip(3), 1_000), Admission::Admitted { remaining: 2 });
+        assert_eq!(new.admit(&three, &ip(3), 1_000), Admission::Admitted { remaining: 2 });
     }
 
     #[test]
@@ -253,7 +249,7 @@ mod tests {
         is_admitted(&old, &three, 1, 0);
         new.restore(&written(&old, Extent::Changed, 0), 0, 0);
         assert_eq!(new.stats().keys, 1);
-        old.refund(&three, ip(1), 1);
+        old.refund(&three, &ip(1), 0);
         new.restore(&written(&old, Extent::Changed, 1), 0, 0);
         assert_eq!(new.stats().keys, 0);
     }

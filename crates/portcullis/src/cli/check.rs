@@ -12,13 +12,13 @@ use portcullis_config::{
     format_duration, format_size,
 };
 use portcullis_model::UnixMs;
-use portcullis_policy::{LimitRule, RequestMatch};
 use portcullis_proxy::{CertificateSource, inspect_certificates, inspect_client_authorities};
 
 use crate::certificates;
 
 use super::context::{Context, Misuse};
 use super::output::{GREEN, Screen, YELLOW, count, number};
+use super::rule_words::{access_in_words, access_json, limit_in_words, limit_json};
 use super::{Format, Outcome};
 
 const EXAMPLES: &str = "\
@@ -123,11 +123,8 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
             "balance": upstream.balance.as_str(),
         })).collect::<Vec<_>>(),
         "routes": config.routes.len(),
-        "limits": config.limits.iter().map(|limit| json!({
-            "name": &*limit.name,
-            "rate": limit.rate.to_string(),
-            "mode": limit.mode.as_str(),
-        })).collect::<Vec<_>>(),
+        "limits": config.limits.iter().map(|limit| limit_json(limit)).collect::<Vec<_>>(),
+        "access": config.access.iter().map(|rule| access_json(rule)).collect::<Vec<_>>(),
         "blocks": config.blocks.len(),
         "allows": config.allows.len(),
         "trusted_proxies": config.server.trusted_proxies,
@@ -165,6 +162,7 @@ fn summary(loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<()> {
     }
     routes(config, screen)?;
     screen.field("bounds", &bounds_in_words(&config.server))?;
+    access(config, screen)?;
     limits(config, screen)?;
     let blocks = count(config.blocks.len() as u64, "block");
     let allows = count(config.allows.len() as u64, "allow");
@@ -289,29 +287,11 @@ fn limits(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn limit_in_words(limit: &LimitRule) -> String {
-    let mode = match limit.mode {
-        portcullis_policy::Mode::Enforce => "",
-        portcullis_policy::Mode::DryRun => " (dry-run)",
-    };
-    format!("{}: {} per client for {}{mode}", limit.name, limit.rate, matched(&limit.applies_to))
-}
-
-/// Which requests a rule means, in words.
-pub(super) fn matched(rule: &RequestMatch) -> String {
-    let paths: Vec<_> = rule.paths.iter().map(|path| path.as_str()).collect();
-    let hosts: Vec<_> = rule.hosts.iter().map(|host| host.as_str()).collect();
-    let mut text = match rule.methods.is_empty() {
-        true => "all requests".to_owned(),
-        false => format!("{} requests", rule.methods.join("/")),
-    };
-    if !paths.is_empty() {
-        let _ = write!(text, " to {}", paths.join(", "));
+fn access(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
+    for (n, rule) in config.access.iter().enumerate() {
+        screen.field(if n == 0 { "access" } else { "" }, &access_in_words(rule))?;
     }
-    if !hosts.is_empty() {
-        let _ = write!(text, " at {}", hosts.join(", "));
-    }
-    text
+    Ok(())
 }
 
 fn background(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {

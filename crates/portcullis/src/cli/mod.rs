@@ -20,6 +20,7 @@ mod init;
 mod logs;
 mod output;
 mod party;
+mod rule_words;
 mod run;
 mod suspicious;
 mod tasks;

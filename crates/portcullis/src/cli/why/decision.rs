@@ -9,28 +9,26 @@ use serde::Serialize;
 
 use portcullis_config::Config;
 use portcullis_model::{
-    Allow, Block, BlockSource, ClientIp, MalformedKind, Party, Reason, RequestId, SharedPrefix, UnixMs,
-    UpstreamFailure, VerdictKind, normalise_path,
+    Allow, Block, BlockSource, ClientIp, MalformedKind, Party, Reason, RequestId, UnixMs, UpstreamFailure,
+    VerdictKind,
 };
-use portcullis_policy::{LimitRule, admitted_per_period};
-use portcullis_store::{LogFilter, LogReader, LogRow, State, StoredFinding};
+use portcullis_policy::Exhausted;
+use portcullis_store::{LogReader, LogRow, State, StoredFinding};
 
 use super::client::Standing;
+use super::rule::LimitWindow;
 use super::{Advice, network_of, show_advice, words};
 use crate::cli::analyze::place;
 use crate::cli::block::{Listed, bare, because, ended, until};
-use crate::cli::check::matched;
 use crate::cli::context::{Context, actor_in_words, open_state};
 use crate::cli::logs::{milliseconds, request, verdict_style};
-use crate::cli::output::{BOLD, DIM, Screen, count, number, tell};
+use crate::cli::output::{BOLD, DIM, Screen, tell};
 use crate::cli::party::{self, ListedParty};
 use crate::cli::suspicious::{says, show_rules, show_samples};
 use crate::cli::{Outcome, time};
 
-/// Rows of a limit's window that are read.
-const MAX_WINDOW_ROWS: usize = 20_000;
 /// Requests of a limit's window that are shown.
-const SHOWN: usize = 5;
+pub(super) const SHOWN: usize = 5;
 /// Audit entries that are searched for who added a block.
 const MAX_AUDIT: usize = 100_000;
 
@@ -53,7 +51,7 @@ struct Explanation {
 /// What the decision rests on.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Evidence {
+pub(super) enum Evidence {
     /// No rule was involved, or what it knew is gone.
     None,
     Allow {
@@ -75,23 +73,6 @@ enum Evidence {
         finding: Option<Box<StoredFinding>>,
     },
     Limit(LimitWindow),
-}
-
-/// What a client did in the window of a limit that it met.
-#[derive(Serialize)]
-struct LimitWindow {
-    rule: String,
-    rate: String,
-    /// The addresses that count as one client.
-    client: String,
-    served: u64,
-    refused: u64,
-    /// There were more requests than are read.
-    is_partial: bool,
-    /// The latest of the served ones, newest first.
-    latest: Vec<LogRow>,
-    /// When the next request is admitted if none comes before.
-    room_at: Option<UnixMs>,
 }
 
 pub(super) fn explain(
@@ -147,11 +128,11 @@ fn not_found(id: RequestId, log: &LogReader, config: &Config, context: &Context)
     })
 }
 
-struct Explainer<'a> {
-    config: &'a Config,
-    log: &'a LogReader,
+pub(super) struct Explainer<'a> {
+    pub(super) config: &'a Config,
+    pub(super) log: &'a LogReader,
     state: Option<&'a State>,
-    context: &'a Context,
+    pub(super) context: &'a Context,
 }
 
 fn is_or_are(party: &Party) -> String {
@@ -178,15 +159,15 @@ fn grounds_of(reason: &str, finding: Option<&StoredFinding>) -> String {
 }
 
 /// The part of an explanation that depends on the reason.
-struct Grounds {
-    because: Vec<String>,
-    evidence: Evidence,
-    lasts: Option<String>,
-    advice: Vec<Advice>,
+pub(super) struct Grounds {
+    pub(super) because: Vec<String>,
+    pub(super) evidence: Evidence,
+    pub(super) lasts: Option<String>,
+    pub(super) advice: Vec<Advice>,
 }
 
 impl Grounds {
-    fn words(because: impl Into<String>, advice: Vec<Advice>) -> Self {
+    pub(super) fn words(because: impl Into<String>, advice: Vec<Advice>) -> Self {
         Self { because: vec![because.into()], evidence: Evidence::None, lasts: None, advice }
     }
 }
@@ -198,8 +179,13 @@ impl Explainer<'_> {
             Ok(Reason::None) => nothing_to_say(&row),
             Ok(Reason::Allow(id)) => self.allow(*id, &row)?,
             Ok(Reason::Block(id)) => self.block(*id, &row)?,
-            Ok(Reason::Limit(rule)) => self.limit(rule, None, &row)?,
-            Ok(Reason::SharedLimit(rule, prefix)) => self.limit(rule, Some(*prefix), &row)?,
+            Ok(Reason::Limit(rule)) => self.limit(rule, Exhausted::Rate, &row)?,
+            Ok(Reason::SharedLimit(rule, prefix)) => {
+                self.limit(rule, Exhausted::SharedRate(*prefix), &row)?
+            }
+            Ok(Reason::Burst(rule)) => self.limit(rule, Exhausted::Burst, &row)?,
+            Ok(Reason::Concurrency(rule)) => self.limit(rule, Exhausted::Concurrency, &row)?,
+            Ok(Reason::Access(rule)) => self.access(rule, &row),
             Ok(Reason::Malformed(kind)) => {
                 let words = words::malformed(*kind);
                 Grounds::words(words.means, vec![Advice::sentence(words.look_at)])
@@ -380,121 +366,6 @@ impl Explainer<'_> {
         advice
     }
 
-    /// `shared`: the client's prefix used the limit up as a whole.
-    fn limit(&self, name: &str, shared: Option<SharedPrefix>, row: &LogRow) -> anyhow::Result<Grounds> {
-        let client = network_of(row.client);
-        let mut advice = vec![Advice::command(
-            format!("exempt {} from all limits and blocks", bare(&client)),
-            self.context.command(&format!("allow {}", bare(&client))),
-        )];
-        let Some(rule) = self.config.limits.iter().find(|rule| *rule.name == *name) else {
-            return Ok(Grounds::words(
-                format!(
-                    "The limit \"{name}\" was used up. The configuration does not have it any more, so what it \
-                     admitted is not known."
-                ),
-                advice,
-            ));
-        };
-        let admitted = admitted_per_period(rule, shared);
-        let window = self.window(rule, shared, row)?;
-        let whole = match (shared, client.prefix_len() == client.max_prefix_len()) {
-            (Some(_), _) => {
-                format!("{}, which has many clients or one who changes addresses,", window.client)
-            }
-            (None, true) => window.client.clone(),
-            (None, false) => format!("{}, whose addresses count as one client,", window.client),
-        };
-        let at_least = if window.is_partial { "at least " } else { "" };
-        // Otherwise the gateway would have served it; one more or less is a matter of milliseconds.
-        let is_other_rate = window.served + 1 < u64::from(admitted) && !window.is_partial;
-        let lasts = window.room_at.map(|at| {
-            if at <= self.context.now {
-                format!("over since {}", self.context.time(at))
-            } else {
-                format!("until about {}, if nothing else comes from there", self.context.time(at))
-            }
-        });
-        let mut because = vec![
-            format!(
-                "The limit \"{name}\" admits {} of one {} in any {}: {}.",
-                count(u64::from(admitted), "request"),
-                shared.map_or("client".to_owned(), |prefix| format!("IPv6 /{}", prefix.length())),
-                time::in_words(rule.rate.window()),
-                matched(&rule.applies_to)
-            ),
-            format!(
-                "In the {} before this one, {whole} had {at_least}{} served and {} refused.",
-                time::in_words(rule.rate.window()),
-                number(window.served),
-                number(window.refused)
-            ),
-        ];
-        if !is_other_rate {
-            advice.push(Advice::sentence(format!(
-                "To change the limit, change rate = \"{}\" of the [[limit]] named \"{name}\" in the \
-                 configuration.",
-                rule.rate
-            )));
-        } else {
-            because.push(
-                "That does not fit: the gateway had another rate then, or runs with another configuration. \
-                 Name its file with --config."
-                    .to_owned(),
-            );
-        }
-        Ok(Grounds { because, evidence: Evidence::Limit(window), lasts, advice })
-    }
-
-    /// What the client did in the limit's window before this request, from the log.
-    fn window(
-        &self,
-        rule: &LimitRule,
-        shared: Option<SharedPrefix>,
-        row: &LogRow,
-    ) -> anyhow::Result<LimitWindow> {
-        let client =
-            shared.and_then(|prefix| prefix.of(row.client.ip())).unwrap_or_else(|| network_of(row.client));
-        let filter = LogFilter {
-            network: Some(client),
-            since: Some(row.time().minus(rule.rate.window())),
-            until: Some(row.time().plus(Duration::from_millis(1))),
-            ..LogFilter::default()
-        };
-        let mut rows = self.log.rows(&filter, MAX_WINDOW_ROWS)?;
-        let is_partial = rows.len() >= MAX_WINDOW_ROWS;
-        rows.retain(|other| {
-            other.id != row.id
-                && rule.applies_to.matches(&other.method, &other.host, &normalise_path(other.path.as_bytes()))
-        });
-        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.time()));
-        let refused = rows.iter().filter(|row| row.verdict == VerdictKind::Limited).count() as u64;
-        // What an allow let in was not counted, and what a block refused did not get as far as the limit.
-        rows.retain(|row| match row.verdict {
-            VerdictKind::Admitted | VerdictKind::WouldBlock | VerdictKind::WouldLimit => true,
-            VerdictKind::Allowed | VerdictKind::Blocked | VerdictKind::Limited | VerdictKind::Malformed => {
-                false
-            }
-        });
-        let served = rows.len() as u64;
-        // The next one is admitted when of the last N the oldest leaves the window.
-        let oldest = usize::try_from(admitted_per_period(rule, shared))
-            .ok()
-            .and_then(|n| rows.get(n.saturating_sub(1)));
-        let room_at = oldest.map(|row| row.time().plus(rule.rate.window()));
-        rows.truncate(SHOWN);
-        Ok(LimitWindow {
-            rule: rule.name.to_string(),
-            rate: rule.rate.to_string(),
-            client: bare(&client),
-            served,
-            refused,
-            is_partial,
-            latest: rows,
-            room_at,
-        })
-    }
-
     /// `by alice at the command line`, `by the detector`, `by the configuration file`.
     fn who(&self, source: BlockSource, action: &str, subject: &str, at: UnixMs) -> anyhow::Result<String> {
         let actor = match (source, self.state) {
@@ -567,6 +438,8 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
     };
     let limit = match reason {
         Some(Reason::Limit(rule)) => format!("the limit \"{rule}\""),
+        Some(Reason::Burst(rule)) => format!("the burst of the limit \"{rule}\""),
+        Some(Reason::Concurrency(rule)) => format!("the places of the limit \"{rule}\""),
         Some(Reason::SharedLimit(rule, prefix)) => {
             format!("the limit \"{rule}\" together with its /{}", prefix.length())
         }
@@ -575,11 +448,17 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
     match row.verdict {
         VerdictKind::Admitted => format!("Let in; {answered}."),
         VerdictKind::Allowed => format!("Let in by an allow; {answered}."),
+        VerdictKind::Blocked if matches!(reason, Some(Reason::Access(_))) => {
+            format!("Refused {status} by the access list.")
+        }
         VerdictKind::Blocked => format!("Refused {status}: {} was blocked.", row.client),
         VerdictKind::Limited if matches!(reason, Some(Reason::Connections(_))) => {
             format!("The connection of {} was closed {status}: there were too many.", row.client)
         }
         VerdictKind::Limited => format!("Refused {status}: {} had used up {limit}.", row.client),
+        VerdictKind::WouldBlock if matches!(reason, Some(Reason::Access(_))) => format!(
+            "Let in because of dry-run; it would have been refused by the access list. Then {answered}."
+        ),
         VerdictKind::WouldBlock => {
             format!("Let in because of dry-run; it would have been refused as blocked. Then {answered}.")
         }

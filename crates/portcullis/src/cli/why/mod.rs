@@ -4,6 +4,7 @@
 
 mod client;
 mod decision;
+mod rule;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
