@@ -18,6 +18,7 @@ use portcullis_policy::{BlockChange, LiveState, PartyChange, Place as Origin};
 use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
+use crate::counts::{self, Counts};
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::privacy::Recording;
 use crate::sentence::sentence;
@@ -44,6 +45,7 @@ pub(crate) struct App {
     stats: Arc<AppStats>,
     operations: Mutex<Option<Operations>>,
     watcher: StateWatcher,
+    counts: Mutex<Option<Counts>>,
     /// Reloads come one after another.
     reload: Mutex<()>,
     /// While another process is being put in the place of this one nothing is reloaded; it reads for itself.
@@ -93,8 +95,11 @@ impl App {
                 let live = LiveState { limiter: old.take_limiter(), ..LiveState::default() };
                 ((State::open(&config.data)?, lock), live)
             }
-            (Some(own), _) => (own, LiveState::default()),
-            (None, None) => (claim(&config.data)?, LiveState::default()),
+            (own, _) => {
+                let own = own.map_or_else(|| claim(&config.data), Ok)?;
+                let limiter = counts::load(&config.data, clock);
+                (own, LiveState { limiter, ..LiveState::default() })
+            }
         };
         state.sync_config(&config.blocks, &config.allows, clock.now().wall)?;
 
@@ -114,8 +119,9 @@ impl App {
             recorder.offer(prepares.prepare(record, asked));
         });
         let place = places(Arc::clone(&geo));
-        let gateway = Gateway::start(&config, bound, live, clock, Callbacks { record, place })?;
+        let gateway = Gateway::start(&config, bound, Arc::clone(&live), clock, Callbacks { record, place })?;
         let stats = Arc::new(AppStats::default());
+        let counts = Counts::start(&config.data, live, clock, Arc::clone(&stats.counts));
         let operations = match operations {
             Some(socket) => {
                 let probes = probes(&gateway, log.stats(), &geo, &stats, clock.now().wall);
@@ -137,6 +143,7 @@ impl App {
             stats,
             operations: Mutex::new(operations),
             watcher,
+            counts: Mutex::new(Some(counts)),
             reload: Mutex::new(()),
             is_handing_over: AtomicBool::new(false),
             place: Mutex::new(Place { lock: Some(lock), sockets }),
@@ -259,6 +266,16 @@ impl App {
         Ok(())
     }
 
+    /// Whether this process writes down what limits count: another one that takes its place does.
+    pub(crate) fn set_counts_written(&self, is: bool) {
+        if let Some(counts) = &mut *self.counts.lock() {
+            match is {
+                true => counts.resume(),
+                false => counts.pause(),
+            }
+        }
+    }
+
     /// Says whether another process is being put in the place of this one.
     pub(crate) fn set_handing_over(&self, is: bool) {
         self.is_handing_over.store(is, Ordering::Relaxed);
@@ -291,6 +308,9 @@ impl App {
     pub(crate) fn shutdown(self, grace: Duration, last_records: impl FnOnce()) {
         self.place.into_inner().sockets.clear();
         self.gateway.shutdown(grace);
+        if let Some(counts) = self.counts.into_inner() {
+            counts.finish();
+        }
         drop(self.watcher);
         if let Some(operations) = self.operations.into_inner() {
             operations.shutdown();

@@ -12,6 +12,7 @@ use portcullis_config::{FILE_NAME, Overrides, load};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, LOCK_FILE};
+use crate::counts;
 use crate::demo::{self, DemoEvent, DemoOptions, EVENT_QUEUE, Guide};
 use crate::detection::Outcome;
 use crate::serve::end;
@@ -19,7 +20,7 @@ use crate::tasks::Tasks;
 
 const DEFAULT_DATA: &str = "demo-data";
 /// Files of an earlier demo. Its blocks would refuse the attackers before they have done anything.
-const LEFT_OVER: [&str; 13] = [
+const LEFT_OVER: [&str; 14] = [
     "log.db",
     "log.db-wal",
     "log.db-shm",
@@ -30,6 +31,7 @@ const LEFT_OVER: [&str; 13] = [
     "gateway.json",
     "task-detect.lock",
     "task-cleanup.lock",
+    counts::FILE,
     LOCK_FILE,
     "log.lock",
     FILE_NAME,

@@ -5,6 +5,7 @@ mod acme;
 mod app;
 mod certificates;
 mod cli;
+mod counts;
 mod demo;
 mod demo_run;
 mod detection;

@@ -15,6 +15,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::counts::CountsStats;
 use crate::detection::Outcome;
 use crate::tasks::TaskStats;
 
@@ -26,6 +27,7 @@ pub(crate) struct AppStats {
     detector: Mutex<DetectorStats>,
     pub(crate) acme: Arc<portcullis_acme::Stats>,
     pub(crate) tasks: Arc<TaskStats>,
+    pub(crate) counts: Arc<CountsStats>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -214,6 +216,11 @@ impl Sources {
         let limiter = self.edge.state.limiter.stats();
         gauge(encoder, "portcullis_limiter_keys", "Clients counted by limits", limiter.keys as f64)?;
         gauge(encoder, "portcullis_limiter_bytes", "Memory of the limiter", limiter.bytes as f64)?;
+        let help = "Bytes written so that counts of limits survive a restart";
+        counter(encoder, "portcullis_limiter_journal_written_bytes", help, self.app.counts.written())?;
+        let help = "Whether counts of limits cannot be written, so that a restart would forget them";
+        let is_failing = f64::from(u8::from(self.app.counts.is_failing()));
+        gauge(encoder, "portcullis_limiter_journal_failing", help, is_failing)?;
         counter(
             encoder,
             "portcullis_limiter_evictions",

@@ -97,6 +97,7 @@ pub(crate) fn hand_over(
     if let Some(tasks) = tasks.lock().take() {
         tasks.stop();
     }
+    app.set_counts_written(false);
     let released = Instant::now();
     let taken_over = app.log().release().map_err(Into::into).and_then(|()| {
         candidate.send_limits(app);
@@ -242,6 +243,7 @@ fn take_back(app: &Arc<App>, tasks: &Mutex<Option<Tasks>>, asker: &mut Asker, ca
         }
         std::thread::sleep(RESUME_PAUSE);
     }
+    app.set_counts_written(true);
     match Tasks::start(app, Arc::new(|_| ())) {
         Ok(started) => *tasks.lock() = Some(started),
         Err(error) => tracing::error!("the schedule cannot be started again: {error}; restart the gateway"),

@@ -6,6 +6,7 @@
 
 mod acme;
 mod client_ip;
+mod counts;
 mod decisions;
 mod detector;
 mod doctor;

@@ -19,6 +19,7 @@ use portcullis_proxy::{CertificateStatus, inspect_certificates};
 use portcullis_store::{LogReader, LoggedRequest, State, StoreError, TaskRun};
 
 use crate::cli::context::{Context, open_state};
+use crate::counts;
 use crate::detection;
 use crate::machine::own_addresses;
 use crate::status::GatewayStatus;
@@ -243,7 +244,7 @@ fn allows(state: Option<&State>, config: &Config) -> Result<Vec<IpNet>, StoreErr
 /// The data folder, its databases and the private keys, as far as they are there.
 fn private(config: &Config) -> Vec<(PathBuf, u32)> {
     let mut paths = vec![config.data.clone()];
-    paths.extend(["log.db", "state.db"].map(|name| config.data.join(name)));
+    paths.extend(["log.db", "state.db", counts::FILE].map(|name| config.data.join(name)));
     let keys = config.server.tls.iter().flat_map(|listener| &listener.certificates);
     paths.extend(keys.map(|files| files.key.clone()));
     let with_mode = |path: PathBuf| std::fs::metadata(&path).ok().map(|file| (path, file.mode() & 0o777));
