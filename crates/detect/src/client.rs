@@ -18,7 +18,11 @@ const MAX_ADDRESSES: usize = 4;
 /// Samples that one client keeps of each kind of evidence.
 pub(crate) const MAX_SAMPLES_PER_KIND: usize = 5;
 
-/// One address, or one IPv6 /64: one subscriber commonly owns the whole /64 and may use any of it.
+/// User agents whose evidence is counted apart.
+const MAX_MARKS: usize = 8;
+
+/// One verified user of an address, or those of an address that are none; of IPv6 the address is a /64: one
+/// subscriber commonly owns all of it and may use any of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) key: IpAddr,
@@ -57,9 +61,29 @@ pub(crate) struct Client {
     samples: Vec<(SampleKind, Sample)>,
     /// An allow covered a request: never scored.
     pub(crate) is_allowed: bool,
-    pub(crate) has_user: bool,
+    /// As the log has it; `None`: no verified user.
+    pub(crate) user: Option<Box<str>>,
+    /// Which user agents the evidence came with.
+    marks: Vec<Mark>,
     /// Every user agent called itself a crawler, a feed reader or a monitor.
     pub(crate) declares_bot: bool,
+}
+
+/// The evidence that came with one user agent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    /// See [`Client::use_agent`].
+    pub(crate) agent: u32,
+    /// Logins that failed or met a limit.
+    pub(crate) logins: u32,
+    /// Missing pages and requests that match signatures.
+    pub(crate) others: u32,
+}
+
+impl Mark {
+    pub(crate) fn all(self) -> u32 {
+        self.logins.saturating_add(self.others)
+    }
 }
 
 /// Touches of sensitive paths; each configured path has a bit, those beyond the 64th share the last.
@@ -150,9 +174,11 @@ pub(crate) struct Sample {
 }
 
 impl Client {
-    pub(crate) fn new(key: IpAddr, at: UnixMs, is_long_window: bool) -> Self {
+    pub(crate) fn new(key: IpAddr, user: &str, at: UnixMs, is_long_window: bool) -> Self {
         Self {
             key,
+            user: (!user.is_empty()).then(|| user.into()),
+            marks: Vec::new(),
             addresses: Vec::new(),
             first: at,
             last: at,
@@ -178,7 +204,6 @@ impl Client {
             signatures: None,
             samples: Vec::new(),
             is_allowed: false,
-            has_user: false,
             declares_bot: true,
         }
     }
@@ -223,8 +248,7 @@ impl Client {
     }
 
     /// Notes a user agent by its hash; true if it is not among those noted.
-    pub(crate) fn use_agent(&mut self, hash: u64) -> bool {
-        let short = (hash ^ (hash >> 32)) as u32;
+    pub(crate) fn use_agent(&mut self, short: u32) -> bool {
         if self.latest_agent == Some(short) {
             return false;
         }
@@ -236,6 +260,30 @@ impl Client {
             self.agents.push(short);
         }
         true
+    }
+
+    /// Whether the user agent is among those noted.
+    pub(crate) fn uses_agent(&self, short: u32) -> bool {
+        self.agents.contains(&short)
+    }
+
+    /// The evidence that came with this user agent. When there are too many, the one with the least is forgotten.
+    pub(crate) fn mark(&mut self, agent: u32) -> &mut Mark {
+        let known = self.marks.iter().position(|mark| mark.agent == agent);
+        let place = known.unwrap_or_else(|| {
+            if self.marks.len() < MAX_MARKS {
+                self.marks.push(Mark { agent, ..Mark::default() });
+                return self.marks.len() - 1;
+            }
+            let least = (0..MAX_MARKS).min_by_key(|&n| self.marks[n].all()).unwrap_or(0);
+            self.marks[least] = Mark { agent, ..Mark::default() };
+            least
+        });
+        &mut self.marks[place]
+    }
+
+    pub(crate) fn marks(&self) -> &[Mark] {
+        &self.marks
     }
 
     /// Distinct user agents, at most [`MAX_AGENTS`].
@@ -306,7 +354,7 @@ mod tests {
     #[test]
     fn the_most_active_address_of_a_64_stands_for_it() {
         let key: IpAddr = "2001:db8::".parse().unwrap();
-        let mut client = Client::new(key, UnixMs(0), false);
+        let mut client = Client::new(key, "", UnixMs(0), false);
         assert_eq!(client.address().ip(), key);
         for n in 0..400 {
             let address = if n % 2 == 0 { "2001:db8::7".to_owned() } else { format!("2001:db8::{n:x}:1") };
@@ -317,12 +365,17 @@ mod tests {
 
     #[test]
     fn sets_of_agents_and_samples_are_bounded() {
-        let mut client = Client::new("192.0.2.1".parse().unwrap(), UnixMs(0), false);
-        for n in 0..100_u64 {
+        let mut client = Client::new("192.0.2.1".parse().unwrap(), "", UnixMs(0), false);
+        for n in 0..100 {
             client.use_agent(n);
         }
         assert_eq!(client.agents(), MAX_AGENTS);
         assert!(!client.use_agent(3) && !client.use_agent(3) && client.use_agent(99 << 20));
+        for n in 0..100 {
+            client.mark(7).others += 1;
+            client.mark(n + 8).logins += 1;
+        }
+        assert_eq!((client.marks().len(), client.mark(7).all()), (MAX_MARKS, 100), "the busiest stays");
         for _ in 0..MAX_SAMPLES_PER_KIND {
             assert!(client.wants_sample(SampleKind::Error));
             let sample = Sample { time: UnixMs(0), method: "GET".into(), target: "/".into(), status: 404 };

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn plain_values_survive_the_logarithms() {
-        let mut client = Client::new("192.0.2.1".parse().unwrap(), UnixMs(0), false);
+        let mut client = Client::new("192.0.2.1".parse().unwrap(), "", UnixMs(0), false);
         for n in 0..50 {
             client.arrive(UnixMs(n * 4_000), false);
             client.paths.insert(n as u64);

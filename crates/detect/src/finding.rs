@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::{Client, Sample};
 use crate::rules::{Context, Evidence, FOREST, Hit, RULES};
-use crate::{Features, ForestModel};
+use crate::{Features, ForestModel, SharedAddress};
 
 /// The most samples of one finding.
 const MAX_SAMPLES: usize = 10;
@@ -49,7 +49,8 @@ impl Judged {
         // Stable: among equally severe ones the table's order decides.
         hits.sort_by_key(|(_, _, hit)| std::cmp::Reverse(hit.severity));
         let combined = combine(&hits);
-        let held_down = combined.and_then(|severity| hold_down(client, &hits, severity));
+        let shares = context.neighbours.users > 0;
+        let held_down = combined.and_then(|severity| hold_down(client, shares, &hits, severity));
         let severity = match held_down {
             Some(_) => combined.map(|severity| severity.min(Severity::Medium)),
             None => combined,
@@ -75,7 +76,8 @@ impl Judged {
 }
 
 fn looks_good(client: &Client) -> bool {
-    client.has_user || (client.asset_share() > GOOD_ASSET_SHARE && client.error_share() < GOOD_ERROR_SHARE)
+    client.user.is_some()
+        || (client.asset_share() > GOOD_ASSET_SHARE && client.error_share() < GOOD_ERROR_SHARE)
 }
 
 /// The forest's opinion: low above the threshold; medium above every row that it was trained on if several pages
@@ -118,9 +120,11 @@ fn combine(hits: &[(&'static str, Evidence, Hit)]) -> Option<Severity> {
     })
 }
 
-/// Why the severity may not exceed medium, if it does.
+/// Why the severity may not exceed medium, if it does. Guessed passwords are plain evidence where users are known:
+/// what is blocked then is one user, or the anonymous clients of the address, and never all who share it.
 fn hold_down(
     client: &Client,
+    shares: bool,
     hits: &[(&'static str, Evidence, Hit)],
     severity: Severity,
 ) -> Option<&'static str> {
@@ -130,8 +134,13 @@ fn hold_down(
     if severity <= Severity::Medium || is_caught_in_the_act {
         return None;
     }
-    if client.has_user {
-        return Some("a verified user is on this address, and nothing it asked for is an attack by itself");
+    if client.user.is_some() || shares {
+        let guesses = hits
+            .iter()
+            .any(|(_, evidence, hit)| *evidence == Evidence::Logins && hit.severity >= Severity::High);
+        return (!guesses).then_some(
+            "a verified user is on this address, and nothing it asked for is an attack by itself",
+        );
     }
     if client.agents() >= SHARED_AGENTS && client.asset_share() > SHARED_ASSET_SHARE {
         return Some(
@@ -147,6 +156,7 @@ pub(crate) fn write(
     judged: Judged,
     row: &Features,
     forest: Option<&ForestModel>,
+    shared: Option<&SharedAddress>,
     now: UnixMs,
 ) -> Option<Finding> {
     let severity = judged.severity?;
@@ -160,13 +170,16 @@ pub(crate) fn write(
     if let Some(why) = judged.held_down {
         details.insert("held_down".to_owned(), json!(why));
     }
+    if let Some(shared) = shared {
+        details.insert("shared".to_owned(), json!(shared));
+    }
     details.insert("rules".to_owned(), rules(client, &judged));
     details.insert("features".to_owned(), features(row));
     let opinion = forest.filter(|_| judged.score.is_some()).map(|model| forest_details(model, row));
     details.insert("forest".to_owned(), opinion.unwrap_or(Value::Null));
     Some(Finding {
         client: address,
-        user: None,
+        user: client.user.as_deref().map(str::to_owned),
         reason: (*reason).to_owned(),
         severity,
         request_count: u64::from(client.requests),
@@ -185,7 +198,11 @@ fn summary(client: &Client, strongest: &Hit, rules: usize) -> String {
     };
     let requests = if client.requests == 1 { "request" } else { "requests" };
     let span = span(client.last.since(client.first).as_secs());
-    format!("{} {}, in {} {requests} {span}{others}", client.address(), strongest.says, client.requests)
+    let who = match &client.user {
+        Some(user) => format!("{user} at {}", client.address()),
+        None => client.address().to_string(),
+    };
+    format!("{who} {}, in {} {requests} {span}{others}", strongest.says, client.requests)
 }
 
 fn span(seconds: u64) -> String {

@@ -56,6 +56,12 @@ pub(crate) fn sensitive_entry(settings: &Settings, normal: &str) -> Option<usize
     settings.sensitive_paths.iter().position(|entry| is_at_or_below(normal, entry))
 }
 
+/// Whether a request sends a login, rather than asking for the form.
+pub(crate) fn sends_login(settings: &Settings, method: &str, normal: &str) -> bool {
+    let only_reads = ["GET", "HEAD", "OPTIONS"].iter().any(|reading| method.eq_ignore_ascii_case(reading));
+    !only_reads && is_login(settings, normal)
+}
+
 /// Whether logins are sent to the normalised path.
 pub(crate) fn is_login(settings: &Settings, normal: &str) -> bool {
     settings.login_paths.iter().any(|entry| is_at_or_below(normal, entry) || ends_with_path(normal, entry))

@@ -1,6 +1,7 @@
 //! What a run hands back. Plain data; must not decide what is done about it.
 
-use std::net::Ipv6Addr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use portcullis_model::Finding;
 use serde::Serialize;
@@ -21,11 +22,31 @@ pub struct Report {
     /// Clients that were forgotten because there were more than `Settings::max_clients`.
     pub overflowed_clients: u64,
     pub forest: ForestHealth,
+    /// Of the findings about somebody on an address that other verified users share: by the address
+    /// ([`portcullis_model::ClientIp::limit_key`]) and the finding's user.
+    pub shared: HashMap<(IpAddr, Option<String>), SharedAddress>,
     /// The IPv6 /64 of the window, and whether each is bad enough to be blocked: for [`crate::escalate`].
     pub sites: Vec<(Ipv6Addr, bool)>,
     /// Rows for [`crate::train`]: clients that no rule flagged and that look good; at most
     /// [`crate::MAX_GOOD_ROWS`] of them.
     pub presumed_good: Vec<Features>,
+}
+
+impl Report {
+    /// Who else is on the finding's address.
+    pub fn shared_by(&self, finding: &Finding) -> Option<&SharedAddress> {
+        self.shared.get(&(finding.client.limit_key(), finding.user.clone()))
+    }
+}
+
+/// An address that verified users share with a client that was flagged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SharedAddress {
+    /// Verified users on it that are not bad themselves.
+    pub verified_users: u32,
+    /// What the anonymous culprit calls itself, and none of these users; at most
+    /// [`portcullis_model::Party::MAX_AGENTS`].
+    pub user_agents: Vec<Box<str>>,
 }
 
 /// Whether the forest had a say.

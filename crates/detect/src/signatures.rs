@@ -86,6 +86,19 @@ impl Class {
         }
     }
 
+    /// Whether such a request is an attack whatever the site answers: no site's own pages are called like that.
+    pub(crate) fn is_plain(self) -> bool {
+        match self {
+            Self::Exploit
+            | Self::Traversal
+            | Self::Injection
+            | Self::Scanner
+            | Self::Secret
+            | Self::Webshell => true,
+            Self::Device | Self::Script | Self::Panel | Self::Cms | Self::Backup | Self::Proxy => false,
+        }
+    }
+
     /// Whether a missing image or style sheet below such a path is an ordinary broken link.
     pub(crate) fn spares_assets(self) -> bool {
         matches!(self, Self::Script | Self::Panel | Self::Cms | Self::Backup)

@@ -12,9 +12,10 @@ use portcullis_model::{ClientIp, UnixMs, VerdictKind};
 use crate::client::{Client, Login, Sample, SampleKind};
 use crate::finding::{self, Judged};
 use crate::observation::{Answer, is_client_error, is_missing};
-use crate::path::{is_asset, is_login, is_login_api, is_routine, normalise, sensitive_entry};
+use crate::path::{is_asset, is_login_api, is_routine, normalise, sends_login, sensitive_entry};
 use crate::report::{ForestHealth, Report};
-use crate::rules::Context;
+use crate::rules::{Context, Neighbours};
+use crate::shared::Crowds;
 use crate::signatures::{Scratch, Signature, Signatures};
 use crate::{Features, ForestModel, Observation, Settings};
 
@@ -32,11 +33,14 @@ const SAMPLE_CHARS: usize = 200;
 const MAX_MATCHES: usize = 24;
 /// Slots that are looked at to make room for a new client.
 const EVICTION_LOOKS: usize = 8;
+/// User agents that are kept by name.
+const MAX_KEPT_AGENTS: usize = 4_096;
 const HOUR_MS: i64 = 3_600_000;
 
 /// Collects the requests of `[from, to)` and judges their clients.
 ///
-/// Clients are counted by [`ClientIp::limit_key`]: an IPv4 address, or an IPv6 /64. A finding about a /64 is
+/// Clients are counted by [`ClientIp::limit_key`]: an IPv4 address, or an IPv6 /64. A verified user of an address is a
+/// client of its own, and those of the address that are none are another. A finding about a /64 is
 /// about its most active address and names the network in its details.
 #[derive(Debug)]
 pub struct Window {
@@ -45,8 +49,11 @@ pub struct Window {
     to: UnixMs,
     signatures: Arc<Signatures>,
     hasher: RandomState,
-    slots: HashMap<IpAddr, u32>,
+    /// By address, and by the hash of the verified user; zero: none.
+    slots: HashMap<(IpAddr, u64), u32>,
     clients: Vec<Client>,
+    /// User agents that came with evidence, by their hashes.
+    agents: HashMap<u32, Box<str>>,
     /// Where the search for a client to forget goes on.
     hand: usize,
     scratch: Scratch,
@@ -77,6 +84,7 @@ impl Window {
             hasher: RandomState::new(),
             slots: HashMap::new(),
             clients: Vec::new(),
+            agents: HashMap::new(),
             hand: 0,
             scratch: Scratch::default(),
             samples: 0,
@@ -91,7 +99,7 @@ impl Window {
             return;
         }
         self.requests += 1;
-        let slot = self.slot(seen.client, seen.time);
+        let slot = self.slot(seen);
         let client = &mut self.clients[slot];
         if seen.verdict == VerdictKind::Allowed {
             client.is_allowed = true;
@@ -102,33 +110,54 @@ impl Window {
         let normal = normalise(seen.path);
         let asset = is_asset(&normal);
         let answer = Answer::of(seen.verdict, seen.status);
-        self.count(slot, seen, &normal, asset, answer);
+        let agent = self.hasher.hash_one(seen.user_agent);
+        let agent = (agent ^ (agent >> 32)) as u32;
+        let mark = self.count(slot, seen, &normal, asset, answer);
         self.count_answer(slot, seen, &normal, asset, answer);
-        self.count_login(slot, seen, &normal);
+        let is_failed_login = self.count_login(slot, seen, &normal);
         self.count_sensitive(slot, seen, &normal);
-        self.match_signatures(slot, seen, asset, answer);
+        let is_attack = self.match_signatures(slot, seen, asset, answer, agent);
+        if mark || is_failed_login || is_attack {
+            self.mark(slot, seen, agent, is_failed_login);
+        }
+    }
+
+    /// Notes with which user agent evidence came.
+    fn mark(&mut self, slot: usize, seen: &Observation<'_>, agent: u32, is_failed_login: bool) {
+        let mark = self.clients[slot].mark(agent);
+        let count = if is_failed_login { &mut mark.logins } else { &mut mark.others };
+        *count = count.saturating_add(1);
+        if self.agents.len() < MAX_KEPT_AGENTS {
+            self.agents.entry(agent).or_insert_with(|| seen.user_agent.into());
+        }
     }
 
     /// The client's place, made if need be.
-    fn slot(&mut self, address: ClientIp, at: UnixMs) -> usize {
-        let key = address.limit_key();
+    fn slot(&mut self, seen: &Observation<'_>) -> usize {
+        let key = self.key(seen.client.limit_key(), seen.user);
         if let Some(&slot) = self.slots.get(&key) {
             return slot as usize;
         }
-        let client = Client::new(key, at, self.to.0.saturating_sub(self.from.0) > HOUR_MS);
+        let is_long = self.to.0.saturating_sub(self.from.0) > HOUR_MS;
+        let client = Client::new(key.0, seen.user, seen.time, is_long);
         let slot = if self.clients.len() < self.settings.max_clients.clamp(1, u32::MAX as usize) {
             self.clients.push(client);
             self.clients.len() - 1
         } else {
             let slot = self.least_active();
             let gone = std::mem::replace(&mut self.clients[slot], client);
-            self.slots.remove(&gone.key);
+            let key = self.key(gone.key, gone.user.as_deref().unwrap_or_default());
+            self.slots.remove(&key);
             self.samples -= gone.sample_count();
             self.overflowed += 1;
             slot
         };
         self.slots.insert(key, slot as u32);
         slot
+    }
+
+    fn key(&self, address: IpAddr, user: &str) -> (IpAddr, u64) {
+        (address, if user.is_empty() { 0 } else { self.hasher.hash_one(user) | 1 })
     }
 
     /// The least active of the next few clients behind a hand that goes round: nearly the least active of
@@ -141,7 +170,15 @@ impl Window {
         least
     }
 
-    fn count(&mut self, slot: usize, seen: &Observation<'_>, normal: &str, asset: bool, answer: Answer) {
+    /// True if it asked for a page that is not there.
+    fn count(
+        &mut self,
+        slot: usize,
+        seen: &Observation<'_>,
+        normal: &str,
+        asset: bool,
+        answer: Answer,
+    ) -> bool {
         let path_hash = self.hasher.hash_one(normal);
         let client = &mut self.clients[slot];
         client.arrive(seen.time, asset);
@@ -154,12 +191,13 @@ impl Window {
         let depth = normal.split('/').filter(|segment| !segment.is_empty()).count();
         client.depth_sum = client.depth_sum.saturating_add(depth as u32);
         client.bytes_out = client.bytes_out.saturating_add(seen.bytes_out);
-        client.has_user |= !seen.user.is_empty();
         client.paths.insert(path_hash);
         if answer == Answer::ClientError && is_missing(seen.status) && !asset && !is_routine(normal) {
             client.missing.insert(path_hash);
             self.sample(slot, SampleKind::Missing, seen);
+            return true;
         }
+        false
     }
 
     fn count_answer(
@@ -184,25 +222,27 @@ impl Window {
         }
     }
 
-    fn count_login(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) {
-        if matches!(seen.method, "GET" | "HEAD" | "OPTIONS") || !is_login(&self.settings, normal) {
-            return;
+    /// True if it is a login that failed.
+    fn count_login(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) -> bool {
+        if !sends_login(&self.settings, seen.method, normal) {
+            return false;
         }
         let login: &mut Login = self.clients[slot].login.get_or_insert_default();
         let counter = match (seen.verdict, seen.status) {
             (VerdictKind::Limited, _) => &mut login.limited,
-            (VerdictKind::Blocked | VerdictKind::Malformed, _) => return,
+            (VerdictKind::Blocked | VerdictKind::Malformed, _) => return false,
             (_, 400 | 401 | 403 | 422 | 429) => &mut login.failures,
             (_, 300..=399) => &mut login.redirected,
             (_, 200..=299) => {
                 login.quiet_api = login.quiet_api.saturating_add(u32::from(is_login_api(normal)));
                 &mut login.quiet
             }
-            _ => return,
+            _ => return false,
         };
         *counter = counter.saturating_add(1);
         login.attempts = login.attempts.saturating_add(1);
         self.sample(slot, SampleKind::Login, seen);
+        seen.verdict == VerdictKind::Limited || seen.status >= 400
     }
 
     fn count_sensitive(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) {
@@ -220,8 +260,16 @@ impl Window {
         self.sample(slot, SampleKind::Sensitive, seen);
     }
 
-    fn match_signatures(&mut self, slot: usize, seen: &Observation<'_>, asset: bool, answer: Answer) {
-        let Self { signatures, scratch, clients, hasher, .. } = self;
+    /// True if the request, or a user agent that was not seen before, is one of attacks.
+    fn match_signatures(
+        &mut self,
+        slot: usize,
+        seen: &Observation<'_>,
+        asset: bool,
+        answer: Answer,
+        agent: u32,
+    ) -> bool {
+        let Self { signatures, scratch, clients, .. } = self;
         let client = &mut clients[slot];
         let all = signatures.all();
         let mut matches = Matches::default();
@@ -233,12 +281,12 @@ impl Window {
         signatures.in_query(seen.query, scratch, |n, in_search_box| matches.push(n, in_search_box));
         let in_request = matches.count;
         // A user agent that was already looked at on this client is not searched again.
-        if client.use_agent(hasher.hash_one(seen.user_agent)) {
+        if client.use_agent(agent) {
             client.declares_bot &= declares_bot(seen.user_agent);
             signatures.in_agent(seen.user_agent, scratch, |n| matches.push(n, false));
         }
         if matches.count == 0 {
-            return;
+            return false;
         }
         let mut hits = client.signatures.take().unwrap_or_default();
         let (mut is_new, mut is_new_agent) = (false, false);
@@ -255,6 +303,7 @@ impl Window {
         if is_new_agent {
             self.sample(slot, SampleKind::Agent, seen);
         }
+        self.clients[slot].signatures.is_some()
     }
 
     fn sample(&mut self, slot: usize, kind: SampleKind, seen: &Observation<'_>) {
@@ -284,21 +333,30 @@ impl Window {
     /// Judges all clients. `now` is the findings' `detected_at`.
     pub fn finish(self, forest: Option<&ForestModel>, now: UnixMs) -> Report {
         let forest = if self.settings.forest { forest } else { None };
-        let context = Context { settings: &self.settings, signatures: &self.signatures };
+        let alone = Context {
+            settings: &self.settings,
+            signatures: &self.signatures,
+            neighbours: Neighbours::default(),
+        };
+        let crowds = Crowds::of(&self.clients, &alone);
+        let context = |client: &Client| Context { neighbours: crowds.neighbours(client), ..alone };
         let mut flagged = Vec::new();
         let mut presumed_good = Vec::new();
-        let mut sites: Vec<(Ipv6Addr, bool)> = Vec::new();
-        // Whom somebody allowed is a neighbour who behaves.
-        let allowed = self.clients.iter().filter(|client| client.is_allowed);
-        sites.extend(allowed.filter_map(|client| Some((ipv6(client.key)?, false))));
+        let mut sites = Sites::default();
         let (mut scored, mut odd) = (0, 0);
-        for (slot, client) in self.clients.iter().enumerate().filter(|(_, client)| !client.is_allowed) {
+        for (slot, client) in self.clients.iter().enumerate() {
+            if client.is_allowed {
+                // Whom somebody allowed is a neighbour who behaves.
+                sites.add(client.key, false);
+                continue;
+            }
             let row = (client.requests >= MIN_ROW_REQUESTS).then(|| Features::of(client));
+            let context = context(client);
             let judged = Judged::new(client, &context, forest, row.as_ref());
             scored += usize::from(judged.score.is_some());
             odd += usize::from(judged.is_odd);
-            let is_bad = self.settings.block_severity.is_some_and(|least| judged.severity >= Some(least));
-            sites.extend(ipv6(client.key).map(|site| (site, is_bad)));
+            // One of several who share it is blocked by itself.
+            sites.add(client.key, context.is_bad(&judged) && crowds.is_alone(client));
             if let Some(severity) = judged.severity {
                 flagged.push((severity, client.requests, slot));
             }
@@ -311,6 +369,7 @@ impl Window {
         }
         flagged.sort_unstable_by(|a, b| b.cmp(a));
         let dropped_findings = flagged.len().saturating_sub(MAX_FINDINGS) as u64;
+        let mut shared = HashMap::new();
         let findings = flagged
             .into_iter()
             .take(MAX_FINDINGS)
@@ -319,8 +378,13 @@ impl Window {
                 let row = Features::of(client);
                 let usable = (client.requests >= MIN_ROW_REQUESTS).then_some(&row);
                 // Judged again: keeping every client's evidence until here could take all memory.
-                let judged = Judged::new(client, &context, forest, usable);
-                finding::write(client, judged, &row, forest, now)
+                let judged = Judged::new(client, &context(client), forest, usable);
+                let address = crowds.shared(client, &self.agents);
+                let finding = finding::write(client, judged, &row, forest, address.as_ref(), now)?;
+                if let Some(address) = address {
+                    shared.insert((client.key, finding.user.clone()), address);
+                }
+                Some(finding)
             })
             .collect();
         Report {
@@ -330,8 +394,21 @@ impl Window {
             requests: self.requests,
             overflowed_clients: self.overflowed,
             forest: health(&self.settings, forest, scored, odd),
-            sites,
+            shared,
+            sites: sites.0.into_iter().collect(),
             presumed_good,
+        }
+    }
+}
+
+/// The IPv6 /64 of a window, each with whether anybody on it is bad.
+#[derive(Default)]
+struct Sites(HashMap<Ipv6Addr, bool>);
+
+impl Sites {
+    fn add(&mut self, key: IpAddr, is_bad: bool) {
+        if let Some(site) = ipv6(key) {
+            *self.0.entry(site).or_default() |= is_bad;
         }
     }
 }

@@ -130,6 +130,88 @@ fn a_verified_user_is_held_at_medium_unless_caught_in_the_act() {
     }
 }
 
+/// The pages of so many users of one address, all with the same browser.
+fn users(window: &mut Window, count: usize) {
+    for user in 0..count {
+        for n in 0..6 {
+            let user = format!("user-{user}");
+            window.observe(&Observation { path: "/inbox", user: &user, ..request(CLIENT, n * 60) });
+        }
+    }
+}
+
+#[test]
+fn a_user_who_attacks_is_named_and_its_neighbours_are_not() {
+    let mut window = window();
+    users(&mut window, 50);
+    for (n, path) in ["/.env", "/.git/config", "/wp-config.php.bak", "/.aws/credentials"].iter().enumerate() {
+        window.observe(&Observation { path, status: 404, user: "mallory", ..request(CLIENT, n as i64) });
+    }
+    let report = judge(window);
+    assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+    let finding = &report.findings[0];
+    assert_eq!(finding.user.as_deref(), Some("mallory"));
+    assert!(finding.severity >= Severity::High, "{}", finding.details);
+    assert_eq!(report.shared_by(finding).unwrap().verified_users, 50);
+}
+
+#[test]
+fn guessing_by_an_anonymous_neighbour_is_told_from_a_crowd_that_mistypes() {
+    let guess = |window: &mut Window, count: i64, agent: &str| {
+        for n in 0..count {
+            let login = Observation { method: "POST", path: "/login", status: 401, ..request(CLIENT, n) };
+            window.observe(&Observation { user_agent: agent, ..login });
+        }
+    };
+    let severity = |count, agent| {
+        let mut window = window();
+        users(&mut window, 50);
+        guess(&mut window, count, agent);
+        let report = judge(window);
+        let finding = report.findings.iter().find(|finding| finding.user.is_none()).cloned();
+        let shared = finding.as_ref().and_then(|finding| report.shared_by(finding).cloned());
+        (finding.map(|finding| finding.severity), shared)
+    };
+    // With the browser that the users have, failures are theirs until there are too many.
+    let browser = request(CLIENT, 0).user_agent;
+    assert!(severity(20, browser).0 < Some(Severity::Medium));
+    let (found, shared) = severity(100, browser);
+    assert_eq!(found, Some(Severity::High));
+    assert!(shared.unwrap().user_agents.is_empty(), "the users' own browser gives nobody away");
+    // With a user agent that none of them has.
+    let (found, shared) = severity(10, "guesser/1");
+    assert_eq!(found, Some(Severity::High));
+    let shared = shared.unwrap();
+    assert_eq!((shared.verified_users, shared.user_agents), (50, vec!["guesser/1".into()]));
+}
+
+#[test]
+fn thresholds_of_an_address_grow_with_its_verified_users_up_to_a_cap() {
+    let flagged = |known: usize, requests: i64| {
+        let mut window = window();
+        users(&mut window, known);
+        for n in 0..requests {
+            window.observe(&Observation { path: "/", ..request(CLIENT, n % 3_000) });
+        }
+        judge(window).findings.iter().any(|finding| finding.user.is_none())
+    };
+    assert!(flagged(0, 101) && !flagged(5, 500) && flagged(5, 501));
+    assert!(!flagged(100, 6_400) && flagged(100, 6_401), "100 count as 64");
+}
+
+#[test]
+fn a_bad_user_makes_no_crowd() {
+    let mut window = window();
+    for account in ["own-1", "own-2"] {
+        for (n, path) in ["/.env", "/.git/config", "/.aws/credentials"].iter().enumerate() {
+            window.observe(&Observation { path, status: 404, user: account, ..request(CLIENT, n as i64) });
+        }
+    }
+    let report = judge(window);
+    assert_eq!(report.findings.len(), 2);
+    assert!(report.findings.iter().all(|finding| report.shared_by(finding).is_none()));
+}
+
 #[test]
 fn a_shared_address_is_held_at_medium() {
     let mut window = window();

@@ -9,7 +9,7 @@ use crate::client::{Client, SampleKind};
 pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     let share = client.error_share();
     let settings = context.settings;
-    if client.judged < settings.error_min_requests || share <= settings.error_rate {
+    if client.judged < context.neighbours.raise(settings.error_min_requests) || share <= settings.error_rate {
         return None;
     }
     Some(Hit {

@@ -15,7 +15,7 @@ const MONITOR_UNEVENNESS: f64 = 0.35;
 const MONITOR_LEAST_GAP_SECONDS: f64 = 5.0;
 
 pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
-    let threshold = context.settings.requests_per_hour;
+    let threshold = context.neighbours.raise(context.settings.requests_per_hour);
     let busiest = client.requests_in_busiest_hour();
     if busiest <= threshold || is_monitor(client) {
         return None;

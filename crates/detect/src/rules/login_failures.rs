@@ -20,10 +20,17 @@ const PERSON_NO_REFERER_SHARE: f64 = 0.5;
 
 pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     let login = client.login.as_deref()?;
-    let failed = login.failures.saturating_add(login.limited);
-    let threshold = context.settings.login_failures;
+    let all = login.failures.saturating_add(login.limited);
+    let neighbours = context.neighbours;
+    // Failures that came with a user agent of none of the users here are nobody's typing errors.
+    let is_strange = neighbours.users > 0 && neighbours.strange_logins >= context.settings.login_failures;
+    let (failed, threshold) = match is_strange {
+        true => (neighbours.strange_logins, context.settings.login_failures),
+        false => (all, neighbours.raise_for_logins(context.settings.login_failures)),
+    };
     let (severity, says) = if failed >= threshold {
-        let is_doubtful = failed < threshold.saturating_mul(PATIENCE)
+        let is_doubtful = !is_strange
+            && failed < threshold.saturating_mul(PATIENCE)
             && (login.redirected + login.quiet > 0 || looks_like_a_person(client));
         (
             if is_doubtful { Severity::Medium } else { Severity::High },
@@ -50,6 +57,7 @@ pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
             "redirected": login.redirected,
             "answered_with_a_page": login.quiet,
             "threshold": threshold,
+            "with_a_strange_user_agent": is_strange.then_some(neighbours.strange_logins),
         }),
         samples: Some(SampleKind::Login),
     })

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::Settings;
 use crate::client::{Client, SampleKind};
+use crate::finding::Judged;
 use crate::signatures::Signatures;
 
 /// The name under which the forest's opinion appears among the rules.
@@ -48,9 +49,43 @@ pub(crate) struct Hit {
 }
 
 /// What rules may look at besides the client.
+#[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) signatures: &'a Signatures,
+    pub(crate) neighbours: Neighbours,
+}
+
+impl Context<'_> {
+    /// Whether what was found is to be blocked.
+    pub(crate) fn is_bad(&self, judged: &Judged) -> bool {
+        self.settings.block_severity.is_some_and(|least| judged.severity >= Some(least))
+    }
+}
+
+/// The verified users with whom a client shares its address, those left out who are bad themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Neighbours {
+    pub(crate) users: u32,
+    /// Of one user agent that none of them uses: logins that failed or met a limit.
+    pub(crate) strange_logins: u32,
+}
+
+/// Verified users that raise what one address may do, at most: as much as so many addresses with one user each.
+const MAX_USERS: u32 = 64;
+/// The same for failed logins: users mistype them seldom, and here it is that a crowd would hide an attacker.
+const MAX_USERS_FOR_LOGINS: u32 = 4;
+
+impl Neighbours {
+    /// What an address with so many users may do of what one user may do so often.
+    pub(crate) fn raise(self, threshold: u32) -> u32 {
+        threshold.saturating_mul(self.users.clamp(1, MAX_USERS))
+    }
+
+    /// The same for failed logins.
+    pub(crate) fn raise_for_logins(self, threshold: u32) -> u32 {
+        threshold.saturating_mul(self.users.clamp(1, MAX_USERS_FOR_LOGINS))
+    }
 }
 
 /// One line of the table.

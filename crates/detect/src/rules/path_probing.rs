@@ -13,15 +13,15 @@ const ERROR_SHARE: f64 = 0.5;
 const NO_REFERER_SHARE: f64 = 0.7;
 const ASSET_SHARE: f64 = 0.05;
 
-pub(super) fn check(client: &Client, _: &Context<'_>) -> Option<Hit> {
+pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     let missing = client.missing.count();
     let share = client.error_share();
-    if missing < DISTINCT_FOR_MEDIUM || share <= ERROR_SHARE {
+    if missing < context.neighbours.raise(DISTINCT_FOR_MEDIUM) || share <= ERROR_SHARE {
         return None;
     }
     // A crawler with an old list of links looks the same. A name can be a lie, but until it can be
     // verified the doubt is the client's.
-    let is_plain = missing >= DISTINCT_FOR_HIGH
+    let is_plain = missing >= context.neighbours.raise(DISTINCT_FOR_HIGH)
         && client.no_referer_share() > NO_REFERER_SHARE
         && client.asset_share() < ASSET_SHARE
         && !client.declares_bot;

@@ -8,12 +8,13 @@ use crate::client::Client;
 
 const PAGES_IN_TEN_SECONDS: u32 = 50;
 
-pub(super) fn check(client: &Client, _: &Context<'_>) -> Option<Hit> {
+pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     let burst = client.page_burst.largest();
-    (burst > PAGES_IN_TEN_SECONDS).then(|| Hit {
+    let threshold = context.neighbours.raise(PAGES_IN_TEN_SECONDS);
+    (burst > threshold).then(|| Hit {
         severity: Severity::Low,
-        says: format!("asked for {burst} pages within ten seconds (more than {PAGES_IN_TEN_SECONDS})"),
-        evidence: json!({ "pages_in_10s": burst, "threshold": PAGES_IN_TEN_SECONDS }),
+        says: format!("asked for {burst} pages within ten seconds (more than {threshold})"),
+        evidence: json!({ "pages_in_10s": burst, "threshold": threshold }),
         samples: None,
     })
 }

@@ -1,0 +1,76 @@
+//! Addresses that verified users share. Owns who counts as a neighbour and which user agents give an anonymous
+//! culprit away; must not judge clients.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use portcullis_model::Party;
+
+use crate::SharedAddress;
+use crate::client::{Client, Mark};
+use crate::finding::Judged;
+use crate::rules::{Context, Neighbours};
+
+/// From so much evidence on a user agent gives a culprit away. Less may be a newcomer's mistyped password.
+const MIN_EVIDENCE: u32 = 5;
+
+/// The verified users of each address, those left out who are bad themselves.
+pub(crate) struct Crowds<'a>(HashMap<IpAddr, Vec<&'a Client>>);
+
+impl<'a> Crowds<'a> {
+    pub(crate) fn of(clients: &'a [Client], context: &Context<'_>) -> Self {
+        let mut crowds: HashMap<IpAddr, Vec<&Client>> = HashMap::new();
+        for client in clients.iter().filter(|client| client.user.is_some() && !client.is_allowed) {
+            // Without the forest, which never makes anybody bad by itself.
+            if !context.is_bad(&Judged::new(client, context, None, None)) {
+                crowds.entry(client.key).or_default().push(client);
+            }
+        }
+        Self(crowds)
+    }
+
+    /// The other users on the client's address.
+    fn others(&self, client: &Client) -> impl Iterator<Item = &&'a Client> {
+        let crowd = self.0.get(&client.key).map_or(&[][..], Vec::as_slice);
+        crowd.iter().filter(|other| other.user != client.user)
+    }
+
+    /// Whether there is no other verified user on the client's address.
+    pub(crate) fn is_alone(&self, client: &Client) -> bool {
+        self.others(client).next().is_none()
+    }
+
+    pub(crate) fn neighbours(&self, client: &Client) -> Neighbours {
+        // A user answers for itself, whoever is around; only who cannot be told apart shares its thresholds.
+        if client.user.is_some() || !self.0.contains_key(&client.key) {
+            return Neighbours::default();
+        }
+        let users = u32::try_from(self.others(client).count()).unwrap_or(u32::MAX);
+        let strange_logins = self.strange(client).map(|mark| mark.logins).max().unwrap_or(0);
+        Neighbours { users, strange_logins }
+    }
+
+    /// The evidence that came with user agents which none of the users has.
+    fn strange<'b>(&'b self, client: &'b Client) -> impl Iterator<Item = &'b Mark> {
+        let is_strange = |mark: &&Mark| self.others(client).all(|other| !other.uses_agent(mark.agent));
+        client.marks().iter().filter(is_strange)
+    }
+
+    /// What there is to say of the address that a flagged client shares; `None`: nobody shares it.
+    pub(crate) fn shared(&self, client: &Client, names: &HashMap<u32, Box<str>>) -> Option<SharedAddress> {
+        let users = self.others(client).count();
+        if users == 0 {
+            return None;
+        }
+        let mut marks: Vec<&Mark> = match client.user {
+            None => self.strange(client).filter(|mark| mark.all() >= MIN_EVIDENCE).collect(),
+            Some(_) => Vec::new(),
+        };
+        marks.sort_by_key(|mark| std::cmp::Reverse(mark.all()));
+        let user_agents = marks.iter().filter_map(|mark| names.get(&mark.agent).cloned());
+        Some(SharedAddress {
+            verified_users: u32::try_from(users).unwrap_or(u32::MAX),
+            user_agents: user_agents.take(Party::MAX_AGENTS).collect(),
+        })
+    }
+}
