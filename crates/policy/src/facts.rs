@@ -15,6 +15,10 @@ pub struct RequestFacts<'a> {
     pub host: &'a str,
     /// From [`portcullis_model::normalise_path`].
     pub path: Cow<'a, str>,
+    /// The path as sent, without the query.
+    pub raw_path: &'a [u8],
+    /// As sent, without the `?`.
+    pub query: &'a [u8],
     /// What the gateway has verified; `None` is anonymous.
     pub identity: Option<&'a Identity>,
     /// As sent, at most [`portcullis_model::limits::USER_AGENT`] bytes; empty when no rule in force asks for it.
@@ -28,7 +32,8 @@ impl<'a> RequestFacts<'a> {
     /// An anonymous request of which nothing more is known.
     pub fn new(client: ClientIp, method: &'a str, host: &'a str, path: Cow<'a, str>) -> Self {
         let (user_agent, place, headers) = ("", Place::default(), &NoHeaders);
-        Self { client, method, host, path, identity: None, user_agent, place, headers }
+        let (raw_path, query) = (&b""[..], &b""[..]);
+        Self { client, method, host, path, raw_path, query, identity: None, user_agent, place, headers }
     }
 }
 

@@ -14,12 +14,13 @@ use portcullis_admin::{Operations, Probes};
 use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
-use portcullis_policy::{BlockChange, LiveState, PartyChange, Place as Origin};
+use portcullis_policy::{BlockChange, LiveState, Place as Origin};
 use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::counts::{self, Counts};
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
+use crate::parties;
 use crate::privacy::Recording;
 use crate::sentence::sentence;
 use crate::tasks::{GatewayParts, OnDetection};
@@ -110,6 +111,7 @@ impl App {
         let enricher = Enricher { recording: Arc::clone(&recording), config: Arc::clone(&shared) };
         let log = Log::start(&config.data, config.log.clone(), Box::new(enricher))?;
         let recorder = log.recorder();
+        live.parties.look_with(parties::look(&shared));
         let live = Arc::new(live);
         // Returns when all blocks and allows are in force, before the first request is served.
         let watcher = watch(&config.data, &live, clock, &shared)?;
@@ -437,18 +439,9 @@ fn watch(
             portcullis_store::BlockChange::Removed { id, network } => BlockChange::Remove { network, id },
         });
         live.blocks.apply(blocks, clock.now());
-        live.parties.apply(changes.parties.into_iter().map(party_change), clock.now());
+        live.parties.apply(changes.parties.into_iter().map(parties::change), clock.now());
     };
     Ok(StateWatcher::start(data, WATCH_INTERVAL, Box::new(take_over))?)
-}
-
-fn party_change(change: portcullis_store::PartyChange) -> PartyChange {
-    match change {
-        portcullis_store::PartyChange::Added(block) => {
-            PartyChange::Add { party: block.party, id: block.id, expires_at: block.expires_at }
-        }
-        portcullis_store::PartyChange::Removed { id, party } => PartyChange::Remove { party, id },
-    }
 }
 
 /// What the writer adds to a row.

@@ -137,7 +137,7 @@ fn tell(events: &SyncSender<DemoEvent>, result: &anyhow::Result<Outcome>) {
     });
     let run = DemoEvent::DetectionRun {
         findings: outcome.saved.len() as u64,
-        blocked: outcome.blocked.len() as u64,
+        blocked: (outcome.blocked.len() + outcome.blocked_parties.len()) as u64,
         took: outcome.took,
     };
     for event in findings.chain(blocks).chain([run]) {

@@ -3,6 +3,8 @@
 //! The same for the gateway's own thread and for `portcullis detect`: whoever runs it writes to the
 //! database, and the gateway takes the blocks over from there. Must not decide what is suspicious.
 
+mod act;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::ControlFlow;
@@ -19,7 +21,7 @@ use portcullis_detect::{
     BadPrefix, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings, Signatures, Window,
     escalate, train,
 };
-use portcullis_model::{Block, BlockSource, ClientIp, Finding, FindingStatus, UnixMs};
+use portcullis_model::{Block, BlockSource, ClientIp, Finding, FindingStatus, PartyBlock, UnixMs};
 use portcullis_policy::PrefixSet;
 use portcullis_privacy::{Anonymise, is_pseudonym};
 use portcullis_store::{LogReader, LoggedRequest, NewBlock, State};
@@ -27,6 +29,8 @@ use portcullis_store::{LogReader, LoggedRequest, NewBlock, State};
 use crate::machine::{overlap, own_addresses};
 use crate::privacy::{self, Behind, Recording};
 use crate::tasks::{TaskContext, alone_and_on_record};
+
+use act::{Acting, Found};
 
 /// The name of the task in the database.
 pub(crate) const TASK: &str = "detect";
@@ -91,8 +95,10 @@ pub(crate) struct Outcome {
     pub(crate) saved: Vec<(i64, Finding)>,
     /// The blocks that this run added.
     pub(crate) blocked: Vec<Block>,
-    /// Findings that were severe enough to block, and why that was not done.
-    pub(crate) spared: Vec<(ClientIp, Spared)>,
+    /// Those of somebody behind an address.
+    pub(crate) blocked_parties: Vec<PartyBlock>,
+    /// Findings that were severe enough to block, by their IDs, and why that was not done.
+    pub(crate) spared: Vec<(i64, ClientIp, Spared)>,
     pub(crate) took: Duration,
 }
 
@@ -144,7 +150,7 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
         outcome.report.requests,
         outcome.report.clients,
         outcome.saved.len(),
-        outcome.blocked.len()
+        outcome.blocked.len() + outcome.blocked_parties.len()
     )
 }
 
@@ -162,30 +168,27 @@ pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyho
     let report = past.observe(now.minus(settings.window), now)?.finish(model.as_ref(), now);
 
     let guard = Guard::new(config, state)?;
-    let mut outcome =
-        Outcome { report, saved: Vec::new(), blocked: Vec::new(), spared: Vec::new(), took: Duration::ZERO };
+    let mut outcome = Outcome {
+        report,
+        saved: Vec::new(),
+        blocked: Vec::new(),
+        blocked_parties: Vec::new(),
+        spared: Vec::new(),
+        took: Duration::ZERO,
+    };
     let prefixes = block_prefixes(state, settings, &guard, &outcome.report, now)?;
+    let acting = Acting { settings, guard: &guard, prefixes: &prefixes, now };
     for finding in outcome.report.findings.clone() {
         let id = state.save_finding(&finding)?;
-        let is_severe = settings.block_severity.is_some_and(|least| finding.severity >= least);
-        if is_severe {
-            let of_prefix = prefixes.iter().find(|block| block.network.contains(&finding.client.ip()));
+        if settings.block_severity.is_some_and(|least| finding.severity >= least) {
             let client = match control.behind(&finding, config.privacy.anonymise) {
                 Behind::Itself => Some(finding.client),
                 Behind::One(client) => Some(client),
                 Behind::Unknown => None,
             };
-            let spared = match client {
-                Some(client) => guard.spares(state, id, &finding, client, now)?,
-                None => Some(Spared::Anonymous),
-            };
-            match (spared, of_prefix, client) {
-                (Some(Spared::AlreadyBlocked), Some(block), _) => state.link_block(id, block.id)?,
-                (Some(why), _, _) => outcome.spared.push((finding.client, why)),
-                (None, _, client) => {
-                    let network = guard.network(client.unwrap_or(finding.client));
-                    outcome.blocked.push(block(state, settings, &finding, network, id, now)?);
-                }
+            match guard.spares(state, id, &finding, client)? {
+                Some(why) => outcome.spared.push((id, finding.client, why)),
+                None => acting.act(state, &mut outcome, &Found { id, finding: &finding, client })?,
             }
         }
         outcome.saved.push((id, finding));
@@ -234,29 +237,6 @@ fn block_prefixes(
         blocked.push(state.add_block(new, TASK)?);
     }
     Ok(blocked)
-}
-
-fn block(
-    state: &mut State,
-    settings: &Settings,
-    finding: &Finding,
-    network: IpNet,
-    id: i64,
-    now: UnixMs,
-) -> anyhow::Result<Block> {
-    let block = state.add_block(
-        NewBlock {
-            network,
-            reason: format!("{} ({})", finding.reason, finding.severity),
-            source: BlockSource::Detector,
-            created_at: now,
-            expires_at: settings.block_for.map(|span| now.plus(span)),
-            finding_id: Some(id),
-        },
-        TASK,
-    )?;
-    state.link_block(id, block.id)?;
-    Ok(block)
 }
 
 /// The addresses that the detector never blocks.
@@ -310,28 +290,29 @@ impl Guard {
         Ok(unblocked)
     }
 
+    /// Why nothing is blocked for this finding, whatever stands already.
     fn spares(
         &self,
         state: &State,
         id: i64,
         finding: &Finding,
-        client: ClientIp,
-        now: UnixMs,
+        client: Option<ClientIp>,
     ) -> anyhow::Result<Option<Spared>> {
+        let by_a_person = judged_by_a_person(state, id, finding)?;
+        let is_allowed = || client.is_some_and(|client| self.allowed.lookup(client.ip()).is_some());
+        Ok(by_a_person.or_else(|| is_allowed().then_some(Spared::Allowed)))
+    }
+
+    /// Why the address is not blocked, whoever is on it.
+    fn ours(&self, client: ClientIp) -> Option<Spared> {
         let ip = client.ip();
-        Ok(if let Some(by_a_person) = judged_by_a_person(state, id, finding)? {
-            Some(by_a_person)
-        } else if self.allowed.lookup(ip).is_some() {
-            Some(Spared::Allowed)
-        } else if self.trusted.lookup(ip).is_some() {
+        if self.trusted.lookup(ip).is_some() {
             Some(Spared::TrustedProxy)
         } else if ip.is_loopback() || self.own.contains(&ip) {
             Some(Spared::ThisMachine)
-        } else if !state.covering(client, now)?.is_empty() {
-            Some(Spared::AlreadyBlocked)
         } else {
             None
-        })
+        }
     }
 }
 
@@ -341,8 +322,13 @@ fn judged_by_a_person(state: &State, id: i64, finding: &Finding) -> anyhow::Resu
     if stored.status == FindingStatus::Dismissed {
         return Ok(Some(Spared::Dismissed));
     }
-    let block = stored.block_id.map(|block| state.block(block)).transpose()?.flatten();
-    let removed_at = block.and_then(|block| block.removed_at);
+    let removed_at = match stored.block_id {
+        None => None,
+        Some(block) => match state.block(block)? {
+            Some(block) => block.removed_at,
+            None => state.party_block(block)?.and_then(|block| block.removed_at),
+        },
+    };
     Ok(removed_at.filter(|&at| finding.last_seen <= at).map(|_| Spared::Unblocked))
 }
 

@@ -11,6 +11,7 @@ mod demo_run;
 mod detection;
 mod machine;
 mod metrics;
+mod parties;
 mod privacy;
 mod sentence;
 mod serve;

@@ -248,6 +248,8 @@ impl ProxyHttp for Hooks {
             method: head.method.as_str(),
             host: &target.host,
             path: normalise_path(target.path),
+            raw_path: target.path,
+            query: target.query,
             identity: None,
             user_agent: &user_agent,
             place: if rules.needs.place { self.edge.place(client) } else { Place::default() },

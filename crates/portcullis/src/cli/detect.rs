@@ -7,12 +7,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use portcullis_detect::ForestHealth;
-use portcullis_model::{Block, ClientIp};
+use portcullis_model::{Block, ClientIp, Finding};
 
 use super::block::bare;
 use super::context::Context;
 use super::output::{Align, Cell, DIM, RED, Screen, Table, count, number};
-use super::suspicious::{says, severity_style};
+use super::suspicious::{client_and_user, says, severity_style};
 use super::{Format, Outcome, time};
 use crate::detection::{self, Outcome as Run};
 
@@ -46,7 +46,7 @@ impl Detect {
             count(run.report.clients as u64, "client"),
             time::span(run.took),
             count(run.saved.len() as u64, "finding"),
-            count(run.blocked.len() as u64, "new block"),
+            count((run.blocked.len() + run.blocked_parties.len()) as u64, "new block"),
         ))?;
         if !run.saved.is_empty() {
             screen.blank()?;
@@ -62,11 +62,14 @@ impl Detect {
 }
 
 /// What the run did about a finding.
-fn done(run: &Run, finding: i64, client: ClientIp) -> Option<String> {
-    if let Some(block) = block_of(run, finding, client) {
+fn done(run: &Run, id: i64, finding: &Finding) -> Option<String> {
+    if let Some(block) = run.blocked_parties.iter().find(|block| block.finding_id == Some(id)) {
+        return Some(format!("blocked {}", block.party));
+    }
+    if let Some(block) = block_of(run, id, finding.client) {
         return Some(format!("blocked {}", bare(&block.network)));
     }
-    let (_, why) = run.spared.iter().find(|(spared, _)| *spared == client)?;
+    let (_, _, why) = run.spared.iter().find(|(spared, _, _)| *spared == id)?;
     Some(why.as_str().to_owned())
 }
 
@@ -90,11 +93,11 @@ fn table(run: &Run) -> Table {
     ])
     .wrapped();
     for (id, finding) in &run.saved {
-        let is_blocked = block_of(run, *id, finding.client).is_some();
-        let done = done(run, *id, finding.client).unwrap_or_else(|| "noted".to_owned());
+        let done = done(run, *id, finding).unwrap_or_else(|| "noted".to_owned());
+        let is_blocked = done.starts_with("blocked ");
         table.row(vec![
             Cell::new(id.to_string()),
-            Cell::new(finding.client.to_string()),
+            Cell::new(client_and_user(finding)),
             Cell::styled(finding.severity.as_str(), severity_style(finding.severity)),
             Cell::new(number(finding.request_count)),
             Cell::styled(done, if is_blocked { RED } else { DIM }),
@@ -132,16 +135,20 @@ fn as_json(run: &Run) -> Value {
     let findings = run.saved.iter().map(|(id, finding)| {
         let mut document = json!(finding);
         document["id"] = json!(id);
-        document["done"] = json!(done(run, *id, finding.client));
+        document["done"] = json!(done(run, *id, finding));
         document
     });
-    let spared = run.spared.iter().map(|(client, why)| json!({ "client": client, "why": why.as_str() }));
+    let spared = run
+        .spared
+        .iter()
+        .map(|(id, client, why)| json!({ "finding": id, "client": client, "why": why.as_str() }));
     json!({
         "requests": run.report.requests,
         "clients": run.report.clients,
         "took_ms": u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX),
         "findings": findings.collect::<Vec<_>>(),
         "blocked": run.blocked,
+        "blocked_parties": run.blocked_parties,
         "spared": spared.collect::<Vec<_>>(),
         "dropped_findings": run.report.dropped_findings,
         "overflowed_clients": run.report.overflowed_clients,

@@ -300,7 +300,7 @@ pub(super) fn severity_style(severity: Severity) -> Style {
 /// What the detector says of the client, without naming it again.
 pub(super) fn says(finding: &Finding) -> String {
     let summary = finding.details["summary"].as_str().unwrap_or_default();
-    summary.strip_prefix(&format!("{} ", finding.client)).unwrap_or(summary).to_owned()
+    summary.strip_prefix(&format!("{} ", client_and_user(finding))).unwrap_or(summary).to_owned()
 }
 
 /// What each rule says, the strongest first; `skip` of them have been told already.

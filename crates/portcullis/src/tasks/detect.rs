@@ -39,5 +39,8 @@ fn report(outcome: &Outcome) {
     for block in &outcome.blocked {
         tracing::info!("detector: blocked {}: {}", block.network, block.reason);
     }
+    for block in &outcome.blocked_parties {
+        tracing::info!("detector: blocked {:?}: {}", block.party.to_string(), block.reason);
+    }
     tracing::debug!("detector: {} findings in {:?}", outcome.saved.len(), outcome.took);
 }

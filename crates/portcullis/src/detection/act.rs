@@ -1,0 +1,310 @@
+//! What is blocked for a finding: the least that stops the culprit. A user by its name; on an address that verified
+//! users share, those who are none; else the address. Must not decide whether a finding is severe enough.
+
+use ipnet::IpNet;
+
+use portcullis_detect::Settings;
+use portcullis_model::{Block, BlockSource, ClientIp, Finding, Party, PartyBlock, UnixMs};
+use portcullis_store::{NewBlock, NewPartyBlock, State};
+
+use super::{Guard, Outcome, Spared, TASK};
+
+/// A finding that is to lead to a block.
+pub(super) struct Found<'a> {
+    pub(super) id: i64,
+    pub(super) finding: &'a Finding,
+    /// The address behind the finding; `None`: the log does not have it.
+    pub(super) client: Option<ClientIp>,
+}
+
+/// How it is acted.
+pub(super) struct Acting<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) guard: &'a Guard,
+    /// IPv6 prefixes that this run has blocked as a whole.
+    pub(super) prefixes: &'a [Block],
+    pub(super) now: UnixMs,
+}
+
+impl Acting<'_> {
+    pub(super) fn act(
+        &self,
+        state: &mut State,
+        outcome: &mut Outcome,
+        found: &Found<'_>,
+    ) -> anyhow::Result<()> {
+        let spared = match &found.finding.user {
+            Some(user) => self.act_on_user(state, outcome, found, user)?,
+            None => self.act_on_address(state, outcome, found)?,
+        };
+        outcome.spared.extend(spared.map(|why| (found.id, found.finding.client, why)));
+        Ok(())
+    }
+
+    fn act_on_user(
+        &self,
+        state: &mut State,
+        outcome: &mut Outcome,
+        found: &Found<'_>,
+        user: &str,
+    ) -> anyhow::Result<Option<Spared>> {
+        if state.block_of_user(user, self.now)?.is_some() {
+            return Ok(Some(Spared::AlreadyBlocked));
+        }
+        let block = self.block_party(state, found, Party::User(user.into()))?;
+        // With no other user on it the address goes too, or the next account would be made from there.
+        if let Some(client) = found.client
+            && outcome.report.shared_by(found.finding).is_none()
+            && self.stands(state, client)?.is_none()
+        {
+            outcome.blocked.push(self.block(state, found, client)?);
+            // What a person says about the user is what counts.
+            state.link_block(found.id, block.id)?;
+        }
+        outcome.blocked_parties.push(block);
+        Ok(None)
+    }
+
+    fn act_on_address(
+        &self,
+        state: &mut State,
+        outcome: &mut Outcome,
+        found: &Found<'_>,
+    ) -> anyhow::Result<Option<Spared>> {
+        let Some(client) = found.client else { return Ok(Some(Spared::Anonymous)) };
+        if let Some(why) = self.stands(state, client)? {
+            let of_prefix = self.prefixes.iter().find(|block| block.network.contains(&client.ip()));
+            return match (why, of_prefix) {
+                (Spared::AlreadyBlocked, Some(block)) => {
+                    state.link_block(found.id, block.id)?;
+                    Ok(None)
+                }
+                (why, _) => Ok(Some(why)),
+            };
+        }
+        let Some(shared) = outcome.report.shared_by(found.finding) else {
+            outcome.blocked.push(self.block(state, found, client)?);
+            return Ok(None);
+        };
+        match self.anonymous(state, client, &shared.user_agents)? {
+            None => Ok(Some(Spared::AlreadyBlocked)),
+            Some(party) => {
+                outcome.blocked_parties.push(self.block_party(state, found, party)?);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Why the address is not blocked: it is one of ours, or a block covers it.
+    fn stands(&self, state: &State, client: ClientIp) -> anyhow::Result<Option<Spared>> {
+        if let Some(ours) = self.guard.ours(client) {
+            return Ok(Some(ours));
+        }
+        let is_covered = !state.covering(client, self.now)?.is_empty();
+        Ok(is_covered.then_some(Spared::AlreadyBlocked))
+    }
+
+    /// The anonymous clients of a shared address, with the user agents that gave the culprit away, those of the
+    /// standing block too. `None`: that block says it all.
+    fn anonymous(&self, state: &State, client: ClientIp, new: &[Box<str>]) -> anyhow::Result<Option<Party>> {
+        let standing = state.block_of_anonymous(client, self.now)?;
+        let known = match standing.as_ref().map(|block| &block.party) {
+            Some(Party::Anonymous { agents, .. }) => agents.as_slice(),
+            Some(Party::User(_)) | None => &[],
+        };
+        if standing.is_some() && new.iter().all(|agent| known.contains(agent)) {
+            return Ok(None);
+        }
+        let mut agents = new.to_vec();
+        agents.extend(known.iter().filter(|agent| !new.contains(agent)).cloned());
+        agents.truncate(Party::MAX_AGENTS);
+        let key = client.limit_key();
+        let network = IpNet::new_assert(key, if key.is_ipv4() { 32 } else { 64 });
+        Ok(Some(Party::Anonymous { network, agents }))
+    }
+
+    fn block(&self, state: &mut State, found: &Found<'_>, client: ClientIp) -> anyhow::Result<Block> {
+        let block = state.add_block(
+            NewBlock {
+                network: self.guard.network(client),
+                reason: reason(found.finding),
+                source: BlockSource::Detector,
+                created_at: self.now,
+                expires_at: self.expires_at(),
+                finding_id: Some(found.id),
+            },
+            TASK,
+        )?;
+        state.link_block(found.id, block.id)?;
+        Ok(block)
+    }
+
+    fn block_party(&self, state: &mut State, found: &Found<'_>, party: Party) -> anyhow::Result<PartyBlock> {
+        let block = state.add_party_block(
+            NewPartyBlock {
+                party,
+                reason: reason(found.finding),
+                source: BlockSource::Detector,
+                created_at: self.now,
+                expires_at: self.expires_at(),
+                finding_id: Some(found.id),
+            },
+            TASK,
+        )?;
+        state.link_block(found.id, block.id)?;
+        Ok(block)
+    }
+
+    fn expires_at(&self) -> Option<UnixMs> {
+        self.settings.block_for.map(|span| self.now.plus(span))
+    }
+}
+
+fn reason(finding: &Finding) -> String {
+    format!("{} ({})", finding.reason, finding.severity)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use portcullis_config::{Config, Overrides, parse};
+    use portcullis_model::{Protocol, Reason, RecordText, RequestId, RequestRecord, TextFields, VerdictKind};
+    use portcullis_store::{Log, LogSettings, NoEnrichment};
+
+    use super::*;
+
+    const NOW: UnixMs = UnixMs(1_795_157_485_000);
+    const ADDRESS: &str = "203.0.113.9";
+    const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0";
+
+    struct Asked<'a> {
+        user: &'a str,
+        agent: &'a str,
+        method: &'a str,
+        path: &'a str,
+        status: u16,
+    }
+
+    /// A page that a user reads.
+    const READS: Asked<'_> = Asked { user: "", agent: BROWSER, method: "GET", path: "/inbox", status: 200 };
+
+    fn record(n: u32, asked: &Asked<'_>) -> RequestRecord {
+        RequestRecord {
+            id: RequestId::new(
+                NOW.minus(Duration::from_secs(1_800)).plus(Duration::from_millis(n.into())),
+                n,
+            ),
+            client: ADDRESS.parse().unwrap(),
+            protocol: Protocol::Http11,
+            status: asked.status,
+            bytes_in: 0,
+            bytes_out: 100,
+            latency_us: 1,
+            verdict: VerdictKind::Admitted,
+            reason: Reason::None,
+            text: RecordText::new(TextFields {
+                method: asked.method.as_bytes(),
+                host: b"shop.example",
+                path: asked.path.as_bytes(),
+                user_agent: asked.agent.as_bytes(),
+                user: asked.user.as_bytes(),
+                ..TextFields::default()
+            }),
+        }
+    }
+
+    fn config(data: &Path) -> Config {
+        let text =
+            "[[upstream]]\nname = \"a\"\nservers = [\"http://127.0.0.1:1\"]\n[detection]\nforest = false\n";
+        let overrides = Overrides { data: Some(data.to_owned()), ..Overrides::default() };
+        parse(text, "test", Path::new(""), &overrides).unwrap()
+    }
+
+    /// What a run makes of these requests after those of 199 users who share the address.
+    fn run(users: bool, asked: &[Asked<'_>]) -> (tempfile::TempDir, Outcome) {
+        let folder = tempfile::tempdir().unwrap();
+        State::open(folder.path()).unwrap();
+        let log = Log::start(folder.path(), LogSettings::default(), Box::new(NoEnrichment)).unwrap();
+        let mut n = 0;
+        let mut offer = |asked: &Asked<'_>| {
+            n += 1;
+            assert!(log.recorder().offer(record(n, asked)));
+        };
+        for user in 0..if users { 199 } else { 0 } {
+            let user = format!("user-{user}");
+            (0..3).for_each(|_| offer(&Asked { user: &user, ..READS }));
+        }
+        asked.iter().for_each(&mut offer);
+        log.flusher().flush().unwrap();
+        drop(log);
+        let outcome = super::super::run(&config(folder.path()), NOW, &Arc::default()).unwrap();
+        (folder, outcome)
+    }
+
+    fn scan(user: &'static str, agent: &'static str) -> Vec<Asked<'static>> {
+        let paths = ["/.env", "/.git/config", "/.aws/credentials", "/wp-config.php.bak", "/id_rsa"];
+        paths.iter().map(|path| Asked { user, agent, method: "GET", path, status: 404 }).collect()
+    }
+
+    fn guess(agent: &'static str, times: usize) -> Vec<Asked<'static>> {
+        (0..times).map(|_| Asked { user: "", agent, method: "POST", path: "/login", status: 401 }).collect()
+    }
+
+    #[test]
+    fn a_user_who_scans_from_a_shared_address_is_blocked_alone() {
+        let (folder, outcome) = run(true, &scan("mallory", BROWSER));
+        assert_eq!(outcome.blocked, []);
+        let [block] = &outcome.blocked_parties[..] else { panic!("{:?}", outcome.blocked_parties) };
+        assert_eq!(block.party, Party::User("mallory".into()));
+        let state = State::open(folder.path()).unwrap();
+        let finding = state.finding(block.finding_id.unwrap()).unwrap().unwrap();
+        assert_eq!((finding.finding.user.as_deref(), finding.block_id), (Some("mallory"), Some(block.id)));
+    }
+
+    #[test]
+    fn the_address_of_a_user_who_is_alone_on_it_is_blocked_too() {
+        let (folder, outcome) = run(false, &scan("mallory", BROWSER));
+        let networks: Vec<String> = outcome.blocked.iter().map(|block| block.network.to_string()).collect();
+        assert_eq!(networks, [format!("{ADDRESS}/32")]);
+        let user = outcome.blocked_parties[0].clone();
+        assert_eq!(user.party, Party::User("mallory".into()));
+        // A person's word about the user counts more than the same evidence once more.
+        let mut state = State::open(folder.path()).unwrap();
+        state.remove_party_block(&user.party, "ana", NOW).unwrap();
+        drop(state);
+        let again = super::super::run(&config(folder.path()), NOW, &Arc::default()).unwrap();
+        assert_eq!(again.blocked_parties, []);
+        assert_eq!(again.spared.iter().map(|(_, _, why)| *why).collect::<Vec<_>>(), [Spared::Unblocked]);
+    }
+
+    #[test]
+    fn an_anonymous_guesser_on_a_shared_address_is_blocked_by_what_gives_it_away() {
+        let (folder, outcome) = run(true, &guess("guesser/1", 20));
+        assert_eq!(outcome.blocked, []);
+        let [block] = &outcome.blocked_parties[..] else { panic!("{:?}", outcome.blocked_parties) };
+        let network = format!("{ADDRESS}/32").parse().unwrap();
+        assert_eq!(block.party, Party::Anonymous { network, agents: vec!["guesser/1".into()] });
+        // The same again says nothing new.
+        let again = super::super::run(&config(folder.path()), NOW, &Arc::default()).unwrap();
+        assert_eq!(again.blocked_parties, []);
+        assert_eq!(again.spared.len(), 1);
+    }
+
+    #[test]
+    fn a_guesser_who_looks_like_the_users_leaves_them_their_user_agent() {
+        let (_folder, outcome) = run(true, &guess(BROWSER, 100));
+        let [block] = &outcome.blocked_parties[..] else { panic!("{:?}", outcome.blocked_parties) };
+        assert!(matches!(&block.party, Party::Anonymous { agents, .. } if agents.is_empty()));
+    }
+
+    #[test]
+    fn nobody_is_blocked_where_users_mistype_their_passwords() {
+        let mut asked = guess(BROWSER, 30);
+        asked.extend((0..100).map(|_| Asked { method: "POST", path: "/login", status: 302, ..READS }));
+        let (_folder, outcome) = run(true, &asked);
+        assert!(outcome.blocked.is_empty() && outcome.blocked_parties.is_empty());
+    }
+}
