@@ -981,3 +981,80 @@ fn the_doctor_says_which_database_is_broken() {
     place.write("portcullis.toml", "nonsense = 1");
     place.run("doctor").expect(MISUSED, &["portcullis.toml:1:1"]);
 }
+
+/// What stood after `python manage.py` in the READMEs of the original projects, quotes as a shell reads them.
+fn original(line: &str) -> Vec<&str> {
+    let arguments = line.split('"').enumerate().flat_map(|(n, part)| match n % 2 {
+        0 => part.split_whitespace().collect(),
+        _ => vec![part],
+    });
+    arguments.collect()
+}
+
+#[test]
+fn the_commands_of_the_original_projects_work_as_they_were_typed() {
+    let place = Place::new();
+    let run = |line: &str| place.run_all(&original(line));
+    run("migrate").expect(DONE, &["portcullis-data are up to date"]);
+    place.log((0..120).map(|n| request("192.168.1.100", if n == 0 { "/admin" } else { "/" }, 600 - n)));
+
+    run(r#"block_ip 192.168.1.100 --reason "Spam bot""#).expect(DONE, &["Blocked 192.168.1.100"]);
+    run(r#"block_ip 192.168.1.101 --expires "+7d" --reason "Temporary block""#)
+        .expect(DONE, &["192.168.1.101"]);
+    let listed = run("list_blocked_ips").expect(DONE, &["192.168.1.100", "Spam bot", "no end"]);
+    let temporary = listed.out.lines().find(|line| line.contains("192.168.1.101")).unwrap();
+    assert!(temporary.contains("Temporary block") && temporary.contains("7 days"), "{temporary}");
+
+    let analysis = run("analyze_ip 192.168.1.100 --hours 24");
+    analysis.expect(DONE, &["120", "/admin", "Spam bot"]);
+    run("detect_anomalies_now").expect(DONE, &["120 requests", "192.168.1.100"]);
+    let suspicious = run("analyze_ip 192.168.1.100 --hours 24 --json").json();
+    assert!(!suspicious["standing"]["findings"].as_array().unwrap().is_empty(), "{suspicious}");
+
+    run("unblock_ip 192.168.1.100").expect(DONE, &["192.168.1.100"]);
+    let standing = place.state().active_blocks(now()).unwrap();
+    assert_eq!(
+        standing.iter().map(|block| block.network.to_string()).collect::<Vec<_>>(),
+        ["192.168.1.101/32"]
+    );
+    run("migrate").expect(DONE, &["up to date"]);
+}
+
+#[test]
+fn check_reports_what_would_run_as_the_original_did() {
+    let place = Place::new();
+    place.run("init --upstream http://127.0.0.1:8000").expect(DONE, &[]);
+    place.run_all(&original("check")).expect(DONE, &["127.0.0.1:8000"]);
+}
+
+#[test]
+fn help_knows_the_old_names_and_the_tasks() {
+    let place = Place::new();
+    let help = place.run("--help").expect(DONE, &["tasks", "migrate", "detect_anomalies_now"]);
+    for name in ["block_ip", "unblock_ip", "list_blocked_ips", "analyze_ip"] {
+        assert!(help.out.contains(name), "{name} is not in\n{}", help.out);
+        place.run(&format!("help {name}")).expect(DONE, &["Examples:"]);
+    }
+}
+
+#[test]
+fn tasks_of_a_folder_without_a_gateway_are_listed_and_not_run() {
+    let place = Place::new();
+    place.run("tasks").expect(DONE, &["cleanup", "30 3 * * *", "never"]);
+    place.run("tasks run cleanup").expect(MISUSED, &["no gateway has run", "--data"]);
+    place.write(
+        "portcullis.toml",
+        "[[upstream]]\nname = \"a\"\nservers = [\"a:1\"]\n[tasks]\ncleanup = \"@fortnightly\"\n",
+    );
+    place
+        .run("tasks")
+        .expect(MISUSED, &["portcullis.toml:5:11: tasks.cleanup: expected a cron expression", "@daily"]);
+}
+
+#[test]
+fn migrate_beside_a_running_writer_says_so() {
+    let place = Place::new();
+    let log = Log::start(&place.data(), LogSettings::default(), Box::new(NoEnrichment)).unwrap();
+    place.run("migrate").expect(DONE, &["up to date. The running gateway did it"]);
+    log.shutdown();
+}

@@ -18,6 +18,7 @@ mod health;
 mod import;
 mod init;
 mod logs;
+mod migrate;
 mod output;
 mod party;
 mod rule_words;
@@ -62,6 +63,9 @@ Somebody was refused and has an ID from the page:
   portcullis why 06GZFMEMAFNN3DTJ
 
 \"portcullis help COMMAND\" shows examples for each command.
+
+Also known by the names of the original projects:
+  block_ip, unblock_ip, list_blocked_ips, analyze_ip, detect_anomalies_now
 
 Exit codes:
   0  done
@@ -125,10 +129,13 @@ enum Command {
     /// List the certificates that clients get, and when they expire
     Certs(certs::Certs),
     /// Block an address or a prefix
+    #[command(alias = "block_ip")]
     Block(block::Block),
     /// Lift a block
+    #[command(alias = "unblock_ip")]
     Unblock(block::Unblock),
     /// List the blocks
+    #[command(alias = "list_blocked_ips")]
     Blocks(block::Blocks),
     /// Block all addresses of a list
     Import(import::Import),
@@ -143,12 +150,14 @@ enum Command {
     /// Show requests from the log
     Logs(logs::Logs),
     /// Sum up what one address did
+    #[command(alias = "analyze_ip")]
     Analyze(analyze::Analyze),
     /// Show who and what comes most often
     Top(top::Top),
     /// List what the detector found, or show one finding
     Suspicious(suspicious::Suspicious),
     /// Run the detector now
+    #[command(alias = "detect_anomalies_now")]
     Detect(detect::Detect),
     /// List what the gateway does by itself and when, or do it now
     Tasks(tasks::Tasks),
@@ -160,6 +169,8 @@ enum Command {
     Health(health::Health),
     /// Put a new binary in the place of the running gateway, without a dropped request
     Upgrade(upgrade::Upgrade),
+    /// Bring the databases to the schema of this version, as every start does
+    Migrate(migrate::Migrate),
     /// Show the gateway at work, with a sample site, visitors and attackers
     Demo(demo::Demo),
     /// Print completions for a shell
@@ -254,6 +265,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Doctor(command) => command.run(context, screen),
         Command::Health(command) => command.run(context, screen),
         Command::Upgrade(command) => command.run(context, screen),
+        Command::Migrate(command) => command.run(context, screen),
         Command::Demo(command) => command.run(context),
         Command::Completions(command) => command.run(screen),
     }
