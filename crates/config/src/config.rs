@@ -40,6 +40,8 @@ pub struct Config {
     pub privacy: Privacy,
     pub geo: portcullis_geo::Settings,
     pub detection: portcullis_detect::Settings,
+    /// What people are told of, and how.
+    pub alerts: portcullis_notify::Settings,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
     pub metrics: Option<SocketAddr>,
     pub pages: Pages,

@@ -66,6 +66,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         privacy,
         geo,
         detection,
+        alerts,
         metrics,
         pages,
         tasks,
@@ -83,6 +84,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     live.note("privacy", privacy, &new.privacy);
     live.note("geo", geo, &new.geo);
     live.note("detection", detection, &new.detection);
+    live.note("alerts", alerts, &new.alerts);
     live.note("pages", pages, &new.pages);
     live.note("tasks", tasks, &new.tasks);
 }

@@ -72,6 +72,7 @@ fn everything_else_changes_while_running() {
         ("[server]", "[[block]]\nnetwork = \"192.0.2.1\"\n[server]", "block"),
         ("[server]", "[[allow]]\nnetwork = \"192.0.2.1\"\n[server]", "allow"),
         ("[server]", "[detection]\nforest = false\n[server]", "detection"),
+        ("[server]", "[alerts]\nmax_per_hour = 5\n[server]", "alerts"),
         ("[server]", "[pages]\nname = \"Us\"\n[server]", "pages"),
         ("[server]", "[tasks]\ncleanup = \"@hourly\"\n[server]", "tasks"),
         ("[server]", "[server]\ntrusted_proxies = [\"10.0.0.1\"]", "server.trusted_proxies"),

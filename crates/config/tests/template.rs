@@ -70,6 +70,7 @@ fn the_examples_are_valid_too() {
     {
         fs::write(dir.path().join(name), format!("-----BEGIN {kind}-----\n")).unwrap();
     }
+    fs::write(dir.path().join("smtp-password"), "secret\n").unwrap();
     let template = TEMPLATE
         .replace("#accept_terms = false", "accept_terms = true")
         .replace("#listen = [\"0.0.0.0:8080\"]", "listen = [\"0.0.0.0:8080\"]");
@@ -81,6 +82,7 @@ fn the_examples_are_valid_too() {
     assert_eq!(config.server.tls.len(), 1);
     assert_eq!((config.blocks.len(), config.allows.len()), (1, 1));
     assert_eq!((config.limits.len(), config.access.len()), (3, 2));
+    assert_eq!((config.alerts.smtp.is_some(), config.alerts.webhooks.len()), (true, 1));
     let health = config.upstreams[0].health.as_ref().unwrap();
     // What the example shows is what an empty table means.
     let empty = read("[[upstream]]\nname = \"app\"\nservers = [\"a:1\"]\nhealth = {}\n");
@@ -117,6 +119,9 @@ fn every_setting_is_in_the_template() {
         "[privacy]",
         "[geo]",
         "[detection]",
+        "[alerts]",
+        "[alerts.smtp]",
+        "[[alerts.webhook]]",
         "[metrics]",
         "[pages]",
         "[tasks]",

@@ -18,6 +18,7 @@ use portcullis_policy::{BlockChange, LiveState, Place as Origin};
 use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
+use crate::alerts::Alerts;
 use crate::counts::{self, Counts};
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::parties;
@@ -44,6 +45,7 @@ pub(crate) struct App {
     geo: Arc<ArcSwap<Geo>>,
     recording: Arc<Recording>,
     stats: Arc<AppStats>,
+    alerts: Alerts,
     operations: Mutex<Option<Operations>>,
     watcher: StateWatcher,
     counts: Mutex<Option<Counts>>,
@@ -143,6 +145,7 @@ impl App {
             geo,
             recording,
             stats,
+            alerts: Alerts::default(),
             operations: Mutex::new(operations),
             watcher,
             counts: Mutex::new(Some(counts)),
@@ -154,6 +157,15 @@ impl App {
 
     pub(crate) fn config(&self) -> Arc<Config> {
         self.config.load_full()
+    }
+
+    /// The configuration as it will be after every reload, for a thread of its own.
+    pub(crate) fn shared_config(&self) -> Arc<ArcSwap<Config>> {
+        Arc::clone(&self.config)
+    }
+
+    pub(crate) fn alerts(&self) -> &Alerts {
+        &self.alerts
     }
 
     /// The file that a reload reads.

@@ -26,6 +26,7 @@ use portcullis_policy::PrefixSet;
 use portcullis_privacy::{Anonymise, is_pseudonym};
 use portcullis_store::{LogReader, LoggedRequest, NewBlock, State};
 
+use crate::alerts::Known;
 use crate::machine::{overlap, own_addresses};
 use crate::privacy::{self, Behind, Recording};
 use crate::tasks::{TaskContext, alone_and_on_record};
@@ -166,6 +167,7 @@ pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyho
     let past = Past { log, settings, signatures: Arc::new(Signatures::builtin()), control };
     let model = if settings.forest { past.model(&config.data.join(MODEL_FILE), now)? } else { None };
     let report = past.observe(now.minus(settings.window), now)?.finish(model.as_ref(), now);
+    let known = Known::before_run(state, config, now)?;
 
     let guard = Guard::new(config, state)?;
     let mut outcome = Outcome {
@@ -194,6 +196,7 @@ pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyho
         outcome.saved.push((id, finding));
     }
     outcome.blocked.splice(0..0, prefixes);
+    known.tell(state, config, &outcome, now)?;
     outcome.took = started.elapsed();
     Ok(outcome)
 }

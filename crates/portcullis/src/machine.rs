@@ -1,7 +1,8 @@
 //! The addresses that are this machine's own, and whose it is that works on it: what must not be blocked by
-//! mistake. Must not decide; the command and the detector do.
+//! mistake; and the room on its disks. Must not decide; the command and the detector do.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 use portcullis_model::ClientIp;
@@ -35,6 +36,20 @@ pub(crate) fn own_addresses() -> Vec<IpAddr> {
         })
         .map(|ip| ClientIp::new(ip).ip())
         .collect()
+}
+
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskSpace {
+    /// For this user.
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+}
+
+/// The file system of a folder; `None` where the system does not tell.
+pub(crate) fn disk_space(folder: &Path) -> Option<DiskSpace> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    Some(DiskSpace { free: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
 }
 
 /// Whence somebody is logged in by SSH.

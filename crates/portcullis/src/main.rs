@@ -2,6 +2,7 @@
 //! Must not do anything itself; commands are in `cli`, the gateway is wired in `app`.
 
 mod acme;
+mod alerts;
 mod app;
 mod certificates;
 mod cli;

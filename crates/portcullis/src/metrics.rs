@@ -15,6 +15,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::alerts::{AlertStats, ChannelStats};
 use crate::counts::CountsStats;
 use crate::detection::Outcome;
 use crate::tasks::TaskStats;
@@ -26,6 +27,7 @@ pub(crate) struct AppStats {
     last_reload_failed: AtomicU64,
     detector: Mutex<DetectorStats>,
     pub(crate) acme: Arc<portcullis_acme::Stats>,
+    pub(crate) alerts: Arc<AlertStats>,
     pub(crate) tasks: Arc<TaskStats>,
     pub(crate) counts: Arc<CountsStats>,
 }
@@ -139,6 +141,7 @@ impl Collector for Sources {
         self.log(encoder)?;
         self.detector(encoder)?;
         self.tasks(encoder)?;
+        self.alerts(encoder)?;
         self.certificates(encoder)?;
         self.upstreams(encoder)?;
         self.rest(encoder)
@@ -304,6 +307,37 @@ impl Sources {
         for (name, stat) in &tasks {
             running
                 .gauge(label(name), stat.running_since.map_or(0.0, |since| since.elapsed().as_secs_f64()))?;
+        }
+        Ok(())
+    }
+
+    /// The names of channels come from the configuration.
+    fn alerts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let channels = self.app.alerts.all();
+        let help = "Messages to people, by channel and by whether they arrived";
+        let mut messages = Family::new(encoder, "portcullis_alerts_messages", help, MetricType::Counter)?;
+        for (name, channel) in &channels {
+            for (outcome, count) in [("sent", channel.sent), ("failed", channel.failed)] {
+                messages.count([("channel", name.clone()), ("outcome", outcome.to_owned())], count)?;
+            }
+        }
+        type Gauge = (&'static str, &'static str, fn(&ChannelStats) -> u64);
+        let gauges: [Gauge; 3] = [
+            ("portcullis_alerts_waiting", "Events that a channel has not been told of yet", |channel| {
+                channel.waiting
+            }),
+            (
+                "portcullis_alerts_failing",
+                "Whether the last message of a channel did not arrive",
+                |channel| u64::from(channel.is_failing),
+            ),
+            ("portcullis_alerts_lost", "Events that a channel will never be told of", |channel| channel.lost),
+        ];
+        for (name, help, value) in gauges {
+            let mut family = Family::new(encoder, name, help, MetricType::Gauge)?;
+            for (channel, stats) in &channels {
+                family.gauge([("channel", channel.clone())], value(stats) as f64)?;
+            }
         }
         Ok(())
     }

@@ -22,3 +22,9 @@ pub use state::{
     NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow,
     StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
 };
+
+pub use read::{LogSummary, LogTotals};
+pub use state::{
+    AlertChannel, AlertFailure, AlertTry, LimitSum, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage,
+    StateSummary, StoredAlert,
+};

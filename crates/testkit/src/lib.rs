@@ -16,11 +16,13 @@ mod load;
 mod pebble;
 mod raw_connection;
 mod raw_upstream;
+mod smtp_server;
 mod strict_upstream;
 mod tokens;
 mod upstream;
 mod upstream_answers;
 mod wait;
+mod webhook_receiver;
 
 pub use certificates::{
     Authority, Issued, client_config, client_config_as, old_client_config, server_config, trusting,
@@ -34,10 +36,12 @@ pub use load::{Counts, Load, Visitors};
 pub use pebble::{Pebble, PebbleConfig, free_port};
 pub use raw_connection::{RawConnection, Received};
 pub use raw_upstream::RawUpstream;
+pub use smtp_server::{Mail, SmtpOptions, SmtpServer};
 pub use strict_upstream::{SeenRequest, StrictUpstream};
 pub use tokens::{RSA_1024_PUBLIC_PEM, RSA_PUBLIC_PEM, Signer, key_set};
 pub use upstream::{Refusing, Seen, Silent, Upstream};
 pub use wait::{DEADLINE, eventually, eventually_within};
+pub use webhook_receiver::{Posted, WebhookReceiver};
 
 /// What a TLS client of the tests offers and trusts.
 pub use rustls::ClientConfig;

@@ -50,6 +50,7 @@ const EXCLUSIVE: &[(&str, &str, &str)] = &[
     ),
     ("instant-acme", "portcullis-acme", "the protocol with certificate authorities is spoken in one place"),
     ("ureq", "portcullis-fetch", "where a request of our own may go is decided in one place"),
+    ("lettre", "portcullis-notify", "mails are written in one place, where hostile text becomes text"),
     ("clap", "portcullis", "libraries do not read the command line"),
     ("croner", "portcullis-config", "what a schedule may say is checked where the file is read"),
 ];

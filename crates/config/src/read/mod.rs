@@ -2,6 +2,7 @@
 //! Must not stop at the first error, and must not let a wrong value through.
 
 mod acme;
+mod alerts;
 mod background;
 mod criteria;
 mod fields;
@@ -123,6 +124,7 @@ fn document_settings<'a>(
     let geo = background::geo(&mut root);
     let privacy = privacy::read(&mut root, &geo);
     let detection = background::detection(&mut root, &log);
+    let alerts = alerts::read(&mut root);
     let metrics = background::metrics(&mut root, &mut listeners);
     let pages = pages::read(&mut root);
     let tasks = tasks::read(&mut root);
@@ -144,6 +146,7 @@ fn document_settings<'a>(
         privacy,
         geo,
         detection,
+        alerts,
         metrics,
         pages,
         tasks,

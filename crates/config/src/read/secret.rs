@@ -9,7 +9,6 @@ use super::files;
 const MAX_BYTES: usize = 16 << 10;
 const WHAT: &str = "a secret: text in quotes, { file = \"PATH\" } or { env = \"NAME\" }";
 
-#[allow(dead_code, reason = "the sections with secrets follow")]
 /// A secret that is one line, as passwords and tokens are.
 pub(super) fn line(value: &Value<'_>) -> Option<Secret> {
     let text = if value.is_table() { from_elsewhere(value)? } else { written(value)? };
@@ -17,7 +16,7 @@ pub(super) fn line(value: &Value<'_>) -> Option<Secret> {
         () if text.is_empty() => value.fail("the secret is empty"),
         () if text.len() > MAX_BYTES => value.fail(format!("the secret is longer than {MAX_BYTES} bytes")),
         () if text.chars().any(char::is_control) => {
-            value.fail("the secret has a line break or another control character")
+            value.fail("the secret has a line break or another control character");
         }
         () => return Some(Secret::new(&text)),
     }

@@ -3,6 +3,7 @@
 //! Owns the arguments, the options that every command understands, and the mapping of failures to exit
 //! codes. Must not do what a command does: there is a file for each.
 
+mod alerts;
 mod allow;
 mod analyze;
 mod block;
@@ -159,6 +160,8 @@ enum Command {
     /// Run the detector now
     #[command(alias = "detect_anomalies_now")]
     Detect(detect::Detect),
+    /// Show what people are told of, or try whether messages arrive
+    Alerts(alerts::Alerts),
     /// List what the gateway does by itself and when, or do it now
     Tasks(tasks::Tasks),
     /// Explain a decision, or how an address stands
@@ -260,6 +263,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Top(command) => command.run(context, screen),
         Command::Suspicious(command) => command.run(context, screen),
         Command::Detect(command) => command.run(context, screen),
+        Command::Alerts(command) => command.run(context, screen),
         Command::Tasks(command) => command.run(context, screen),
         Command::Why(command) => command.run(context, screen),
         Command::Doctor(command) => command.run(context, screen),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use portcullis_acme::Acme;
 use portcullis_config::FileStamp;
 
+use crate::alerts::Watch;
 use crate::app::{App, wall_now};
 use crate::detection::Control;
 use crate::status::StatusWriter;
@@ -23,6 +24,7 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
     let mut next_geo = start + GEO_INTERVAL;
     let mut status = StatusWriter::new(wall_now(), start);
     let log = app.log_stats();
+    let mut watch = Watch::default();
     while !control.is_stopping() {
         std::thread::park_timeout(TICK);
         let edge = app.gateway().edge();
@@ -31,6 +33,14 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
         let data = &app.config().data;
         shielded("the gateway's status", || {
             status.tick(data, &edge.metrics, &log, wall_now(), Instant::now());
+        });
+        shielded("the look at what to tell", || {
+            let config = app.config();
+            watch.tick(app.alerts(), &config.alerts, &log, &config.data, wall_now());
+            // What cannot be stored now is stored later; that the database fails is said where it is used.
+            if let Err(error) = app.alerts().keep(&config) {
+                tracing::debug!("alerts wait: {error}");
+            }
         });
         if watched.has_changed() {
             shielded("the reload", || app.reload());

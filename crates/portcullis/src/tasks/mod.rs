@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::acme;
+use crate::alerts::SenderThread;
 use crate::app::{App, wall_now};
 use crate::detection::{Control, Outcome};
 
@@ -32,6 +33,7 @@ pub(crate) type OnDetection = Arc<dyn Fn(&anyhow::Result<Outcome>) + Send + Sync
 pub(crate) struct Tasks {
     control: Arc<Control>,
     threads: Vec<JoinHandle<()>>,
+    alerts: SenderThread,
 }
 
 impl Tasks {
@@ -48,12 +50,13 @@ impl Tasks {
         let acme = acme::start(app)?;
         let chores =
             spawn("portcullis-tasks", Box::new(move || chores::run(&chores_app, &chores_end, acme)))?;
+        let alerts = SenderThread::start(app)?;
         let (app, end) = (Arc::clone(app), Arc::clone(&control));
         let gateway = app.parts(on_detection);
         let config = move || app.config();
         let mut scheduler = scheduler::Scheduler::new(TASKS, Some(gateway), end);
         let schedule = spawn("portcullis-schedule", Box::new(move || scheduler.run(&config, &wall_now)))?;
-        Ok(Self { control, threads: vec![chores, schedule] })
+        Ok(Self { control, threads: vec![chores, schedule], alerts })
     }
 
     /// Waits for what is being done; for a task that does not end, a few seconds only.
@@ -64,5 +67,6 @@ impl Tasks {
             // A panic has been printed by the panic hook.
             let _ = thread.join();
         }
+        self.alerts.stop();
     }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod acme;
+mod alerts;
 mod client_ip;
 mod counts;
 mod decisions;

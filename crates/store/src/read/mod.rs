@@ -9,6 +9,7 @@ mod find;
 mod places;
 mod report;
 mod row;
+mod summary;
 mod top;
 
 use std::cell::RefCell;
@@ -23,6 +24,7 @@ pub use filter::{LogFilter, StatusFilter};
 pub use places::Coverage;
 pub use report::{ClientReport, SensitiveHits, StatusCounts};
 pub use row::{LogRow, LoggedRequest};
+pub use summary::{LogSummary, LogTotals};
 pub use top::{TopBy, TopRow};
 
 use crate::error::{StoreError, sqlite_error};

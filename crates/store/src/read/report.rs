@@ -213,7 +213,7 @@ impl SensitiveHits {
 }
 
 impl StatusCounts {
-    fn add(&mut self, status: u16) {
+    pub(super) fn add(&mut self, status: u16) {
         let counter = match status / 100 {
             2 => &mut self.success,
             3 => &mut self.redirect,

@@ -77,27 +77,49 @@ impl LogReader {
     pub fn top(&self, by: TopBy, since: UnixMs, limit: usize) -> Result<Vec<TopRow>, StoreError> {
         let window = Window { from: since.0, to: i64::MAX };
         let filter = SliceFilter::window_only(window);
-        let mut counts: HashMap<String, TopRow> = HashMap::new();
-        let mut key = String::new();
+        let mut ranking = Ranking::new(by);
         for slice in self.slices_in(window)? {
             self.walk(&slice, &filter, 1..=i64::MAX, Order::OldestFirst, &mut |_, row| {
-                by.write_key(row, &mut key);
-                if !counts.contains_key(&key) {
-                    if counts.len() >= MAX_KEYS {
-                        forget_rarer_half(&mut counts);
-                    }
-                    counts.insert(key.clone(), TopRow::new(key.clone()));
-                }
-                if let Some(count) = counts.get_mut(&key) {
-                    count.add(row);
-                }
+                ranking.add(row);
                 ControlFlow::Continue(())
             })?;
         }
-        let mut rows: Vec<TopRow> = counts.into_values().collect();
+        Ok(ranking.finish(limit))
+    }
+}
+
+/// Counts by one column.
+pub(super) struct Ranking {
+    by: TopBy,
+    counts: HashMap<String, TopRow>,
+    key: String,
+}
+
+impl Ranking {
+    pub(super) fn new(by: TopBy) -> Self {
+        Self { by, counts: HashMap::new(), key: String::new() }
+    }
+
+    pub(super) fn add(&mut self, row: &Decoded<'_>) {
+        let Self { by, counts, key } = self;
+        by.write_key(row, key);
+        if !counts.contains_key(key) {
+            if counts.len() >= MAX_KEYS {
+                forget_rarer_half(counts);
+            }
+            counts.insert(key.clone(), TopRow::new(key.clone()));
+        }
+        if let Some(count) = counts.get_mut(key) {
+            count.add(row);
+        }
+    }
+
+    /// Most requests first.
+    pub(super) fn finish(self, limit: usize) -> Vec<TopRow> {
+        let mut rows: Vec<TopRow> = self.counts.into_values().collect();
         rows.sort_unstable_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.key.cmp(&b.key)));
         rows.truncate(limit);
-        Ok(rows)
+        rows
     }
 }
 

@@ -228,7 +228,7 @@ fn update(transaction: &Transaction<'_>, id: i64, finding: &Finding) -> rusqlite
 }
 
 /// The severity as the database orders it.
-fn number(severity: Severity) -> i64 {
+pub(super) fn number(severity: Severity) -> i64 {
     match severity {
         Severity::Low => 0,
         Severity::Medium => 1,

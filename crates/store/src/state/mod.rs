@@ -3,6 +3,7 @@
 //! Owns the connection, the change counter and the audit trail. Must not cache: several processes
 //! change this database, and it is the one source of truth.
 
+mod alerts;
 mod allows;
 mod blocks;
 mod changes;
@@ -12,6 +13,7 @@ mod limits;
 mod parties;
 mod purge;
 mod settings;
+mod summary;
 mod tasks;
 mod watcher;
 
@@ -23,6 +25,9 @@ use serde::Serialize;
 
 use portcullis_model::UnixMs;
 
+pub use alerts::{
+    AlertChannel, AlertFailure, AlertTry, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage, StoredAlert,
+};
 pub use allows::StoredAllow;
 pub use blocks::{Imported, NewBlock, StoredBlock};
 pub use changes::{BlockChange, Changes, Seq};
@@ -32,6 +37,7 @@ pub use limits::LimitEvent;
 pub use parties::{NewPartyBlock, PartyChange, StoredPartyBlock};
 pub use purge::Purged;
 pub use settings::Setting;
+pub use summary::{LimitSum, StateSummary};
 pub use tasks::{MAX_TASK_RUNS, NewTaskRun, TaskRun};
 pub use watcher::StateWatcher;
 
@@ -44,6 +50,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/state/002_geo_answers.sql"),
     include_str!("../../migrations/state/003_tasks.sql"),
     include_str!("../../migrations/state/004_party_blocks.sql"),
+    include_str!("../../migrations/state/005_alerts.sql"),
 ];
 
 /// FULL: a block that was acknowledged survives a power failure.

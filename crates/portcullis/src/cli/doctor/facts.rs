@@ -21,7 +21,7 @@ use portcullis_store::{LogReader, LoggedRequest, State, StoreError, TaskRun};
 use crate::cli::context::{Context, open_state};
 use crate::counts;
 use crate::detection;
-use crate::machine::own_addresses;
+use crate::machine::{DiskSpace, disk_space, own_addresses};
 use crate::status::GatewayStatus;
 use crate::tasks::{TASKS, running_since};
 use crate::upgrade::connect;
@@ -61,7 +61,7 @@ pub(super) struct Facts<'a> {
     pub(super) certificates: Vec<CertificateStatus>,
     /// Files and folders that should be private, with their permission bits.
     pub(super) private: Vec<(PathBuf, u32)>,
-    pub(super) disk: Option<Disk>,
+    pub(super) disk: Option<DiskSpace>,
     /// Databases that cannot be read, and why.
     pub(super) unreadable: Vec<String>,
 }
@@ -88,13 +88,6 @@ pub(super) struct LogFacts {
     pub(super) rows: u64,
     pub(super) last: UnixMs,
     pub(super) bytes: u64,
-}
-
-/// The file system of the data folder.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Disk {
-    pub(super) free: u64,
-    pub(super) total: u64,
 }
 
 impl<'a> Facts<'a> {
@@ -132,7 +125,7 @@ impl<'a> Facts<'a> {
             geo: Geo::open(&config.geo).map(|geo| geo.status()).map_err(|error| error.to_string()),
             certificates: inspect_certificates(&config.server),
             private: private(config),
-            disk: disk(data),
+            disk: disk_space(data),
             unreadable,
         }
     }
@@ -251,11 +244,6 @@ fn private(config: &Config) -> Vec<(PathBuf, u32)> {
     paths.into_iter().filter_map(with_mode).collect()
 }
 
-fn disk(data: &Path) -> Option<Disk> {
-    let stat = rustix::fs::statvfs(data).ok()?;
-    Some(Disk { free: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -304,7 +292,7 @@ pub(super) mod tests {
             geo: Ok(Vec::new()),
             certificates: Vec::new(),
             private: vec![("portcullis-data".into(), 0o700), ("portcullis-data/log.db".into(), 0o600)],
-            disk: Some(Disk { free: 50 << 30, total: 100 << 30 }),
+            disk: Some(DiskSpace { free: 50 << 30, total: 100 << 30 }),
             unreadable: Vec::new(),
         }
     }

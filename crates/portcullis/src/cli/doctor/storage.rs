@@ -175,9 +175,10 @@ pub(super) fn unwatched(facts: &Facts<'_>) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::LogFacts;
     use super::super::facts::tests::{config, healthy};
-    use super::super::facts::{Disk, LogFacts};
     use super::*;
+    use crate::machine::DiskSpace;
 
     #[test]
     fn a_log_that_fills_the_disk_is_foretold() {
@@ -186,17 +187,17 @@ mod tests {
         // 1,000 requests a second make about 5 GB a day, and 10 GiB are the maximum.
         facts.traffic.rows = 3_600_000;
         assert_eq!(disk(&facts), Vec::new(), "the maximum fits");
-        facts.disk = Some(Disk { free: 8 << 30, total: 100 << 30 });
+        facts.disk = Some(DiskSpace { free: 8 << 30, total: 100 << 30 });
         let found = disk(&facts);
         assert_eq!(found[0].gravity, Gravity::Error, "{found:?}");
         assert!(found[0].seen.contains("86,400,000 rows"), "{found:?}");
         assert_eq!(found[0].write.as_deref(), Some("max_size = \"4098MiB\""));
         facts.traffic.rows = 300_000;
-        facts.disk = Some(Disk { free: 4 << 30, total: 100 << 30 });
+        facts.disk = Some(DiskSpace { free: 4 << 30, total: 100 << 30 });
         assert_eq!(disk(&facts)[0].gravity, Gravity::Warning);
         facts.traffic.span = Duration::from_secs(60);
         assert_eq!(disk(&facts), Vec::new(), "one busy minute tells nothing");
-        facts.disk = Some(Disk { free: 1 << 20, total: 100 << 30 });
+        facts.disk = Some(DiskSpace { free: 1 << 20, total: 100 << 30 });
         assert_eq!(disk(&facts)[0].gravity, Gravity::Error);
     }
 

@@ -1,0 +1,85 @@
+//! What a run of the detector means for people: findings that are news, and blocks.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use portcullis_config::Config;
+use portcullis_model::{Finding, Severity, UnixMs};
+use portcullis_notify::{Digest, Event};
+use portcullis_store::{FindingFilter, State, StoreError};
+
+use crate::detection::Outcome;
+
+/// A finding of the last day is brought up to date by a run; older ones are new findings.
+const SAME_FINDING: Duration = Duration::from_secs(2 * 86_400);
+/// Findings that are remembered at most; those beyond are told once more.
+const MAX_KNOWN: usize = 100_000;
+
+/// The findings that there were before a run, with their severities.
+pub(crate) struct Known(HashMap<i64, Severity>);
+
+impl Known {
+    /// Reads them; nothing when nobody wants to hear of findings.
+    ///
+    /// # Errors
+    /// The state database fails.
+    pub(crate) fn before_run(state: &State, config: &Config, now: UnixMs) -> Result<Self, StoreError> {
+        let least = config.alerts.findings.filter(|_| config.alerts.has_channels());
+        let Some(least) = least else { return Ok(Self(HashMap::new())) };
+        let filter = FindingFilter {
+            min_severity: Some(least),
+            since: Some(now.minus(SAME_FINDING)),
+            limit: MAX_KNOWN,
+            ..FindingFilter::default()
+        };
+        let known = state.findings(&filter)?;
+        Ok(Self(known.into_iter().map(|stored| (stored.id, stored.finding.severity)).collect()))
+    }
+
+    /// The events of a run.
+    fn events(&self, config: &Config, outcome: &Outcome) -> Vec<Event> {
+        let settings = &config.alerts;
+        let is_news = |(id, finding): &&(i64, Finding)| {
+            let is_severe = settings.findings.is_some_and(|least| finding.severity >= least);
+            is_severe && self.0.get(id).is_none_or(|known| finding.severity > *known)
+        };
+        let findings = outcome.saved.iter().filter(is_news).map(|(id, finding)| Event::Finding {
+            id: *id,
+            client: finding.client,
+            severity: finding.severity,
+            rule: finding.reason.clone(),
+            says: says(finding),
+            requests: finding.request_count,
+        });
+        let blocks = outcome.blocked.iter().map(|block| Event::AutoBlock {
+            id: block.id,
+            network: block.network,
+            reason: block.reason.clone(),
+            expires_at: block.expires_at,
+        });
+        findings.chain(blocks).filter(|event| settings.wants(event.kind())).collect()
+    }
+
+    /// Stores what a run means for people.
+    ///
+    /// # Errors
+    /// The state database fails.
+    pub(crate) fn tell(
+        &self,
+        state: &mut State,
+        config: &Config,
+        outcome: &Outcome,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        match Digest::of_all(&self.events(config, outcome), now) {
+            Some(digest) => super::store(state, config, &digest),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The finding in a sentence, without the client's address.
+fn says(finding: &Finding) -> String {
+    let summary = finding.details["summary"].as_str().unwrap_or(&finding.reason);
+    summary.strip_prefix(&format!("{} ", finding.client)).unwrap_or(summary).to_owned()
+}
