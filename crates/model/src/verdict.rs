@@ -225,6 +225,24 @@ pub enum Reason {
     Connections(ConnectionLimit),
 }
 
+impl Reason {
+    /// The limit rule that refused, whatever of it was used up.
+    pub fn limit(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Limit(rule) | Self::SharedLimit(rule, _) | Self::Burst(rule) | Self::Concurrency(rule) => {
+                Some(rule)
+            }
+            Self::None
+            | Self::Allow(_)
+            | Self::Block(_)
+            | Self::Access(_)
+            | Self::Malformed(_)
+            | Self::Upstream(_)
+            | Self::Connections(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use portcullis_admin::{Operations, Probes};
 use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
 use portcullis_geo::Geo;
-use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs, VerdictKind};
-use portcullis_policy::{BlockChange, LiveState, Place as Origin};
+use portcullis_model::{ClientIp, Location, Reason, RequestRecord, UnixMs, VerdictKind};
+use portcullis_policy::{BlockChange, Exhausted, LiveState, Place as Origin};
 use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
@@ -475,6 +475,25 @@ impl Enrich for Enricher {
             VerdictKind::Admitted | VerdictKind::Allowed => false,
         };
         is_refused || portcullis_detect::is_sensitive(&self.config.load().detection, record.text.path())
+    }
+
+    fn bound(&mut self, reason: &Reason) -> String {
+        let config = self.config.load();
+        let rule = reason.limit().and_then(|name| config.limits.iter().find(|rule| rule.name == *name));
+        let exhausted = match reason {
+            Reason::SharedLimit(_, prefix) => Exhausted::SharedRate(*prefix),
+            Reason::Burst(_) => Exhausted::Burst,
+            Reason::Concurrency(_) => Exhausted::Concurrency,
+            Reason::Limit(_) => Exhausted::Rate,
+            Reason::None
+            | Reason::Allow(_)
+            | Reason::Block(_)
+            | Reason::Access(_)
+            | Reason::Malformed(_)
+            | Reason::Upstream(_)
+            | Reason::Connections(_) => return String::new(),
+        };
+        rule.and_then(|rule| rule.bound(exhausted)).unwrap_or_default()
     }
 }
 

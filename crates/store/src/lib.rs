@@ -18,9 +18,9 @@ pub use read::{
     StatusCounts, StatusFilter, TopBy, TopRow,
 };
 pub use state::{
-    AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, Imported, LimitEvent, MAX_TASK_RUNS,
-    NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow,
-    StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
+    AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, Imported, LimitEvent, LimitTotal,
+    MAX_TASK_RUNS, NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State,
+    StateWatcher, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
 };
 
 pub use read::{LogSummary, LogTotals};

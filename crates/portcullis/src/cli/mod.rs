@@ -18,6 +18,7 @@ mod export;
 mod health;
 mod import;
 mod init;
+mod limits;
 mod logs;
 mod migrate;
 mod output;
@@ -148,6 +149,8 @@ enum Command {
     Disallow(allow::Disallow),
     /// List the allows
     Allows(allow::Allows),
+    /// List the limits, what they refused, and which ones a request would meet
+    Limits(limits::Limits),
     /// Show requests from the log
     Logs(logs::Logs),
     /// Sum up what one address did
@@ -258,6 +261,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Allow(command) => command.run(context, screen),
         Command::Disallow(command) => command.run(context, screen),
         Command::Allows(command) => command.run(context, screen),
+        Command::Limits(command) => command.run(context, screen),
         Command::Logs(command) => command.run(context, screen),
         Command::Analyze(command) => command.run(context, screen),
         Command::Top(command) => command.run(context, screen),

@@ -15,6 +15,7 @@ mod forwarding;
 mod guard;
 mod http2_guard;
 mod https;
+mod limits;
 mod lists;
 mod log;
 mod malformed;

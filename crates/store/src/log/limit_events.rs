@@ -1,4 +1,4 @@
-//! Gathers limited requests into one event per client, rule, endpoint and minute.
+//! Gathers limited requests into one event per client, rule, what of it was used up, endpoint and minute.
 //!
 //! Owns the bounded table between the log writer and the state database. Must never make the log wait
 //! or fail: what cannot be written is counted and dropped.
@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use portcullis_model::{ClientIp, Reason, RequestRecord, UnixMs, VerdictKind};
+use portcullis_model::{ClientIp, RequestRecord, UnixMs, VerdictKind};
 
+use super::Enrich;
 use super::stats::LogStats;
 use crate::error::StoreError;
 use crate::state::{LimitEvent, State};
@@ -34,6 +35,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 struct Key {
     client: ClientIp,
     rule: Arc<str>,
+    bound: String,
     endpoint: Box<str>,
     minute: i64,
     verdict: VerdictKind,
@@ -71,21 +73,22 @@ impl LimitEvents {
     }
 
     /// Takes note of the limited requests of a committed batch.
-    pub(crate) fn gather(&mut self, batch: &[RequestRecord], stats: &LogStats) {
+    pub(crate) fn gather(&mut self, batch: &[RequestRecord], enrich: &mut dyn Enrich, stats: &LogStats) {
         for record in batch {
             let is_limited = matches!(record.verdict, VerdictKind::Limited | VerdictKind::WouldLimit);
-            if is_limited && let Reason::Limit(rule) | Reason::SharedLimit(rule, _) = &record.reason {
-                self.add(record, rule, stats);
+            if is_limited && let Some(rule) = record.reason.limit() {
+                self.add(record, rule, enrich.bound(&record.reason), stats);
             }
         }
     }
 
-    fn add(&mut self, record: &RequestRecord, rule: &Arc<str>, stats: &LogStats) {
+    fn add(&mut self, record: &RequestRecord, rule: &Arc<str>, bound: String, stats: &LogStats) {
         let path = record.text.path();
         self.minute = record.id.time().0.div_euclid(60_000) * 60_000;
         let mut key = Key {
             client: ClientIp::new(record.client.limit_key()),
             rule: Arc::clone(rule),
+            bound,
             endpoint: path[..path.floor_char_boundary(MAX_ENDPOINT)].into(),
             minute: self.minute,
             verdict: record.verdict,
@@ -146,6 +149,7 @@ fn event_of(key: &Key, count: u64) -> LimitEvent {
     LimitEvent {
         client: key.client,
         rule: key.rule.to_string(),
+        bound: key.bound.clone(),
         endpoint: key.endpoint.to_string(),
         minute: UnixMs(key.minute),
         count,

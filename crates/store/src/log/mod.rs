@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use portcullis_model::{ClientIp, Location, RequestRecord};
+use portcullis_model::{ClientIp, Location, Reason, RequestRecord};
 
 pub(crate) use intern::MAX_STRINGS;
 pub use stats::LogStats;
@@ -71,6 +71,11 @@ pub trait Enrich: Send {
     fn location(&mut self, client: ClientIp) -> Location;
     /// Whether the row is marked. Asked for each request.
     fn is_suspicious(&mut self, record: &RequestRecord) -> bool;
+    /// What of a limit was used up, in short, such as `3/5m`; empty when it is not known. Asked for each request that
+    /// a limit met.
+    fn bound(&mut self, _reason: &Reason) -> String {
+        String::new()
+    }
 }
 
 /// Knows no places and suspects nobody.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use portcullis_model::{ClientIp, Location, RequestRecord};
+use portcullis_model::{ClientIp, Location, Reason, RequestRecord};
 
 use super::Enrich;
 use super::stats::LogStats;
@@ -40,6 +40,10 @@ impl Enrich for Shielded {
     /// What nobody could judge is worth a look.
     fn is_suspicious(&mut self, record: &RequestRecord) -> bool {
         self.ask(|inner| inner.is_suspicious(record), true)
+    }
+
+    fn bound(&mut self, reason: &Reason) -> String {
+        self.ask(|inner| inner.bound(reason), String::new())
     }
 }
 

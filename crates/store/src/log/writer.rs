@@ -495,7 +495,7 @@ impl Writer {
         self.stats.written.fetch_add(self.batch.len() as u64, Relaxed);
         let now = u64::try_from(now().0).unwrap_or(0);
         self.stats.last_commit_ms.store(now, Relaxed);
-        self.limit_events.gather(&self.batch, &self.stats);
+        self.limit_events.gather(&self.batch, self.enrich.as_mut(), &self.stats);
         self.clear_batch();
     }
 

@@ -33,7 +33,7 @@ pub use blocks::{Imported, NewBlock, StoredBlock};
 pub use changes::{BlockChange, Changes, Seq};
 pub use findings::{FindingFilter, StoredFinding};
 pub use geo::GeoAnswer;
-pub use limits::LimitEvent;
+pub use limits::{LimitEvent, LimitTotal};
 pub use parties::{NewPartyBlock, PartyChange, StoredPartyBlock};
 pub use purge::Purged;
 pub use settings::Setting;
@@ -51,6 +51,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/state/003_tasks.sql"),
     include_str!("../../migrations/state/004_party_blocks.sql"),
     include_str!("../../migrations/state/005_alerts.sql"),
+    include_str!("../../migrations/state/006_limit_bounds.sql"),
 ];
 
 /// FULL: a block that was acknowledged survives a power failure.

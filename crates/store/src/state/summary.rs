@@ -143,6 +143,7 @@ mod tests {
         let event = |minute: i64, client: &str, rule: &str, count| LimitEvent {
             client: client.parse().unwrap(),
             rule: rule.to_owned(),
+            bound: "3/5m".to_owned(),
             endpoint: "/login".to_owned(),
             minute: UnixMs(minute),
             count,

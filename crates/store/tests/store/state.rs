@@ -353,6 +353,7 @@ fn a_purge_takes_what_is_old_and_leaves_what_is_in_force() {
     let event = LimitEvent {
         client: ip("192.0.2.1"),
         rule: "login".to_owned(),
+        bound: "3/5m".to_owned(),
         endpoint: "/login".to_owned(),
         minute: UnixMs(0),
         count: 3,
@@ -366,7 +367,11 @@ fn a_purge_takes_what_is_old_and_leaves_what_is_in_force() {
     assert!(state.block(expired.id).unwrap().is_some(), "it ran out a day later");
     assert!(state.block(forever.id).unwrap().is_some());
     assert_eq!(state.finding(old).unwrap(), None);
-    assert_eq!(state.limit_events(UnixMs(0), 9).unwrap().len(), 1);
+    let left = state.limit_events(UnixMs(0), 9).unwrap();
+    assert_eq!((left.len(), &*left[0].bound), (1, "3/5m"));
+    let totals = state.limit_totals(UnixMs(0)).unwrap();
+    assert_eq!((totals.len(), totals[0].count, totals[0].last), (1, 3, UnixMs(80 * DAY_MS)));
+    assert!(state.limit_totals(UnixMs(81 * DAY_MS)).unwrap().is_empty());
     assert_eq!(state.active_blocks(UnixMs(91 * DAY_MS)).unwrap(), [forever]);
 }
 
