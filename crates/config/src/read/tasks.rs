@@ -35,9 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_schedules() {
-        for text in [DEFAULT_CLEANUP] {
-            assert_eq!(default(text).to_string(), text);
-        }
+    fn the_default_is_a_schedule() {
+        assert_eq!(default(DEFAULT_CLEANUP).to_string(), DEFAULT_CLEANUP);
     }
 }

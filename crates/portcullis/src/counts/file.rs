@@ -103,6 +103,15 @@ pub(super) struct Journal {
     buffer: Vec<u8>,
 }
 
+/// How the windows of busy clients are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    /// In few numbers, and without keeping requests waiting.
+    Short,
+    /// Request by request; when no more of them come.
+    Exact,
+}
+
 struct Open {
     file: File,
     bytes: u64,
@@ -125,9 +134,7 @@ impl Journal {
             open.bytes > open.bytes_when_new.saturating_mul(2).saturating_add(SMALLEST_GROWTH)
         });
         if self.is_stale || is_due {
-            return self.write_anew(limiter, clock, &mut |now_ms, send| {
-                limiter.write_down(Extent::All, now_ms, send);
-            });
+            return self.write_anew(limiter, clock, Whole::Short);
         }
         let now = clock.now();
         let (secret, at) = (limiter.secret(), instant(now.wall));
@@ -151,7 +158,7 @@ impl Journal {
         if self.open.is_none() && !self.is_stale && limiter.stats().keys == 0 {
             return Ok(0);
         }
-        self.write_anew(limiter, clock, &mut |now_ms, send| limiter.export(now_ms, send))
+        self.write_anew(limiter, clock, Whole::Exact)
     }
 
     fn append(&mut self, secret: Secret, at: Instant, numbers: &[u64]) -> std::io::Result<u64> {
@@ -172,12 +179,7 @@ impl Journal {
     }
 
     /// Writes a new file beside the old one, and puts it in its place when it is whole.
-    fn write_anew(
-        &mut self,
-        limiter: &Limiter,
-        clock: Clock,
-        give: &mut dyn FnMut(u64, &mut dyn FnMut(&[u64]) -> bool),
-    ) -> anyhow::Result<u64> {
+    fn write_anew(&mut self, limiter: &Limiter, clock: Clock, whole: Whole) -> anyhow::Result<u64> {
         // What is given counts as written: a failure must not leave the old file to be appended to.
         self.open = None;
         self.is_stale = true;
@@ -188,13 +190,17 @@ impl Journal {
             let head = Head { secret, boot: boot() }.bytes();
             file.write_all(&head)?;
             let mut written = Ok(head.len() as u64);
-            give(now.monotonic_ms, &mut |numbers| {
+            let mut take = |numbers: &[u64]| {
                 self.buffer.clear();
                 append_frame(&mut self.buffer, secret, at, numbers);
                 let bytes = self.buffer.len() as u64;
                 written = file.write_all(&self.buffer).map(|()| written.as_ref().unwrap_or(&0) + bytes);
                 written.is_ok()
-            });
+            };
+            match whole {
+                Whole::Short => limiter.write_down(Extent::All, now.monotonic_ms, &mut take),
+                Whole::Exact => limiter.export(now.monotonic_ms, &mut take),
+            }
             let bytes = written?;
             file.sync_data()?;
             fs::rename(&new, &path)?;
