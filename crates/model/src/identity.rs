@@ -20,11 +20,11 @@ pub struct Identity {
 
 impl Identity {
     /// What the log's user column, blocks of users and findings call it: the user, cut as the log cuts it, or
-    /// `session:` and the session's number where nobody has said whose session it is.
+    /// `session:` and half of the session's number where nobody has said whose session it is.
     pub fn name(&self) -> Cow<'_, str> {
         match (&self.user, self.session) {
             (Some(user), _) => String::from_utf8_lossy(cut_text(user.as_bytes(), limits::USER)),
-            (None, Some(session)) => Cow::Owned(format!("session:{session:016x}")),
+            (None, Some(session)) => Cow::Owned(format!("session:{:08x}", session >> 32)),
             (None, None) => Cow::Borrowed(""),
         }
     }
@@ -44,7 +44,7 @@ mod tests {
         let of =
             |user: Option<&str>, session| Identity { user: user.map(Into::into), roles: Vec::new(), session };
         assert_eq!(of(Some("anna"), Some(7)).name(), "anna");
-        assert_eq!(of(None, Some(0xab)).name(), "session:00000000000000ab");
+        assert_eq!(of(None, Some(0xab << 32)).name(), "session:000000ab");
         let long = "é".repeat(100);
         let logged =
             crate::RecordText::new(crate::TextFields { user: long.as_bytes(), ..Default::default() });

@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use portcullis_model::{Reason, VerdictKind};
 
 use crate::{
-    AccessRule, Blocklist, Exhausted, LimitHit, Limiter, Mode, Now, Parties, Permit, PrefixSet, RequestFacts,
-    Snapshot, UnderWay, access, limits,
+    AccessRule, Blocklist, Crowds, Exhausted, LimitHit, Limiter, Mode, Now, Parties, Permit, PrefixSet,
+    RequestFacts, Snapshot, UnderWay, access, limits,
 };
 
 /// What a reload must not reset: blocks, allows and counts. The gateway has one for its life.
@@ -21,6 +21,7 @@ pub struct LiveState {
     pub blocks: Blocklist,
     /// Blocks of users, and of the anonymous clients of an address that users share.
     pub parties: Parties,
+    pub crowds: Crowds,
     pub limiter: Limiter,
     pub under_way: Arc<UnderWay>,
 }
@@ -56,6 +57,11 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
     }
     if let Some(block) = find_block(state, facts, now) {
         return decision(Verdict::Block(block), rules.mode);
+    }
+    if let Some(identity) = facts.identity
+        && state.crowds.note(facts.client, identity, now.monotonic_ms)
+    {
+        state.parties.newcomer_arrived(facts.client);
     }
     let denial = access::denial(rules, facts);
     if let Some(rule) = denial.filter(|rule| rule.mode == Mode::Enforce) {
@@ -206,6 +212,35 @@ mod tests {
         assert_eq!(ask("192.0.2.1", Some("mallory")), Verdict::Block(3));
         assert_eq!(ask("203.0.113.9", Some("mallory")), Verdict::Block(3), "from wherever");
         assert_eq!(ask("198.51.100.7", Some("alice")), Verdict::Block(1), "a person's block is absolute");
+    }
+
+    #[test]
+    fn limits_of_an_address_grow_with_its_users_and_those_of_a_user_do_not() {
+        let per_user = LimitRule {
+            key: crate::LimitKey::User,
+            ..LimitRule::per_client("user", "2/1h".parse().unwrap())
+        };
+        let rules = enforcing(vec![limit("login", "3/1h", &["/login"], Mode::Enforce), Arc::new(per_user)]);
+        let state = state(&[], &[]);
+        let client: portcullis_model::ClientIp = "192.0.2.1".parse().unwrap();
+        let visit = |n: usize| {
+            let identity =
+                Identity { user: Some(format!("user-{n}").into()), roles: Vec::new(), session: None };
+            let facts = RequestFacts::new(client, "GET", "example.com", "/".into());
+            // A new one every six seconds.
+            let now = Now { monotonic_ms: NOW.monotonic_ms + n as u64 * 6_000, ..NOW };
+            decide(&rules, &state, &RequestFacts { identity: Some(&identity), ..facts }, now).is_served()
+        };
+        assert!((0..20).all(visit) && visit(20) && visit(20) && !visit(20), "two an hour of each user");
+        let now = Now { monotonic_ms: NOW.monotonic_ms + 200_000, ..NOW };
+        let times = state.crowds.times(client, now.monotonic_ms);
+        assert!((10..=24).contains(&times), "{times}");
+        let facts = RequestFacts::new(client, "POST", "example.com", "/login".into());
+        let logins = (0..200).filter(|_| limits::count(&rules, &state, &facts, now.monotonic_ms).0.is_none());
+        assert_eq!(logins.count() as u32, 2 * times, "the stricter of the two rules, for so many clients");
+        let other = RequestFacts { client: "192.0.2.2".parse().unwrap(), ..facts };
+        let logins = (0..9).filter(|_| limits::count(&rules, &state, &other, now.monotonic_ms).0.is_none());
+        assert_eq!(logins.count(), 2, "the next address has a limit of its own");
     }
 
     #[test]

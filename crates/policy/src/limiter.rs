@@ -379,8 +379,19 @@ impl Limiter {
     /// Counts a request of `subject` under `rule` at `now_ms` (monotonic milliseconds), if it fits. Two rules of
     /// one name share their counts, whatever configuration they come from.
     pub fn admit(&self, rule: &LimitRule, subject: &Subject<'_>, now_ms: u64) -> Admission {
+        self.admit_of_many(rule, subject, 1, now_ms)
+    }
+
+    /// The same for a subject that stands for many, who are admitted so many `times` what one is.
+    pub fn admit_of_many(
+        &self,
+        rule: &LimitRule,
+        subject: &Subject<'_>,
+        times: u32,
+        now_ms: u64,
+    ) -> Admission {
         let mut remaining = u32::MAX;
-        let mut windows = self.windows(rule, subject, now_ms).enumerate();
+        let mut windows = self.windows(rule, subject, times, now_ms).enumerate();
         while let Some((n, window)) = windows.next() {
             match self.count(&window, rule.cost, now_ms) {
                 Admission::Admitted { remaining: left } => remaining = remaining.min(left),
@@ -395,9 +406,9 @@ impl Limiter {
         Admission::Admitted { remaining }
     }
 
-    /// What [`Limiter::admit`] would say, without counting.
-    pub fn peek(&self, rule: &LimitRule, subject: &Subject<'_>, now_ms: u64) -> Admission {
-        self.windows(rule, subject, now_ms)
+    /// What [`Limiter::admit_of_many`] would say, without counting.
+    pub fn peek(&self, rule: &LimitRule, subject: &Subject<'_>, times: u32, now_ms: u64) -> Admission {
+        self.windows(rule, subject, times, now_ms)
             .map(|window| self.peek_window(&window, rule.cost, now_ms))
             .fold(Admission::Admitted { remaining: u32::MAX }, longer)
     }
@@ -409,7 +420,7 @@ impl Limiter {
 
     /// From the first `windows` of the rule's windows.
     fn refund_first(&self, rule: &LimitRule, subject: &Subject<'_>, windows: usize, now_ms: u64) {
-        for window in self.windows(rule, subject, now_ms).take(windows) {
+        for window in self.windows(rule, subject, 1, now_ms).take(windows) {
             self.with_held(window.key, |held| held.take_back(window.leaves_ms, rule.cost));
         }
     }
@@ -438,6 +449,7 @@ impl Limiter {
         &'a self,
         rule: &'a LimitRule,
         subject: &'a Subject<'_>,
+        times: u32,
         now_ms: u64,
     ) -> impl Iterator<Item = Counted> + 'a {
         let key = self.key(rule, subject);
@@ -452,7 +464,7 @@ impl Limiter {
                 Some(Counted::shared(key, rate, times, prefix, now_ms))
             })
         });
-        own.into_iter().chain(burst).chain(shared)
+        own.into_iter().chain(burst).chain(shared).map(move |window| window.times(times))
     }
 
     /// Of a subject under a rule. The numbers keep apart what would be the same bytes.
@@ -558,6 +570,10 @@ impl Counted {
             leaves_ms: leaves_ms(rate, now_ms, SHARED_COUNT),
             exhausted: Exhausted::SharedRate(prefix),
         }
+    }
+
+    fn times(self, times: u32) -> Self {
+        Self { most: self.most.saturating_mul(times).min(MAX_COUNT), ..self }
     }
 
     /// Whether a request fits into `held`.
@@ -805,7 +821,7 @@ mod tests {
             (Exhausted::Rate, 58_981),
             "both are used up"
         );
-        assert_eq!(limiter.peek(&rule, &ip(1), 1_020), limiter.admit(&rule, &ip(1), 1_020));
+        assert_eq!(limiter.peek(&rule, &ip(1), 1, 1_020), limiter.admit(&rule, &ip(1), 1_020));
     }
 
     #[test]

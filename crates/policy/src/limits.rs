@@ -20,6 +20,8 @@ pub struct LimitHit {
     pub rule: Arc<LimitRule>,
     pub retry_after: Duration,
     pub exhausted: Exhausted,
+    /// How many times what the rule says was admitted, because verified users share the address.
+    pub times: u32,
 }
 
 impl LimitHit {
@@ -46,18 +48,19 @@ pub(crate) fn count(
             continue;
         }
         let subject = rule.key.subject(facts);
+        let asker = Asker { times: times(&subject, state, facts, now_ms), subject };
         let is_enforced = rules.mode.and(rule.mode) == Mode::Enforce;
         let admission = match &refusal {
-            None => admit(rule, &subject, state, &mut permit, now_ms),
+            None => admit(rule, &asker, state, &mut permit, now_ms),
             // It is refused already: what is asked is whether this rule is stricter.
-            Some(_) if is_enforced => state.limiter.peek(rule, &subject, now_ms),
+            Some(_) if is_enforced => state.limiter.peek(rule, &asker.subject, asker.times, now_ms),
             Some(_) => continue,
         };
         match admission {
             Admission::Admitted { .. } if refusal.is_none() => counted |= 1 << n,
             Admission::Admitted { .. } => {}
             Admission::Refused { retry_after, exhausted } => {
-                let hit = LimitHit { rule: Arc::clone(rule), retry_after, exhausted };
+                let hit = LimitHit { rule: Arc::clone(rule), retry_after, exhausted, times: asker.times };
                 let which = if is_enforced { &mut refusal } else { &mut in_dry_run };
                 *which = Some(match which.take() {
                     Some(earlier) => earlier.stricter(hit),
@@ -77,15 +80,31 @@ pub(crate) fn count(
     (refusal, Permit::default())
 }
 
+/// Whom a rule counts a request for, and how many stand behind that.
+struct Asker<'a> {
+    subject: Subject<'a>,
+    times: u32,
+}
+
+/// An address that verified users share may do what so many clients may; who is told from its neighbours may not.
+fn times(subject: &Subject<'_>, state: &LiveState, facts: &RequestFacts<'_>, now_ms: u64) -> u32 {
+    match subject {
+        Subject::Client(_) | Subject::ClientAndPath(_, _) => state.crowds.times(facts.client, now_ms),
+        Subject::Prefix(_) | Subject::User(_) | Subject::Session(_) | Subject::Header(_) => 1,
+    }
+}
+
 fn admit(
     rule: &LimitRule,
-    subject: &Subject<'_>,
+    asker: &Asker<'_>,
     state: &LiveState,
     permit: &mut Permit,
     now_ms: u64,
 ) -> Admission {
-    let admission = state.limiter.admit(rule, subject, now_ms);
+    let Asker { subject, times } = asker;
+    let admission = state.limiter.admit_of_many(rule, subject, *times, now_ms);
     let (Admission::Admitted { .. }, Some(most)) = (admission, rule.concurrency) else { return admission };
+    let most = most.saturating_mul(*times);
     if permit.enter(&state.under_way, state.limiter.key(rule, subject), most) {
         return admission;
     }

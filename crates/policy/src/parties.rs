@@ -130,9 +130,14 @@ impl Parties {
         let _ = self.look.set(look);
     }
 
+    /// Whether there is any such block, so that requests have to be looked at closely.
+    pub fn is_in_use(&self) -> bool {
+        self.is_in_use.load(Ordering::Relaxed)
+    }
+
     /// The ID of the block that means who sent the request.
     pub fn find(&self, facts: &RequestFacts<'_>, now: Now) -> Option<i64> {
-        if !self.is_in_use.load(Ordering::Relaxed) {
+        if !self.is_in_use() {
             return None;
         }
         match facts.identity {

@@ -242,7 +242,8 @@ impl ProxyHttp for Hooks {
             return Ok(true);
         }
 
-        let user_agent = if rules.needs.user_agent { user_agent(head) } else { Cow::Borrowed("") };
+        let needs_agent = rules.needs.user_agent || self.edge.state.parties.is_in_use();
+        let user_agent = if needs_agent { user_agent(head) } else { Cow::Borrowed("") };
         let facts = RequestFacts {
             client,
             method: head.method.as_str(),

@@ -168,10 +168,11 @@ fn add_limit(header: &mut ResponseHeader, hit: &LimitHit) -> pingora::Result<()>
     let name: String =
         hit.rule.name.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).collect();
     let policy = match hit.exhausted {
-        Exhausted::Rate | Exhausted::SharedRate(_) => hit.rule.rate.map(quota),
-        Exhausted::Burst => hit.rule.burst.map(quota),
+        Exhausted::Rate | Exhausted::SharedRate(_) => hit.rule.rate.map(|rate| quota(rate, hit.times)),
+        Exhausted::Burst => hit.rule.burst.map(|rate| quota(rate, hit.times)),
         Exhausted::Concurrency => {
-            hit.rule.concurrency.map(|most| format!(r#"q={most};qu="concurrent-requests""#))
+            let most = hit.rule.concurrency.map(|most| most.saturating_mul(hit.times));
+            most.map(|most| format!(r#"q={most};qu="concurrent-requests""#))
         }
     };
     header.insert_header(RETRY_AFTER, seconds)?;
@@ -182,8 +183,8 @@ fn add_limit(header: &mut ResponseHeader, hit: &LimitHit) -> pingora::Result<()>
     Ok(())
 }
 
-fn quota(rate: Rate) -> String {
-    format!("q={};w={}", rate.count(), rate.window().as_secs())
+fn quota(rate: Rate, times: u32) -> String {
+    format!("q={};w={}", rate.count().saturating_mul(times), rate.window().as_secs())
 }
 
 /// Rounded up: a client that comes back then is not refused again.

@@ -205,6 +205,13 @@ impl Explainer<'_> {
             number(window.served),
             number(window.refused)
         );
+        let did = if window.served > u64::from(admitted) && shared.is_none() {
+            format!(
+                "{did} That is more than the rule says: verified users share the address, or the rule has changed."
+            )
+        } else {
+            did
+        };
         // Otherwise the gateway would have served it; one more or less is a matter of milliseconds.
         let is_other_rate = window.served + 1 < u64::from(admitted) && !window.is_partial;
         let lasts = window.room_at.map(|at| self.room(at));
