@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_model::Secret;
 use portcullis_policy::{AccessRule, ClientIpSource, HostPattern, LimitRule, Mode, PathPattern};
 use portcullis_privacy::{Anonymise, SecretNames};
 use portcullis_store::LogSettings;
@@ -39,6 +40,8 @@ pub struct Config {
     pub log: LogSettings,
     pub privacy: Privacy,
     pub geo: portcullis_geo::Settings,
+    /// No file is written by two of them.
+    pub geo_downloads: Vec<GeoDownload>,
     pub detection: portcullis_detect::Settings,
     /// What people are told of, and how.
     pub alerts: portcullis_notify::Settings,
@@ -402,6 +405,21 @@ pub struct Privacy {
     pub policy_url: Option<String>,
 }
 
+/// A file of locations that the gateway gets by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeoDownload {
+    /// May hold an account or a licence key.
+    pub url: Secret,
+    /// Where it is put. One of `portcullis_geo::Settings::databases` or `downloads`.
+    pub file: PathBuf,
+    /// Of what is downloaded, before it is unpacked; lower case.
+    pub sha256: Option<String>,
+    /// How old the file becomes before it is downloaded again.
+    pub interval: Duration,
+    /// The largest file, before and after it is unpacked.
+    pub max_bytes: u64,
+}
+
 /// What the pages of refusals and errors say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pages {
@@ -419,4 +437,8 @@ pub struct Tasks {
     pub time_zone: ScheduleZone,
     /// Deletes what nobody needs any more from the state database.
     pub cleanup: Schedule,
+    /// Looks whether a file of `Config::geo_downloads` is old enough to be downloaded.
+    pub geo_update: Schedule,
+    /// Has geo sources asked about clients whose country is not known.
+    pub geo_refresh: Schedule,
 }

@@ -65,6 +65,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         log: _,
         privacy,
         geo,
+        geo_downloads,
         detection,
         alerts,
         metrics,
@@ -83,6 +84,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     live.note("allow", allows, &new.allows);
     live.note("privacy", privacy, &new.privacy);
     live.note("geo", geo, &new.geo);
+    live.note("geo.download", geo_downloads, &new.geo_downloads);
     live.note("detection", detection, &new.detection);
     live.note("alerts", alerts, &new.alerts);
     live.note("pages", pages, &new.pages);

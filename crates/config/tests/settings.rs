@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use portcullis_config::{Balance, Config, HostHeader, Loaded, Overrides, load, parse};
+use portcullis_geo::Field;
 use portcullis_model::Severity;
 use portcullis_policy::{ClientIpSource, MAX_LIMIT_RULES, Mode, RequestFacts};
 
@@ -78,6 +79,18 @@ fn every_setting_arrives() {
         reason = "office"
         [geo]
         databases = ["g.mmdb"]
+        ask_for = ["country", "isp"]
+        [[geo.source]]
+        kind = "ipapi.co"
+        url = "http://127.0.0.1:8080/"
+        token = "t0k"
+        daily = 0
+        [[geo.source]]
+        kind = "ipinfo.io"
+        [[geo.download]]
+        url = "https://account:key@example.com/city.mmdb.gz"
+        file = "city.mmdb"
+        interval = "1d"
         [detection]
         interval = "15s"
         error_rate = 1
@@ -132,6 +145,14 @@ fn every_setting_arrives() {
     );
     assert_eq!(config.allows, [("198.51.100.7/32".parse().unwrap(), "office".to_owned())]);
     assert_eq!(config.geo.databases, [dir.path().join("g.mmdb")]);
+    assert_eq!(config.geo.downloads, [dir.path().join("city.mmdb")]);
+    assert_eq!(config.geo.wanted, [Field::Country, Field::Isp]);
+    let [ipapi, ipinfo] = &config.geo.sources[..] else { panic!("{:?}", config.geo.sources) };
+    assert_eq!((ipapi.url.as_str(), ipinfo.url.as_str()), ("http://127.0.0.1:8080", "https://ipinfo.io"));
+    assert_eq!((ipapi.daily, ipapi.monthly, ipinfo.monthly), (None, Some(30_000), Some(50_000)));
+    assert_eq!(ipapi.token.as_ref().map(|token| token.expose()), Some("t0k"));
+    assert_eq!(config.geo_downloads[0].interval, Duration::from_secs(86_400));
+    assert!(!format!("{config:?}").contains("t0k") && !format!("{config:?}").contains("key@"));
     let detection = &config.detection;
     assert_eq!(detection.interval, Duration::from_secs(15));
     assert_eq!((detection.error_rate, &*detection.sensitive_paths), (1.0, &["/secret".to_owned()][..]));

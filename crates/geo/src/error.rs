@@ -43,4 +43,13 @@ pub enum GeoError {
 
     #[error("geo.databases lists {given} files, more than the {max} that are supported")]
     TooManyDatabases { given: usize, max: usize },
+
+    #[error("what sources of locations said cannot be kept: {why}")]
+    Shelf { why: String },
+}
+
+impl GeoError {
+    pub(crate) fn shelf(why: String) -> Self {
+        Self::Shelf { why }
+    }
 }

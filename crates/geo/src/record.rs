@@ -1,4 +1,4 @@
-//! One record of an MMDB file, in any of the schemas that its publishers use, as a `Location`.
+//! One record of an MMDB file or an HTTP source, in any of the schemas that their publishers use, as a `Location`.
 //!
 //! Owns the knowledge of field names. Must not do I/O; must not fail on a field of an unexpected type,
 //! because a record with one odd field is still worth its other fields.
@@ -8,6 +8,7 @@ use std::fmt;
 use portcullis_model::Location;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value as Json;
 
 /// Longest name that is kept, in bytes; the longest names in the public databases have about 100.
 const MAX_NAME_BYTES: usize = 160;
@@ -46,6 +47,7 @@ const ASN: Places = &[
     &["traits", "autonomous_system_number"],
     &["asn"],
     &["as", "asn"],
+    &["asn", "asn"], // IPinfo over HTTP
     &["as_number"],
 ];
 const ISP: Places = &[
@@ -55,6 +57,7 @@ const ISP: Places = &[
     &["traits", "autonomous_system_organization"],
     &["as_name"],
     &["as", "name"],
+    &["asn", "name"],
     &["organization"],
 ];
 /// IPinfo's ASN files call the operator just `name`; elsewhere a `name` may be anything.
@@ -71,6 +74,23 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// The same of a JSON document.
+    pub(crate) fn from_json(json: &'a Json) -> Self {
+        match json {
+            Json::String(text) => Self::Text(text),
+            Json::Number(number) => number.as_f64().map_or(Self::Other, Self::Number),
+            Json::Array(items) => items.first().map_or(Self::Other, Self::from_json),
+            Json::Object(entries) => Self::Map(
+                entries
+                    .iter()
+                    .take(MAX_MAP_ENTRIES)
+                    .map(|(key, value)| (key.as_str(), Self::from_json(value)))
+                    .collect(),
+            ),
+            Json::Null | Json::Bool(_) => Self::Other,
+        }
+    }
+
     fn at(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |value, key| match value {
             Self::Map(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, inner)| inner),
@@ -97,7 +117,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn as_name(&self) -> Option<String> {
+    pub(crate) fn as_name(&self) -> Option<String> {
         let text = self.as_text()?;
         Some(text[..text.floor_char_boundary(MAX_NAME_BYTES)].to_owned())
     }
@@ -109,7 +129,7 @@ impl<'a> Value<'a> {
     }
 
     /// `15169`, `"15169"` or `"AS15169"`; AS 0 is reserved (RFC 7607) and means "none".
-    fn as_asn(&self) -> Option<u32> {
+    pub(crate) fn as_asn(&self) -> Option<u32> {
         let number = match self {
             Self::Number(number) if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number) => {
                 *number as u32

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portcullis_admin::{Operations, Probes};
 use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
-use portcullis_geo::Geo;
+use portcullis_geo::{Geo, SourcesThread};
 use portcullis_model::{ClientIp, Location, Reason, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, Exhausted, LiveState, Place as Origin};
 use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
@@ -20,6 +20,7 @@ use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::alerts::Alerts;
 use crate::counts::{self, Counts};
+use crate::geo;
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::parties;
 use crate::privacy::Recording;
@@ -44,6 +45,8 @@ pub(crate) struct App {
     log: Arc<Log>,
     geo: Arc<ArcSwap<Geo>>,
     recording: Arc<Recording>,
+    /// Asks the sources of `geo`.
+    geo_sources: Mutex<Option<SourcesThread>>,
     stats: Arc<AppStats>,
     alerts: Alerts,
     operations: Mutex<Option<Operations>>,
@@ -114,6 +117,7 @@ impl App {
         let log = Log::start(&config.data, config.log.clone(), Box::new(enricher))?;
         let recorder = log.recorder();
         live.parties.look_with(parties::look(&shared));
+        let geo_sources = geo::start(&geo.load(), &config.data, log.locator())?;
         let live = Arc::new(live);
         // Returns when all blocks and allows are in force, before the first request is served.
         let watcher = watch(&config.data, &live, clock, &shared)?;
@@ -144,6 +148,7 @@ impl App {
             log: Arc::new(log),
             geo,
             recording,
+            geo_sources: Mutex::new(geo_sources),
             stats,
             alerts: Alerts::default(),
             operations: Mutex::new(operations),
@@ -261,7 +266,13 @@ impl App {
 
     /// The parts that can fail first, so that a failure leaves the old configuration as a whole.
     fn put_in_force(&self, old: &Config, new: &Config) -> anyhow::Result<()> {
-        let geo = if old.geo == new.geo { None } else { Some(Geo::open(&new.geo)?) };
+        let geo = if old.geo == new.geo {
+            None
+        } else {
+            let geo = Geo::open(&new.geo)?;
+            let sources = geo::start(&geo, &old.data, self.log.locator())?;
+            Some((geo, sources))
+        };
         self.gateway.apply(new)?;
         if (&old.blocks, &old.allows) != (&new.blocks, &new.allows) {
             let now = self.gateway.edge().clock.now().wall;
@@ -272,8 +283,9 @@ impl App {
                 return Err(error).context("the lists of the configuration could not be taken over");
             }
         }
-        if let Some(geo) = geo {
+        if let Some((geo, sources)) = geo {
             self.geo.store(Arc::new(geo));
+            *self.geo_sources.lock() = sources;
         }
         self.log.apply(&new.log);
         self.recording.reloaded(old, new, self.gateway.edge().clock.now().wall);
@@ -308,6 +320,8 @@ impl App {
     /// Leaves the place to another process: accepts nothing more, and finishes what is open.
     pub(crate) fn retire(&self) {
         self.gateway.retire();
+        // The new process asks for itself.
+        drop(self.geo_sources.lock().take());
         let mut place = self.place.lock();
         place.lock = None;
         place.sockets.clear();
@@ -326,6 +340,7 @@ impl App {
             counts.finish();
         }
         drop(self.watcher);
+        drop(self.geo_sources);
         if let Some(operations) = self.operations.into_inner() {
             operations.shutdown();
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use portcullis_geo::Geo;
+use portcullis_geo::{AnswerKind, Geo};
 use portcullis_model::{ConnectionLimit, MalformedKind, Severity, UnixMs, VerdictKind};
 use portcullis_proxy::{CLASSES, CircuitState, Edge, FORWARDING_HEADERS, LATENCY_BUCKETS_US};
 use portcullis_store::LogStats;
@@ -144,6 +144,7 @@ impl Collector for Sources {
         self.alerts(encoder)?;
         self.certificates(encoder)?;
         self.upstreams(encoder)?;
+        self.geo(encoder)?;
         self.rest(encoder)
     }
 }
@@ -412,13 +413,31 @@ impl Sources {
         Ok(())
     }
 
-    fn rest(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let geo = self.geo.load().stats();
+    fn geo(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let geo = self.geo.load();
+        let stats = geo.stats();
         let mut lookups =
             Family::new(encoder, "portcullis_geo_lookups", "Look-ups of locations", MetricType::Counter)?;
-        for (result, count) in [("hit", geo.hits), ("miss", geo.misses), ("unknown", geo.unknown)] {
+        for (result, count) in [("hit", stats.hits), ("miss", stats.misses), ("unknown", stats.unknown)] {
             lookups.count([("result", result.to_owned())], count)?;
         }
+        let help = "Questions to geo sources, by what came of them";
+        let mut answers = Family::new(encoder, "portcullis_geo_source_answers", help, MetricType::Counter)?;
+        let sources = geo.source_stats();
+        for source in &geo.settings().sources {
+            for outcome in AnswerKind::ALL {
+                let labels =
+                    [("source", source.kind.as_str().to_owned()), ("outcome", outcome.as_str().to_owned())];
+                answers.count(labels, sources.answers(source.kind, outcome))?;
+            }
+        }
+        let help = "Addresses that wait for a geo source";
+        gauge(encoder, "portcullis_geo_source_waiting", help, geo.waiting() as f64)?;
+        let help = "Addresses that no geo source was asked about, or none answered for";
+        counter(encoder, "portcullis_geo_source_dropped", help, sources.dropped())
+    }
+
+    fn rest(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Reloads of the configuration";
         let mut reloads = Family::new(encoder, "portcullis_config_reloads", help, MetricType::Counter)?;
         for outcome in ReloadOutcome::ALL {

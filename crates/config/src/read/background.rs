@@ -1,4 +1,4 @@
-//! `[log]`, `[geo]`, `[detection]` and `[metrics]`: what happens beside the requests.
+//! `[log]`, `[detection]` and `[metrics]`: what happens beside the requests.
 //! Their defaults belong to the crates that do the work.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,7 +10,6 @@ use portcullis_store::LogSettings;
 use crate::units::parse_duration;
 
 use super::fields::{Origin, Place, Section, Value, quoted};
-use super::files;
 use super::listeners::Listeners;
 use super::{DAY, HOUR, MILLISECOND, SECOND};
 
@@ -35,16 +34,6 @@ pub(super) fn log(root: &mut Section<'_>) -> LogSettings {
     };
     log.finish();
     settings
-}
-
-pub(super) fn geo(root: &mut Section<'_>) -> portcullis_geo::Settings {
-    let mut geo = root.section("geo");
-    let default = portcullis_geo::Settings::default();
-    let databases = geo.read("databases", default.databases, |value| {
-        value.list(portcullis_geo::MAX_DATABASES, files::readable)
-    });
-    geo.finish();
-    portcullis_geo::Settings { databases, ..default }
 }
 
 pub(super) fn detection(root: &mut Section<'_>, log: &LogSettings) -> portcullis_detect::Settings {

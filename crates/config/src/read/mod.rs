@@ -7,6 +7,7 @@ mod background;
 mod criteria;
 mod fields;
 mod files;
+mod geo;
 mod limits;
 mod lines;
 mod listeners;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_policy::Mode;
+use portcullis_privacy::Anonymise;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -121,8 +123,10 @@ fn document_settings<'a>(
     let access = limits::access(&mut root);
     let (blocks, allows) = rules::lists(&mut root, context, &server.trusted_proxies);
     let log = background::log(&mut root);
-    let geo = background::geo(&mut root);
+    let (mut geo, geo_downloads) = geo::read(&mut root);
     let privacy = privacy::read(&mut root, &geo);
+    // Who is to stay anonymous, or may have opted out, is not named to a third party either.
+    geo.networks_only = privacy.anonymise != Anonymise::None || !privacy.opt_out_countries.is_empty();
     let detection = background::detection(&mut root, &log);
     let alerts = alerts::read(&mut root);
     let metrics = background::metrics(&mut root, &mut listeners);
@@ -145,6 +149,7 @@ fn document_settings<'a>(
         log,
         privacy,
         geo,
+        geo_downloads,
         detection,
         alerts,
         metrics,

@@ -95,9 +95,10 @@ fn places(config: &Config, notes: &mut Notes) {
 
 fn background(config: &Config, notes: &mut Notes) {
     notes.add(
-        config.geo.databases.is_empty(),
+        config.geo.databases.is_empty() && config.geo.downloads.is_empty() && config.geo.sources.is_empty(),
         "no geo database: requests are logged without a location (geo.databases names MMDB files)",
     );
+    geo(config, notes);
     let detection = &config.detection;
     notes.add(
         !detection.enabled,
@@ -163,4 +164,24 @@ fn upstreams(config: &Config, notes: &mut Notes) {
         !config.routes.is_empty() && !config.routes.iter().any(|r| r.hosts.is_empty() && r.paths.is_empty()),
         "requests that match no [[route]] get 502 (a [[route]] with only an upstream takes them)",
     );
+}
+
+fn geo(config: &Config, notes: &mut Notes) {
+    let wanted: Vec<_> = config.geo.wanted.iter().map(|field| field.as_str()).collect();
+    let wanted = wanted.join(" or ");
+    for source in &config.geo.sources {
+        notes.0.push(format!(
+            "the address of a client whose {wanted} no file knows is sent to {}, a third party (geo.source)",
+            source.kind.as_str()
+        ));
+    }
+    for download in &config.geo_downloads {
+        let is_open = download.url.expose().starts_with("http://") && download.sha256.is_none();
+        if is_open {
+            notes.0.push(format!(
+                "{} comes over http and has no sha256: whoever is on the way can change it (geo.download)",
+                download.file.display()
+            ));
+        }
+    }
 }

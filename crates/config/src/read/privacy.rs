@@ -25,7 +25,8 @@ pub(super) fn read(root: &mut Section<'_>, geo: &portcullis_geo::Settings) -> Pr
     let mut privacy = root.section("privacy");
     let opt_out_countries = privacy.read("opt_out_countries", Vec::new(), |value| {
         let countries = countries(value)?;
-        if !countries.is_empty() && geo.databases.is_empty() {
+        let is_nowhere = geo.databases.is_empty() && geo.downloads.is_empty() && geo.sources.is_empty();
+        if !countries.is_empty() && is_nowhere {
             value.fail("needs a geo database to know countries by; name one in geo.databases");
         }
         Some(countries)

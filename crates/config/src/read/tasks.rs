@@ -10,6 +10,8 @@ use super::fields::{Section, Value};
 
 const WHAT: &str = "a schedule such as \"30 3 * * *\", \"@daily\", \"every 15m\" or \"off\"";
 const DEFAULT_CLEANUP: &str = "30 3 * * *";
+const DEFAULT_GEO_UPDATE: &str = "17 * * * *";
+const DEFAULT_GEO_REFRESH: &str = "47 * * * *";
 
 pub(super) fn read(root: &mut Section<'_>) -> Tasks {
     let mut tasks = root.section("tasks");
@@ -17,8 +19,10 @@ pub(super) fn read(root: &mut Section<'_>) -> Tasks {
         value.choice(&ScheduleZone::ALL, ScheduleZone::as_str)
     });
     let cleanup = tasks.read("cleanup", default(DEFAULT_CLEANUP), schedule);
+    let geo_update = tasks.read("geo_update", default(DEFAULT_GEO_UPDATE), schedule);
+    let geo_refresh = tasks.read("geo_refresh", default(DEFAULT_GEO_REFRESH), schedule);
     tasks.finish();
-    Tasks { time_zone, cleanup }
+    Tasks { time_zone, cleanup, geo_update, geo_refresh }
 }
 
 fn schedule(value: &Value<'_>) -> Option<Schedule> {
@@ -35,7 +39,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_a_schedule() {
-        assert_eq!(default(DEFAULT_CLEANUP).to_string(), DEFAULT_CLEANUP);
+    fn the_defaults_are_schedules() {
+        for text in [DEFAULT_CLEANUP, DEFAULT_GEO_UPDATE, DEFAULT_GEO_REFRESH] {
+            assert_eq!(default(text).to_string(), text);
+        }
     }
 }

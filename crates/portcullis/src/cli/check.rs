@@ -136,6 +136,8 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         "detection": config.detection.enabled,
         "metrics": config.metrics,
         "geo": config.geo.databases,
+        "geo_downloads": config.geo.downloads,
+        "geo_sources": config.geo.sources.iter().map(|source| source.kind.as_str()).collect::<Vec<_>>(),
         "notes": notes,
     })
 }
@@ -310,10 +312,12 @@ fn background(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
         ),
     };
     screen.field("detector", &detector)?;
-    let databases: Vec<_> = config.geo.databases.iter().map(|file| file.display().to_string()).collect();
+    let files = config.geo.databases.iter().chain(&config.geo.downloads);
+    let mut geo: Vec<_> = files.map(|file| file.display().to_string()).collect();
+    geo.extend(config.geo.sources.iter().map(|source| format!("then {}", source.kind.as_str())));
     screen.field(
         "geo",
-        &if databases.is_empty() { "off: no location in the log".to_owned() } else { databases.join(", ") },
+        &if geo.is_empty() { "off: no location in the log".to_owned() } else { geo.join(", ") },
     )?;
     screen.field(
         "log",

@@ -15,6 +15,7 @@ mod demo;
 mod detect;
 mod doctor;
 mod export;
+mod geo;
 mod health;
 mod import;
 mod init;
@@ -47,6 +48,9 @@ use crate::sentence::sentence;
 
 use context::{Context, Misuse};
 use output::{Screen, tell};
+
+pub(crate) use output::count;
+pub(crate) use time::iso;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -169,6 +173,8 @@ enum Command {
     Tasks(tasks::Tasks),
     /// Explain a decision, or how an address stands
     Why(why::Why),
+    /// Show where an address is and who says so, how it is with files and sources, or bring both up to date
+    Geo(geo::GeoCommand),
     /// Say what is wrong with the configuration, the machine and the last hour's traffic
     Doctor(doctor::Doctor),
     /// Ask whether the gateway is ready
@@ -270,6 +276,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Alerts(command) => command.run(context, screen),
         Command::Tasks(command) => command.run(context, screen),
         Command::Why(command) => command.run(context, screen),
+        Command::Geo(command) => command.run(context, screen),
         Command::Doctor(command) => command.run(context, screen),
         Command::Health(command) => command.run(context, screen),
         Command::Upgrade(command) => command.run(context, screen),

@@ -1,4 +1,4 @@
-//! The gateway's chores: what is looked at every second and every half minute.
+//! The gateway's chores: what is looked at every second and every few seconds.
 //! Must not do what takes long: one thread does all of them, one after the other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use crate::detection::Control;
 use crate::status::StatusWriter;
 
 const TICK: Duration = Duration::from_secs(1);
-const GEO_INTERVAL: Duration = Duration::from_secs(30);
+const GEO_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Returns when the process ends.
 pub(super) fn run(app: &App, control: &Control, acme: Acme) {

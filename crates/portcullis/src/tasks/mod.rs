@@ -1,4 +1,4 @@
-//! What the gateway does beside serving: the chores of every second and half minute, and the tasks that have
+//! What the gateway does beside serving: the chores of every second or few, and the tasks that have
 //! a schedule. Must not hold up requests: it has threads of its own, those of the tasks at low priority.
 //!
 //! A new task is a file here with a `TASK`, a line in `registry.rs`, and where it has a schedule of its own a
@@ -7,6 +7,7 @@
 mod chores;
 mod cleanup;
 mod detect;
+mod geo;
 mod registry;
 mod runner;
 mod schedule;

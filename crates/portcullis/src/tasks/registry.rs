@@ -10,15 +10,15 @@ use portcullis_store::Flusher;
 use crate::detection::Control;
 use crate::metrics::AppStats;
 
-use super::{OnDetection, cleanup, detect};
+use super::{OnDetection, cleanup, detect, geo};
 
 /// Every task, as `portcullis tasks` lists them.
-pub(crate) const TASKS: &[Task] = &[detect::TASK, cleanup::TASK];
+pub(crate) const TASKS: &[Task] = &[detect::TASK, cleanup::TASK, geo::UPDATE, geo::REFRESH];
 
 /// Something that the gateway does on a schedule, and that can be done by hand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task {
-    /// As it is typed, recorded and labelled: lower-case letters.
+    /// As it is typed, recorded and labelled: lower-case letters and hyphens.
     pub(crate) name: &'static str,
     /// One line for people.
     pub(crate) about: &'static str,
@@ -72,7 +72,7 @@ mod tests {
         let names: HashSet<&str> = TASKS.iter().map(|task| task.name).collect();
         assert_eq!(names.len(), TASKS.len());
         for task in TASKS {
-            assert!(task.name.bytes().all(|b| b.is_ascii_lowercase()), "{}", task.name);
+            assert!(task.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", task.name);
             assert!(!task.about.is_empty() && !task.about.ends_with('.'), "{}", task.about);
             assert_eq!(find(task.name).map(|found| found.about), Some(task.about));
         }

@@ -12,6 +12,7 @@ mod decisions;
 mod detector;
 mod doctor;
 mod forwarding;
+mod geo;
 mod guard;
 mod http2_guard;
 mod https;
@@ -19,6 +20,9 @@ mod limits;
 mod lists;
 mod log;
 mod malformed;
+#[path = "../../../geo/tests/mmdb/mod.rs"]
+#[allow(dead_code, reason = "the tests of the geo crate need more of it")]
+mod mmdb;
 mod mtls;
 mod privacy;
 mod proxy_protocol;
