@@ -226,20 +226,25 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The limit rule that refused, whatever of it was used up.
-    pub fn limit(&self) -> Option<&Arc<str>> {
+    /// The rule of the configuration that refused, and the word for what of it did.
+    pub fn rule(&self) -> Option<(&'static str, &Arc<str>)> {
         match self {
-            Self::Limit(rule) | Self::SharedLimit(rule, _) | Self::Burst(rule) | Self::Concurrency(rule) => {
-                Some(rule)
-            }
+            Self::Limit(rule) | Self::SharedLimit(rule, _) => Some(("limit", rule)),
+            Self::Burst(rule) => Some(("burst", rule)),
+            Self::Concurrency(rule) => Some(("concurrency", rule)),
+            Self::Access(rule) => Some(("access", rule)),
             Self::None
             | Self::Allow(_)
             | Self::Block(_)
-            | Self::Access(_)
             | Self::Malformed(_)
             | Self::Upstream(_)
             | Self::Connections(_) => None,
         }
+    }
+
+    /// The limit rule that refused, whatever of it was used up.
+    pub fn limit(&self) -> Option<&Arc<str>> {
+        self.rule().filter(|_| !matches!(self, Self::Access(_))).map(|(_, rule)| rule)
     }
 }
 

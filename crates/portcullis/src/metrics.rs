@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use portcullis_geo::{AnswerKind, Geo};
 use portcullis_model::{ConnectionLimit, MalformedKind, Severity, UnixMs, VerdictKind};
-use portcullis_proxy::{CLASSES, CircuitState, Edge, FORWARDING_HEADERS, LATENCY_BUCKETS_US};
+use portcullis_policy::Mode;
+use portcullis_proxy::{CLASSES, CircuitState, Edge, FORWARDING_HEADERS, LATENCY_BUCKETS_US, RuleCounter};
 use portcullis_store::LogStats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
@@ -217,6 +218,18 @@ impl Sources {
         let (users, anonymous) = self.edge.state.parties.len();
         blocks.gauge([("kind", "user".to_owned())], users as f64)?;
         blocks.gauge([("kind", "anonymous".to_owned())], anonymous as f64)?;
+        let help = "Requests that a rule of the configuration refused, or would have in dry-run";
+        let mut refusals = Family::new(encoder, "portcullis_rule_refusals", help, MetricType::Counter)?;
+        for (counter, count) in self.edge.metrics.rules() {
+            let RuleCounter { kind, rule, is_dry_run } = counter;
+            let mode = if is_dry_run { Mode::DryRun } else { Mode::Enforce };
+            let labels =
+                [("kind", kind.to_owned()), ("rule", rule.to_string()), ("mode", mode.as_str().to_owned())];
+            refusals.count(labels, count)?;
+        }
+        let subjects = self.edge.state.under_way.subjects() as f64;
+        let help = "Clients with requests under way that limits of concurrency count";
+        gauge(encoder, "portcullis_limiter_under_way", help, subjects)?;
         let limiter = self.edge.state.limiter.stats();
         gauge(encoder, "portcullis_limiter_keys", "Clients counted by limits", limiter.keys as f64)?;
         gauge(encoder, "portcullis_limiter_bytes", "Memory of the limiter", limiter.bytes as f64)?;

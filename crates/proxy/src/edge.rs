@@ -66,7 +66,7 @@ impl Edge {
     /// The same for a client that may have `asked` not to be tracked, where that is honoured.
     pub(crate) fn finish_as_wished(&self, record: RequestRecord, asked: bool) {
         self.metrics.count(record.verdict, record.status, record.latency_us);
-        self.metrics.count_reason(&record.reason);
+        self.metrics.count_reason(&record.reason, record.verdict);
         (self.callbacks.record)(record, asked);
     }
 

@@ -27,7 +27,9 @@ pub use clock::Clock;
 pub use edge::{Callbacks, Edge, Places, Recorder};
 pub use error::EdgeError;
 pub use gateway::{Bound, Gateway, Inherited};
-pub use metrics::{CLASSES, EdgeMetrics, FORWARDING_HEADERS, LATENCY_BUCKETS_US, LatencySnapshot};
+pub use metrics::{
+    CLASSES, EdgeMetrics, FORWARDING_HEADERS, LATENCY_BUCKETS_US, LatencySnapshot, RuleCounter,
+};
 pub use pool::{CircuitState, PoolState, ServerState};
 pub use rehearsal::rehearse;
 pub use tls::{

@@ -1,7 +1,10 @@
 //! Counters of the edge: relaxed atomics on the request path, read by whoever renders them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use parking_lot::RwLock;
 use portcullis_model::{ConnectionLimit, MalformedKind, Reason, VerdictKind};
 
 /// Upper bounds of the latency histogram's buckets, in microseconds; the last bucket has none.
@@ -25,6 +28,18 @@ fn class_index(status: u16) -> usize {
     }
 }
 
+/// Rules that refusals are counted for, those of earlier configurations included; far more than one has.
+const MAX_RULES: usize = 4_096;
+
+/// A rule that refused, or would have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleCounter {
+    /// What of it: `limit`, `burst`, `concurrency` or `access`.
+    pub kind: &'static str,
+    pub rule: Arc<str>,
+    pub is_dry_run: bool,
+}
+
 /// All counters start at zero with the process.
 #[derive(Default)]
 pub struct EdgeMetrics {
@@ -36,6 +51,7 @@ pub struct EdgeMetrics {
     shed: [AtomicU64; ConnectionLimit::ALL.len()],
     dropped: AtomicU64,
     malformed: [AtomicU64; MalformedKind::ALL.len()],
+    rules: RwLock<HashMap<RuleCounter, AtomicU64>>,
 }
 
 /// The histogram at one moment: counts per bucket, not cumulated.
@@ -94,7 +110,31 @@ impl EdgeMetrics {
         self.malformed[kind as usize].load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count_reason(&self, reason: &Reason) {
+    /// How many requests each rule refused, sorted.
+    pub fn rules(&self) -> Vec<(RuleCounter, u64)> {
+        let rules = self.rules.read();
+        let mut all: Vec<_> =
+            rules.iter().map(|(rule, count)| (rule.clone(), count.load(Ordering::Relaxed))).collect();
+        all.sort_unstable();
+        all
+    }
+
+    fn count_rule(&self, counter: RuleCounter) {
+        if let Some(count) = self.rules.read().get(&counter) {
+            count.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let mut rules = self.rules.write();
+        if rules.len() < MAX_RULES || rules.contains_key(&counter) {
+            rules.entry(counter).or_default().fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn count_reason(&self, reason: &Reason, verdict: VerdictKind) {
+        if let Some((kind, rule)) = reason.rule() {
+            let is_dry_run = !verdict.is_refusal();
+            self.count_rule(RuleCounter { kind, rule: Arc::clone(rule), is_dry_run });
+        }
         match reason {
             Reason::Malformed(kind) => self.malformed[*kind as usize].fetch_add(1, Ordering::Relaxed),
             Reason::Connections(limit) => self.shed[*limit as usize].fetch_add(1, Ordering::Relaxed),

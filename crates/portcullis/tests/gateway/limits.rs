@@ -84,7 +84,12 @@ fn the_access_list_knows_places_and_programs_and_names_its_rule() {
     let statuses: Vec<u16> = (0..2).map(|_| get("203.0.113.9", "/admin/y").status()).collect();
     assert_eq!(statuses, [200, 429]);
     assert_eq!(upstream.requests(), 4);
-    assert!(gateway.metric("portcullis_requests_total{verdict=\"blocked\",class=\"4xx\"}") >= 7.0);
+    let refused = |labels: &str| gateway.metric(&format!("portcullis_rule_refusals_total{{{labels}}}"));
+    eventually("the metrics", || {
+        (refused("kind=\"access\",rule=\"no-admin\",mode=\"enforce\"") == 6.0).then_some(())
+    });
+    assert_eq!(refused("kind=\"access\",rule=\"tried\",mode=\"dry-run\""), 2.0);
+    assert_eq!(refused("kind=\"limit\",rule=\"all\",mode=\"enforce\""), 2.0);
 }
 
 #[test]

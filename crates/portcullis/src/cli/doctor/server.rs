@@ -151,9 +151,13 @@ pub(super) fn dry_run(facts: &Facts<'_>) -> Vec<Finding> {
     let limits = facts.config.limits.iter().filter(|limit| limit.mode == Mode::DryRun);
     let limits = limits
         .map(|limit| (format!("the limit \"{}\" in dry-run", limit.name), "it refuses nobody".to_owned()));
+    let access = facts.config.access.iter().filter(|rule| rule.mode == Mode::DryRun).map(|rule| {
+        (format!("the rule \"{}\" of the access list in dry-run", rule.name), "it refuses nobody".to_owned())
+    });
     gateway
         .into_iter()
         .chain(limits)
+        .chain(access)
         .map(|(what, effect)| {
             Finding::new(
                 "dry_run",
