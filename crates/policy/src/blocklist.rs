@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -39,8 +40,20 @@ pub struct Blocklist {
     /// has in force, and nothing that a request brings.
     addresses: Cache<IpAddr, Held>,
     prefixes: ArcSwap<PrefixSet<Entry>>,
+    stand_ins: OnceLock<StandIns>,
+    /// Whether a block has come whose address stands for another one. It stays so: they are few.
+    has_stand_ins: AtomicBool,
     /// Changes come one after another.
     applying: Mutex<()>,
+}
+
+/// The address under which a block of `client` is kept, when its own must not be.
+pub type StandIn = Box<dyn Fn(ClientIp) -> Option<ClientIp> + Send + Sync>;
+
+/// Blocks whose addresses stand for others.
+struct StandIns {
+    is_one: fn(&IpNet) -> bool,
+    of: StandIn,
 }
 
 /// What the request path needs of a block.
@@ -100,6 +113,8 @@ impl Default for Blocklist {
         Self {
             addresses: Cache::builder().expire_after(WhenItEnds).build(),
             prefixes: ArcSwap::default(),
+            stand_ins: OnceLock::new(),
+            has_stand_ins: AtomicBool::new(false),
             applying: Mutex::default(),
         }
     }
@@ -116,7 +131,22 @@ impl Blocklist {
         self.find_one(client, |entry| entry.binds_users(now))
     }
 
+    /// Makes blocks count that are kept under another address: `is_one` knows them, `of` gives the address that a
+    /// client would have. Costs nothing as long as there are none. To be called once, before the first change.
+    pub fn set_stand_ins(&self, is_one: fn(&IpNet) -> bool, of: StandIn) {
+        // A second call would change nothing.
+        let _ = self.stand_ins.set(StandIns { is_one, of });
+    }
+
     fn find_one(&self, client: ClientIp, counts: impl Fn(Entry) -> bool) -> Option<i64> {
+        let own = self.find_under(client, &counts);
+        if own.is_some() || !self.has_stand_ins.load(Ordering::Relaxed) {
+            return own;
+        }
+        self.find_under((self.stand_ins.get()?.of)(client)?, &counts)
+    }
+
+    fn find_under(&self, client: ClientIp, counts: &impl Fn(Entry) -> bool) -> Option<i64> {
         let address = self.addresses.get(&client.ip()).filter(|held| counts(held.entry));
         if let Some(held) = address {
             return Some(held.entry.id);
@@ -130,6 +160,11 @@ impl Blocklist {
         let _one = self.applying.lock();
         let mut of_prefixes = Vec::new();
         for change in changes {
+            if let BlockChange::Add { network, .. } = &change
+                && self.stand_ins.get().is_some_and(|known| (known.is_one)(network))
+            {
+                self.has_stand_ins.store(true, Ordering::Relaxed);
+            }
             match change {
                 BlockChange::Add { network, id, expires_at, spares_users } if is_single(&network) => {
                     let entry = Entry::new(id, expires_at, spares_users, now);
@@ -259,6 +294,28 @@ mod tests {
         assert_eq!((find(&list, inside, START), for_users(inside)), (Some(2), Some(3)));
         list.apply([add("192.0.2.1/32", 4, None)], START);
         assert_eq!(for_users("192.0.2.1"), Some(4));
+    }
+
+    #[test]
+    fn a_block_under_another_address_meets_its_client_and_costs_nothing_before() {
+        let list = Blocklist::default();
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counts = Arc::clone(&asked);
+        list.set_stand_ins(
+            |network| network.to_string().starts_with("3fff:"),
+            Box::new(move |client| {
+                counts.fetch_add(1, Ordering::Relaxed);
+                (client.to_string() == "192.0.2.1").then(|| "3fff:800::1".parse().unwrap())
+            }),
+        );
+        list.apply([add("192.0.2.9/32", 1, None)], START);
+        assert_eq!((find(&list, "192.0.2.1", START), asked.load(Ordering::Relaxed)), (None, 0));
+        list.apply([add("3fff:800::1/128", 2, Some(1_000))], START);
+        assert_eq!(find(&list, "192.0.2.1", START), Some(2));
+        assert_eq!(find(&list, "192.0.2.2", START), None);
+        assert_eq!(find(&list, "192.0.2.1", later(1_000)), None);
+        list.apply([BlockChange::Remove { network: "3fff:800::1/128".parse().unwrap(), id: 2 }], START);
+        assert_eq!(find(&list, "192.0.2.1", START), None);
     }
 
     #[test]

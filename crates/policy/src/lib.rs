@@ -21,7 +21,7 @@ mod rules;
 mod under_way;
 
 pub use access::{AccessAction, AccessRule, MAX_ACCESS_RULES};
-pub use blocklist::{BlockChange, Blocklist};
+pub use blocklist::{BlockChange, Blocklist, StandIn};
 pub use clock::Now;
 pub use criteria::{IdentityMatch, Needs, RequestMatch};
 pub use crowd::{Crowds, MAX_TIMES};

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use portcullis_admin::{Operations, Probes};
 use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
 use portcullis_geo::{Geo, SourcesThread};
 use portcullis_model::{ClientIp, Location, Reason, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, Exhausted, LiveState, Place as Origin};
+use portcullis_privacy::is_pseudonym;
 use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
@@ -23,7 +25,7 @@ use crate::counts::{self, Counts};
 use crate::geo;
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::parties;
-use crate::privacy::Recording;
+use crate::privacy::{Erasure, Recording, lasting};
 use crate::sentence::sentence;
 use crate::tasks::{GatewayParts, OnDetection};
 use crate::upgrade::Predecessor;
@@ -116,6 +118,7 @@ impl App {
         let enricher = Enricher { recording: Arc::clone(&recording), config: Arc::clone(&shared) };
         let log = Log::start(&config.data, config.log.clone(), Box::new(enricher))?;
         let recorder = log.recorder();
+        live.blocks.set_stand_ins(is_kept_block, Box::new(lasting::stand_in(&config.data)));
         live.parties.look_with(parties::look(&shared));
         let geo_sources = geo::start(&geo.load(), &config.data, log.locator())?;
         let live = Arc::new(live);
@@ -211,6 +214,15 @@ impl App {
     /// What tasks get of this gateway.
     pub(crate) fn parts(&self, on_detection: OnDetection) -> GatewayParts {
         GatewayParts { flusher: self.log.flusher(), stats: Arc::clone(&self.stats), on_detection }
+    }
+
+    /// What erases a person's data from the log.
+    pub(crate) fn erasure(&self) -> Erasure {
+        Erasure {
+            edge: Arc::clone(self.gateway.edge()),
+            eraser: self.log.eraser(),
+            recording: Arc::clone(&self.recording),
+        }
     }
 
     pub(crate) fn recording(&self) -> &Arc<Recording> {
@@ -469,6 +481,11 @@ fn watch(
         live.parties.apply(changes.parties.into_iter().map(parties::change), clock.now());
     };
     Ok(StateWatcher::start(data, WATCH_INTERVAL, Box::new(take_over))?)
+}
+
+/// Whether the network stands for one whose address was erased.
+fn is_kept_block(network: &IpNet) -> bool {
+    is_pseudonym(ClientIp::new(network.addr()))
 }
 
 /// What the writer adds to a row.

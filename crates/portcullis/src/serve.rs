@@ -174,7 +174,14 @@ impl Running {
     }
 
     fn begin(&self, order: Order, mut asker: Asker, upgrading: &mut Option<Upgrading>, cancel: &Cancel) {
-        let Order::Upgrade(order) = order;
+        let order = match order {
+            Order::Upgrade(order) => order,
+            Order::Erase(order) => {
+                let erasure = self.app.erasure();
+                drop(tokio::task::spawn_blocking(move || erasure.carry_out(order, &mut asker)));
+                return;
+            }
+        };
         let control = self.control.as_ref().and_then(|control| control.try_clone().ok());
         let control = match (&upgrading, control) {
             (Some(_), _) => Err("another upgrade is under way"),

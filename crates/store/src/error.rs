@@ -86,6 +86,12 @@ pub enum StoreError {
     #[error("the log could not be flushed within {seconds} s; the database is locked, full or failing")]
     FlushTimeout { seconds: u64 },
 
+    /// An erasure was not finished.
+    #[error(
+        "the log could not be erased from to the end within {seconds} s, or has ended meanwhile; erase again"
+    )]
+    EraseTimeout { seconds: u64 },
+
     /// The writer did not let go of the log, or did not take it back, in time.
     #[error("the log could not change hands within {seconds} s; the database is locked, full or failing")]
     HandoverTimeout { seconds: u64 },
@@ -110,6 +116,7 @@ impl StoreError {
             | Self::NoFile(_)
             | Self::TooManyBans { .. }
             | Self::FlushTimeout { .. }
+            | Self::EraseTimeout { .. }
             | Self::HandoverTimeout { .. } => false,
         }
     }

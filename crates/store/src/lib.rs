@@ -9,17 +9,20 @@ mod folder;
 mod log;
 mod read;
 mod state;
+mod subject;
 
 pub use error::StoreError;
 pub use fail2ban::{BanEnd, Fail2banBan, MAX_BANS, fail2ban_bans};
-pub use log::{Enrich, Flusher, Locator, Log, LogSettings, LogStats, NoEnrichment, Recorder};
+pub use log::{
+    Enrich, ErasedFromLog, Eraser, Flusher, Locator, Log, LogSettings, LogStats, NoEnrichment, Recorder,
+};
 pub use read::{
     ClientReport, Coverage, LogCursor, LogFilter, LogReader, LogRow, LoggedRequest, SensitiveHits,
     StatusCounts, StatusFilter, TopBy, TopRow,
 };
 pub use state::{
-    AuditEntry, BlockChange, Changes, FindingFilter, GeoAnswer, Imported, LimitEvent, LimitTotal,
-    MAX_TASK_RUNS, NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State,
+    AuditEntry, BlockChange, Changes, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, LimitEvent,
+    LimitTotal, MAX_TASK_RUNS, NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State,
     StateWatcher, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
 };
 
@@ -28,3 +31,4 @@ pub use state::{
     AlertChannel, AlertFailure, AlertTry, LimitSum, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage,
     StateSummary, StoredAlert,
 };
+pub use subject::{ERASED, Subject};

@@ -24,6 +24,7 @@ mod logs;
 mod migrate;
 mod output;
 mod party;
+mod privacy;
 mod rule_words;
 mod run;
 mod suspicious;
@@ -175,6 +176,8 @@ enum Command {
     Why(why::Why),
     /// Show where an address is and who says so, how it is with files and sources, or bring both up to date
     Geo(geo::GeoCommand),
+    /// Export or erase what is kept about an address or a user
+    Privacy(privacy::Privacy),
     /// Say what is wrong with the configuration, the machine and the last hour's traffic
     Doctor(doctor::Doctor),
     /// Ask whether the gateway is ready
@@ -277,6 +280,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Tasks(command) => command.run(context, screen),
         Command::Why(command) => command.run(context, screen),
         Command::Geo(command) => command.run(context, screen),
+        Command::Privacy(command) => command.run(context, screen),
         Command::Doctor(command) => command.run(context, screen),
         Command::Health(command) => command.run(context, screen),
         Command::Upgrade(command) => command.run(context, screen),

@@ -214,6 +214,11 @@ impl Screen {
         writeln!(self.out, "{}", escape_json(&serde_json::to_string_pretty(&value)?))
     }
 
+    /// A piece of a JSON document that is written as it is read.
+    pub(crate) fn json_text(&mut self, text: &str) -> io::Result<()> {
+        write!(self.out, "{}", escape_json(text))
+    }
+
     /// One JSON object in one line.
     pub(crate) fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
         writeln!(self.out, "{}", escape_json(&serde_json::to_string(value)?))

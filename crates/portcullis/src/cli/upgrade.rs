@@ -68,6 +68,9 @@ impl Upgrade {
                     screen.line(&text)?;
                     return Ok(Outcome::Done);
                 }
+                Answer::Erased { .. } => {
+                    bail!("the gateway answered something else; is it of another version?")
+                }
                 Answer::Failed { why } => {
                     tell("error: ", &format!("the old process goes on: {why}"));
                     return Ok(Outcome::Failed);
@@ -77,9 +80,13 @@ impl Upgrade {
     }
 }
 
-type Answers = BufReader<io::Take<std::os::unix::net::UnixStream>>;
+pub(super) type Answers = BufReader<io::Take<std::os::unix::net::UnixStream>>;
 
-fn ask(data: &Path, order: &Order, patience: Duration) -> anyhow::Result<Answers> {
+/// Asks the gateway of a data folder; its answers come within `patience`.
+///
+/// # Errors
+/// There is none, or it cannot be reached.
+pub(super) fn ask(data: &Path, order: &Order, patience: Duration) -> anyhow::Result<Answers> {
     let mut stream = connect(data).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
             "no gateway runs on the data folder {}; name the right one with --config or --data",
@@ -95,7 +102,11 @@ fn ask(data: &Path, order: &Order, patience: Duration) -> anyhow::Result<Answers
     Ok(BufReader::new(stream.take(MAX_ANSWER_BYTES)))
 }
 
-fn next(answers: &mut Answers) -> anyhow::Result<Answer> {
+/// The next answer.
+///
+/// # Errors
+/// There is none.
+pub(super) fn next(answers: &mut Answers) -> anyhow::Result<Answer> {
     let mut line = String::new();
     let read = answers.read_line(&mut line).context("the gateway gave no answer; see its log")?;
     if read == 0 {

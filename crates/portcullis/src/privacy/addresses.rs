@@ -73,6 +73,17 @@ impl Addresses {
         self.known.get(&logged).map(|known| known.client)
     }
 
+    /// Forgets a client, under whatever address it was logged.
+    pub(crate) fn forget(&self, client: ClientIp) {
+        let gone: Vec<ClientIp> = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.client == client)
+            .map(|(logged, _)| *logged)
+            .collect();
+        gone.iter().for_each(|logged| self.known.invalidate(logged));
+    }
+
     fn one(&self, logged: ClientIp) -> Behind {
         match self.known.get(&logged) {
             Some(Known { client, is_alone: true }) => Behind::One(client),
@@ -110,6 +121,8 @@ mod tests {
         assert_eq!(behind("3fff::1"), Behind::One(ip("203.0.113.9")));
         assert_eq!(behind("3fff::2"), Behind::Unknown);
         assert_eq!(behind("203.0.113.0"), Behind::Itself);
+        addresses.forget(ip("203.0.113.9"));
+        assert_eq!(behind("3fff::1"), Behind::Unknown);
     }
 
     #[test]

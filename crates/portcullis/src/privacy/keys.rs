@@ -108,7 +108,13 @@ impl Keys {
     }
 }
 
-fn random() -> [u8; SECRET_BYTES] {
+/// The key in force at `now`, for a command beside the gateway.
+pub(crate) fn current_key(data: &Path, now: UnixMs) -> Option<PseudonymKey> {
+    let stored = read(&data.join(FILE)).filter(|stored| stored.until_ms > now.0)?;
+    Some(PseudonymKey::new(&stored.secret))
+}
+
+pub(super) fn random() -> [u8; SECRET_BYTES] {
     let mut secret = [0; SECRET_BYTES];
     // The kernel's generator does not fail once the machine is up.
     SystemRandom::new().fill(&mut secret).expect("the system has random numbers");

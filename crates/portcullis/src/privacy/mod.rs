@@ -4,8 +4,12 @@
 //! Everything before it (rules, limits, blocks) sees the true client; everything after it does not.
 
 mod addresses;
+mod erasure;
 mod keys;
+pub(crate) mod lasting;
 mod recording;
 
 pub(crate) use addresses::{Behind, behind_for_strangers};
+pub(crate) use erasure::Erasure;
+pub(crate) use keys::current_key;
 pub(crate) use recording::Recording;

@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portcullis_store::{ErasedFromLog, Subject};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::mpsc;
@@ -32,6 +33,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
     Upgrade(UpgradeOrder),
+    Erase(EraseOrder),
+}
+
+/// Whose data is to go from the log, which the gateway alone writes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EraseOrder {
+    pub(crate) subject: Subject,
+    /// Blocks that have just been lifted: the gateway is done when it knows.
+    pub(crate) lifted: Vec<i64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +58,7 @@ pub(crate) struct UpgradeOrder {
 pub(crate) enum Answer {
     Progress { text: String },
     Done { text: String, pid: u32 },
+    Erased { erased: ErasedFromLog },
     Failed { why: String },
 }
 

@@ -10,7 +10,7 @@ mod program;
 mod record;
 mod successor;
 
-pub(crate) use control::{Answer, Asker, Order, UpgradeOrder, bind, connect, listen};
+pub(crate) use control::{Answer, Asker, EraseOrder, Order, UpgradeOrder, bind, connect, listen};
 pub(crate) use predecessor::{Predecessor, Records};
 pub(crate) use program::Program;
 pub(crate) use successor::{Cancel, Forwarder, Successor, hand_over};

@@ -25,6 +25,7 @@ mod malformed;
 mod mmdb;
 mod mtls;
 mod privacy;
+mod privacy_requests;
 mod proxy_protocol;
 mod reload;
 mod start;

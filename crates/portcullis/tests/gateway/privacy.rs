@@ -134,7 +134,7 @@ fn visitors_are_told_that_requests_are_logged() {
 }
 
 /// What a scanner asks for, under its own name.
-fn scan(gateway: &Gateway, from: &str) {
+pub(crate) fn scan(gateway: &Gateway, from: &str) {
     let mut connection = gateway.client_of(from);
     for path in
         ["/.env", "/.git/config", "/wp-login.php", "/phpmyadmin/index.php", "/actuator/env", "/backup.sql"]
@@ -145,7 +145,7 @@ fn scan(gateway: &Gateway, from: &str) {
     }
 }
 
-const EVERY_SECOND: &str = "[detection]\ninterval = \"1s\"\nwindow = \"1h\"";
+pub(crate) const EVERY_SECOND: &str = "[detection]\ninterval = \"1s\"\nwindow = \"1h\"";
 
 #[test]
 fn an_attacker_whose_address_is_hashed_in_the_log_is_blocked_by_the_true_one() {
@@ -223,7 +223,7 @@ fn a_run_of_the_detector_beside_the_gateway_blocks_no_pseudonym() {
 }
 
 /// The files of a folder that hold these bytes, by their names.
-fn files_with(folder: &std::path::Path, bytes: &str) -> Vec<String> {
+pub(crate) fn files_with(folder: &std::path::Path, bytes: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {

@@ -3,6 +3,7 @@
 //! Owns the hand-over from the request path to the writer thread. Must never make a request wait.
 
 mod batch;
+mod erase;
 mod intern;
 mod late;
 mod limit_events;
@@ -22,10 +23,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use portcullis_model::{ClientIp, Location, Reason, RequestRecord};
 
+pub use erase::ErasedFromLog;
 pub(crate) use intern::MAX_STRINGS;
 pub use stats::LogStats;
 
 use crate::error::StoreError;
+use crate::subject::Subject;
 use panics::{Alarm, Shielded};
 use writer::{Control, Writer};
 
@@ -36,6 +39,8 @@ const MAX_ORDERS: usize = 64;
 const MAX_QUEUED_BYTES: u64 = 64 << 20;
 /// How long a flush may take: longer than any back-off of the writer.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an erasure may take: it goes through the whole log, and requests are written in between.
+const ERASE_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How long the writer may take to let go of the database, or to take it back.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -172,6 +177,11 @@ impl Log {
         self.order(Control::Resume)
     }
 
+    /// The handle through which others erase a person's data. It does not keep the log from ending.
+    pub fn eraser(&self) -> Eraser {
+        Eraser { control: self.control.clone() }
+    }
+
     fn order(&self, order: impl FnOnce(Sender<Result<(), StoreError>>) -> Control) -> Result<(), StoreError> {
         let timeout = || StoreError::HandoverTimeout { seconds: HANDOVER_TIMEOUT.as_secs() };
         let (done, is_done) = bounded(1);
@@ -254,6 +264,26 @@ fn text_bytes(record: &RequestRecord) -> u64 {
         text.user(),
     ];
     fields.map(|field| field.len() as u64).iter().sum()
+}
+
+/// Erases people's data.
+#[derive(Clone, Debug)]
+pub struct Eraser {
+    control: Sender<Control>,
+}
+
+impl Eraser {
+    /// Erases the subject's requests, and whatever else the log holds of it. Requests are written meanwhile, also new
+    /// ones of the subject. Waits until it is done.
+    ///
+    /// # Errors
+    /// The database fails, or the log ends or belongs to another process: a part may be erased already.
+    pub fn erase(&self, subject: Subject) -> Result<ErasedFromLog, StoreError> {
+        let timeout = || StoreError::EraseTimeout { seconds: ERASE_TIMEOUT.as_secs() };
+        let (done, is_done) = bounded(1);
+        self.control.send_timeout(Control::Erase(subject, done), FLUSH_TIMEOUT).map_err(|_| timeout())?;
+        is_done.recv_timeout(ERASE_TIMEOUT).map_err(|_| timeout())?
+    }
 }
 
 /// Waits for commits.

@@ -8,7 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use portcullis_model::UnixMs;
 
 /// The schema steps of log.db, oldest first.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/log/001_initial.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/log/001_initial.sql"),
+    include_str!("../../migrations/log/002_privacy.sql"),
+];
 
 /// SQLite takes at most 500 terms in a compound SELECT, and the view has one per slice.
 pub(crate) const MAX_SLICES: usize = 400;
@@ -98,6 +101,7 @@ pub(crate) fn drop_slice(transaction: &Transaction<'_>, id: i64) -> rusqlite::Re
         )?;
     }
     transaction.execute("DELETE FROM zones WHERE slice = ?1", [id])?;
+    transaction.execute("DELETE FROM erased WHERE slice = ?1", [id])?;
     transaction.execute("DELETE FROM slices WHERE id = ?1", params![id])?;
     rebuild_view(transaction)
 }

@@ -3,6 +3,7 @@
 //! Owns the only connection that writes log.db. Must not lose a request without counting it, nor
 //! write one twice.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,12 +16,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs};
 
 use super::batch::LiveSlice;
+use super::erase::{self, ErasedFromLog};
 use super::late::{self, Late};
 use super::limit_events::{LimitEvents, WRITE_INTERVAL};
 use super::stats::LogStats;
 use super::{Enrich, LogSettings, retention, slice, text_bytes};
 use crate::error::{StoreError, sqlite_error};
 use crate::folder::{self, LOG_FILE, WriterPragmas};
+use crate::subject::Subject;
 
 /// Requests in one transaction at most.
 const MAX_BATCH: usize = 16_384;
@@ -53,6 +56,7 @@ const PRAGMAS: WriterPragmas = WriterPragmas {
     pragmas: "PRAGMA auto_vacuum = INCREMENTAL;
               PRAGMA journal_mode = WAL;
               PRAGMA synchronous = NORMAL;
+              PRAGMA secure_delete = FAST;
               PRAGMA cache_size = -8192;",
     busy_timeout: folder::BUSY_TIMEOUT,
 };
@@ -64,6 +68,8 @@ pub(super) enum Control {
     Apply(LogSettings),
     /// Where a client is whose rows are stored already.
     Locate(ClientIp, Box<Location>),
+    /// Erase a person's data.
+    Erase(Subject, Sender<Result<ErasedFromLog, StoreError>>),
     /// Commit what waits, close the database and give up the lock.
     Release(Sender<Result<(), StoreError>>),
     /// Open the released database again.
@@ -87,6 +93,15 @@ enum Failure {
     Within(StoreError),
 }
 
+/// An erasure that is under way, a slice at a time.
+struct Erasing {
+    subject: Subject,
+    /// The slices that are left, the live one at the beginning.
+    slices: Vec<i64>,
+    erased: ErasedFromLog,
+    done: Sender<Result<ErasedFromLog, StoreError>>,
+}
+
 /// A commit whose outcome is not known.
 struct InDoubt {
     slice: i64,
@@ -108,6 +123,8 @@ pub(super) struct Writer {
     failing_since: Option<Instant>,
     /// Locations that wait for a commit.
     late: Vec<Late>,
+    /// Who has asked first is served first.
+    erasing: VecDeque<Erasing>,
     limit_events: LimitEvents,
     limit_events_due: Instant,
     maintenance_due: Instant,
@@ -144,6 +161,7 @@ impl Writer {
             batch: Vec::with_capacity(MAX_BATCH),
             in_doubt: None,
             late: Vec::new(),
+            erasing: VecDeque::new(),
             limit_events: LimitEvents::new(dir),
             limit_events_due: now,
             maintenance_due: now + FIRST_MAINTENANCE,
@@ -194,6 +212,7 @@ impl Writer {
             self.write_limit_events();
             self.maintain_when_due();
             self.answer();
+            self.erase_when_asked();
         }
     }
 
@@ -235,6 +254,10 @@ impl Writer {
                 Control::Apply(settings) => self.settings = settings,
                 // The process that writes now asks for itself.
                 Control::Locate(..) => {}
+                Control::Erase(_, done) => {
+                    let dir = self.path.parent().unwrap_or(Path::new("."));
+                    let _ = done.send(Err(StoreError::InUse(dir.to_path_buf())));
+                }
                 Control::Stop => return false,
             }
         }
@@ -258,7 +281,7 @@ impl Writer {
 
     /// Sleeps until there is something to do; an idle log wakes up once a minute.
     fn wait(&mut self) {
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || !self.erasing.is_empty() {
             return;
         }
         let now = Instant::now();
@@ -286,6 +309,7 @@ impl Writer {
                     self.late.push((client, *location));
                 }
             }
+            Control::Erase(subject, done) => self.begin_erasing(subject, done),
             Control::Release(done) => self.release = Some(done),
             Control::Resume(done) => {
                 let _ = done.send(Ok(()));
@@ -301,6 +325,7 @@ impl Writer {
         while !self.batch.is_empty()
             && self.batch.len() < MAX_BATCH
             && self.waiting.is_empty()
+            && self.erasing.is_empty()
             && self.release.is_none()
             && self.stop_by.is_none()
         {
@@ -487,6 +512,97 @@ impl Writer {
         late::write(&transaction, live, &sealed, &self.late).map_err(error())?;
         transaction.commit().map_err(error())?;
         self.database = Some(database);
+        Ok(())
+    }
+
+    /// Everything that has been offered is written first: also what the queue holds of the subject has to go.
+    fn begin_erasing(&mut self, subject: Subject, done: Sender<Result<ErasedFromLog, StoreError>>) {
+        let (flushed, _) = crossbeam_channel::bounded(1);
+        self.waiting.push(flushed);
+        self.late.retain(|(client, _)| !subject.clients().contains(client));
+        let (slices, erased) = (Vec::new(), ErasedFromLog::default());
+        self.erasing.push_back(Erasing { subject, slices, erased, done });
+    }
+
+    /// Erases from one slice, so that requests are written in between.
+    fn erase_when_asked(&mut self) {
+        // What came with this round's orders is flushed by the next round.
+        if !self.waiting.is_empty() || self.stop_by.is_some() {
+            return;
+        }
+        let Some(mut erasing) = self.erasing.pop_front() else { return };
+        let stepped = self.reopen_if_needed().and_then(|()| self.erase_step(&mut erasing));
+        match stepped {
+            Ok(true) => {
+                let _ = erasing.done.send(Ok(erasing.erased));
+            }
+            Ok(false) => self.erasing.push_front(erasing),
+            Err(error) => {
+                self.database = None;
+                let _ = erasing.done.send(Err(error));
+            }
+        }
+    }
+
+    /// Returns whether that was all.
+    fn erase_step(&mut self, erasing: &mut Erasing) -> Result<bool, StoreError> {
+        if erasing.slices.is_empty() {
+            erasing.slices = self.slices()?.iter().rev().map(|slice| slice.id).collect();
+        }
+        if let Some(id) = erasing.slices.pop() {
+            let erased = self.erase_slice(id, &erasing.subject)?;
+            erasing.erased.add(erased);
+        }
+        if !erasing.slices.is_empty() {
+            return Ok(false);
+        }
+        self.let_nothing_remain()?;
+        self.count_slices()?;
+        Ok(true)
+    }
+
+    fn erase_slice(&mut self, id: i64, subject: &Subject) -> Result<ErasedFromLog, StoreError> {
+        let Some(mut database) = self.database.take() else { return Ok(ErasedFromLog::default()) };
+        let error = || sqlite_error(&self.path, "erasing a person's data");
+        let Database { connection, live, .. } = &mut database;
+        connection.execute_batch("PRAGMA secure_delete = ON").map_err(error())?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error())?;
+        let Some(slice) = slice::get(&transaction, id).map_err(error())? else {
+            drop(transaction);
+            self.database = Some(database);
+            return Ok(ErasedFromLog::default());
+        };
+        let erased = erase::erase(&transaction, &slice, subject).map_err(error())?;
+        transaction.commit().map_err(error())?;
+        if id == live.slice.id {
+            *live = LiveSlice::load(connection, slice).map_err(error())?;
+        }
+        connection.execute_batch("PRAGMA secure_delete = FAST").map_err(error())?;
+        self.database = Some(database);
+        Ok(erased)
+    }
+
+    /// Gives back every free page, some of which may hold what was deleted long ago, and empties the write-ahead
+    /// log.
+    fn let_nothing_remain(&self) -> Result<(), StoreError> {
+        let Some(Database { connection, .. }) = &self.database else { return Ok(()) };
+        let error = || sqlite_error(&self.path, "giving back what was erased");
+        let free = || pragma(connection, "freelist_count").map_err(error());
+        let mut left = free()?;
+        while left > 0 {
+            vacuum(connection, VACUUM_PAGES).map_err(error())?;
+            let before = std::mem::replace(&mut left, free()?);
+            if left >= before {
+                break;
+            }
+        }
+        let until = Instant::now() + BUSY_TIMEOUT * 5;
+        while folder::file_bytes(&folder::wal_of(&self.path)) > 0 && Instant::now() < until {
+            checkpoint(connection).map_err(error())?;
+            // A reader that is in the middle of something holds it up for that long.
+            std::thread::sleep(DRAIN_INTERVAL);
+        }
         Ok(())
     }
 

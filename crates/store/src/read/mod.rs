@@ -9,6 +9,7 @@ mod find;
 mod places;
 mod report;
 mod row;
+mod subject;
 mod summary;
 mod top;
 
@@ -50,6 +51,8 @@ pub struct LogCursor {
 pub struct LogReader {
     path: PathBuf,
     connection: Connection,
+    /// A log of the version before has no table of erased rows.
+    has_erased: bool,
     dictionary: RefCell<Dictionary>,
 }
 
@@ -93,10 +96,11 @@ impl LogReader {
             return Err(StoreError::NoLog(path));
         }
         let connection = folder::open_reader(&path)?;
-        if folder::schema_version(&connection, &path, MIGRATIONS.len())? == 0 {
+        let version = folder::schema_version(&connection, &path, MIGRATIONS.len())?;
+        if version == 0 {
             return Err(StoreError::NoLog(path));
         }
-        Ok(Self { path, connection, dictionary: RefCell::new(Dictionary::new()) })
+        Ok(Self { path, connection, has_erased: version > 1, dictionary: RefCell::new(Dictionary::new()) })
     }
 
     /// Every request that started at `from` or later and before `to`, in the order in which they ended, until
@@ -183,7 +187,20 @@ impl LogReader {
     /// # Errors
     /// SQLite fails.
     pub fn count(&self) -> Result<u64, StoreError> {
-        Ok(self.slices()?.iter().map(|slice| u64::try_from(slice.rows).unwrap_or(0)).sum())
+        let rows: u64 = self.slices()?.iter().map(|slice| u64::try_from(slice.rows).unwrap_or(0)).sum();
+        Ok(rows.saturating_sub(self.erased()?))
+    }
+
+    fn erased(&self) -> Result<u64, StoreError> {
+        if !self.has_erased {
+            return Ok(0);
+        }
+        let sql = "SELECT coalesce(sum(rows), 0) FROM erased";
+        let rows: i64 = self
+            .connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(self.error("counting erased requests"))?;
+        Ok(u64::try_from(rows).unwrap_or(0))
     }
 
     /// The earliest and the latest start of a request.

@@ -13,6 +13,7 @@ mod limits;
 mod parties;
 mod purge;
 mod settings;
+mod subject;
 mod summary;
 mod tasks;
 mod watcher;
@@ -37,6 +38,7 @@ pub use limits::{LimitEvent, LimitTotal};
 pub use parties::{NewPartyBlock, PartyChange, StoredPartyBlock};
 pub use purge::Purged;
 pub use settings::Setting;
+pub use subject::{ErasedFromState, Found};
 pub use summary::{LimitSum, StateSummary};
 pub use tasks::{MAX_TASK_RUNS, NewTaskRun, TaskRun};
 pub use watcher::StateWatcher;
@@ -57,6 +59,7 @@ const MIGRATIONS: &[&str] = &[
 /// FULL: a block that was acknowledged survives a power failure.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL;
                        PRAGMA synchronous = FULL;
+                       PRAGMA secure_delete = ON;
                        PRAGMA journal_size_limit = 8388608;
                        PRAGMA cache_size = -8192;";
 

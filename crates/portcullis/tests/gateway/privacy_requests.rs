@@ -1,0 +1,192 @@
+//! People ask for their data, and want it gone: `portcullis privacy export` and `erase` over a real gateway.
+
+use std::path::Path;
+
+use portcullis_privacy::is_pseudonym;
+use portcullis_testkit::{Gateway, GatewayConfig, Output, Request, Upstream, eventually};
+
+use crate::behind_proxy;
+use crate::privacy::{EVERY_SECOND, files_with, scan};
+
+const GONE: &str = "203.0.113.66";
+const NEIGHBOUR: &str = "198.51.100.20";
+
+/// A gateway in front of an upstream that has left of one client all that a gateway leaves.
+fn with_a_past(upstream: &Upstream, more: impl Fn(GatewayConfig) -> GatewayConfig) -> Gateway {
+    let config = behind_proxy(upstream).limit("pages", "rate = \"40/1h\"").section(EVERY_SECOND);
+    let gateway = Gateway::start(more(config));
+    for n in 0..20 {
+        gateway.client_of(NEIGHBOUR).get(&format!("/page/{}", n % 3));
+    }
+    // Somebody looks it up.
+    gateway.client_of(NEIGHBOUR).get(&format!("/whois/{GONE}?of={GONE}"));
+    for n in 0..45 {
+        let request = Request::get(&format!("/private/{}", n % 5)).header("User-Agent", "HerOwnBrowser/7");
+        gateway.client_of(GONE).send(&request);
+    }
+    scan(&gateway, GONE);
+    eventually("she is blocked by the detector", || {
+        (gateway.client_of(GONE).get("/").status() == 403).then_some(())
+    });
+    eventually("her limit events are there", || {
+        let events = gateway.data().state().limit_events(portcullis_model::UnixMs(0), 100).unwrap();
+        (!events.is_empty()).then_some(())
+    });
+    gateway.cli_ok(&["allow", NEIGHBOUR, "--reason", &format!("not {GONE}")]);
+    // Rows are written in the order in which requests end.
+    gateway.client_of(NEIGHBOUR).get("/settled");
+    gateway.data().row_of("/settled");
+    gateway
+}
+
+fn without_trace(folder: &Path, when: &str) {
+    for trace in [GONE, "HerOwnBrowser", "/private/"] {
+        assert_eq!(files_with(folder, trace), Vec::<String>::new(), "{trace} {when}");
+    }
+}
+
+fn receipt(output: &Output) -> serde_json::Value {
+    assert_eq!(output.code, Some(0), "{output:?}");
+    serde_json::from_str(&output.stdout).unwrap()
+}
+
+#[test]
+fn everything_about_an_address_can_be_exported_and_then_erased_while_the_gateway_runs() {
+    let upstream = Upstream::start();
+    let gateway = with_a_past(&upstream, |config| config);
+    let folder = gateway.data().folder().to_owned();
+    let before = files_with(&folder, GONE);
+    assert!(before.iter().any(|file| file.starts_with("log.db")), "{before:?}");
+    assert!(before.iter().any(|file| file.starts_with("state.db")), "{before:?}");
+
+    let export: serde_json::Value =
+        serde_json::from_str(&gateway.cli_ok(&["privacy", "export", GONE])).unwrap();
+    let requests = export["requests"].as_array().unwrap();
+    assert!(requests.len() > 50, "{}", requests.len());
+    assert!(requests.iter().all(|row| row["ip"] == GONE));
+    let tables: Vec<&String> = export["state"].as_object().unwrap().keys().collect();
+    assert_eq!(tables, ["allows", "audit", "blocks", "findings", "limit_events"]);
+    assert_eq!(export["state"]["findings"][0]["client"], GONE);
+    let csv = gateway.folder().join("export");
+    gateway.cli_ok(&["privacy", "export", GONE, "--format", "csv", "--out", &csv.to_string_lossy()]);
+    let lines = std::fs::read_to_string(csv.join("requests.csv")).unwrap();
+    assert_eq!(lines.lines().count(), requests.len() + 1);
+    assert!(csv.join("blocks.csv").exists() && csv.join("limit_events.csv").exists());
+
+    // Without --yes nothing happens.
+    let look = gateway.cli(&["privacy", "erase", GONE]);
+    assert_eq!(look.code, Some(3), "{look:?}");
+    assert!(look.stdout.contains("Nothing has been erased"), "{look:?}");
+    assert_eq!(files_with(&folder, GONE), before);
+
+    let erased = receipt(&gateway.cli(&["privacy", "erase", GONE, "--yes", "--json"]));
+    assert_eq!(
+        (erased["log"]["requests"].as_u64(), &erased["left_in"]),
+        (Some(requests.len() as u64), &serde_json::json!([]))
+    );
+    assert!(!erased.to_string().contains(GONE), "a receipt names nobody");
+    without_trace(&folder, "while the gateway runs");
+
+    // The others are as they were, and the gateway goes on.
+    let paths: Vec<String> = gateway.data().rows().into_iter().map(|row| row.path).collect();
+    assert_eq!(paths.iter().filter(|path| path.starts_with("/page/")).count(), 20);
+    assert!(paths.contains(&"/whois/[erased]".to_owned()), "{paths:?}");
+    assert_eq!(gateway.data().integrity(), ["ok", "ok"]);
+    let audit = gateway.data().state().audit(portcullis_model::UnixMs(0), 1).unwrap().remove(0);
+    assert_eq!((&*audit.action, Some(&*audit.subject)), ("erase", erased["subject_hash"].as_str()));
+    gateway.client_of(NEIGHBOUR).get("/after");
+    gateway.data().row_of("/after");
+    let ended = gateway.terminate();
+    without_trace(&folder, "after the gateway");
+
+    // The block went with the address.
+    let again = ended.start_again();
+    assert_ne!(again.client_of(GONE).get("/back").status(), 403, "the limit counts on, under a keyed hash");
+    again.data().row_of("/back");
+}
+
+#[test]
+fn an_address_is_erased_without_a_gateway_too() {
+    let upstream = Upstream::start();
+    let gateway = with_a_past(&upstream, |config| config);
+    let folder = gateway.data().folder().to_owned();
+    let ended = gateway.kill();
+    assert!(!files_with(&folder, GONE).is_empty());
+    let erased = receipt(&ended.cli(&["privacy", "erase", GONE, "--yes", "--json"]));
+    assert!(erased["log"]["requests"].as_u64().unwrap() > 50, "{erased}");
+    without_trace(&folder, "without a gateway");
+    let gateway = ended.start_again();
+    assert_eq!(gateway.data().integrity(), ["ok", "ok"]);
+    assert_eq!(gateway.data().rows().iter().filter(|row| row.path.starts_with("/page/")).count(), 20);
+}
+
+#[test]
+fn a_block_goes_on_under_a_hash_when_that_is_asked_for() {
+    let upstream = Upstream::start();
+    let gateway = with_a_past(&upstream, |config| config);
+    gateway.cli_ok(&["block", "2001:db8:1:2::/64"]);
+    let folder = gateway.data().folder().to_owned();
+    let erase = |gateway: &Gateway, whom: &str| {
+        receipt(&gateway.cli(&["privacy", "erase", whom, "--keep-blocks-hashed", "--yes", "--json"]))
+    };
+    assert_eq!(erase(&gateway, GONE)["blocks_kept_hashed"], 1);
+    assert_eq!(erase(&gateway, "2001:db8:1:2::5")["blocks_kept_hashed"], 1);
+    for trace in [GONE, "2001:db8:1:2:"] {
+        assert_eq!(files_with(&folder, trace), Vec::<String>::new(), "{trace}");
+    }
+    let refused = |gateway: &Gateway, whom: &str| gateway.client_of(whom).get("/x").status() == 403;
+    eventually("both are refused still", || {
+        (refused(&gateway, GONE) && refused(&gateway, "2001:db8:1:2::77")).then_some(())
+    });
+    assert!(
+        !refused(&gateway, NEIGHBOUR)
+            && !refused(&gateway, "2001:db8:1:3::5")
+            && !refused(&gateway, "203.0.113.67")
+    );
+
+    // After a restart too, and a person can lift it like any other.
+    let ended = gateway.terminate();
+    let gateway = ended.start_again();
+    assert!(refused(&gateway, GONE));
+    let now = portcullis_model::UnixMs::from_system(std::time::SystemTime::now());
+    let kept = gateway.data().state().active_blocks(now).unwrap();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    for block in kept {
+        assert!(is_pseudonym(block.network.addr().into()), "{block:?}");
+        gateway.cli_ok(&["unblock", &block.network.to_string()]);
+    }
+    eventually("they are let in", || (!refused(&gateway, GONE)).then_some(()));
+}
+
+#[test]
+fn what_was_hashed_today_belongs_to_its_client_today() {
+    let upstream = Upstream::start();
+    let config = behind_proxy(&upstream).section("[privacy]\nanonymise = \"hash\"");
+    let gateway = Gateway::start(config);
+    for n in 0..5 {
+        gateway.client_of(GONE).get(&format!("/{n}"));
+        gateway.client_of(NEIGHBOUR).get(&format!("/{n}"));
+    }
+    gateway.data().wait_for_count(10);
+    let export: serde_json::Value =
+        serde_json::from_str(&gateway.cli_ok(&["privacy", "export", GONE])).unwrap();
+    assert_eq!(export["requests"].as_array().unwrap().len(), 5);
+    let erased = receipt(&gateway.cli(&["privacy", "erase", GONE, "--yes", "--json"]));
+    assert_eq!(erased["log"]["requests"], 5);
+    assert_eq!(gateway.data().count(), 5);
+}
+
+#[test]
+fn a_damaged_database_that_was_kept_is_named_and_not_forgotten() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    gateway.client_of(GONE).get("/");
+    gateway.data().wait_for_count(1);
+    let old = gateway.data().folder().join("log.db.corrupt-1");
+    std::fs::write(&old, format!("damaged {GONE}")).unwrap();
+    let output = gateway.cli(&["privacy", "erase", GONE, "--yes"]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stdout.contains("log.db.corrupt-1"), "{output:?}");
+    std::fs::remove_file(old).unwrap();
+    assert_eq!(gateway.cli(&["privacy", "erase", GONE, "--yes"]).code, Some(0));
+}

@@ -1,0 +1,202 @@
+//! A person whose data is asked for, or has to go: where a text speaks of them.
+//!
+//! Owns what counts as a mention. Must not read or delete anything.
+
+use std::borrow::Cow;
+
+use portcullis_model::ClientIp;
+use serde::{Deserialize, Serialize};
+
+/// What stands for a mention that was erased.
+pub const ERASED: &str = "[erased]";
+
+/// Whose data it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// An address, and those that the log may hold in its place.
+    Address(Vec<ClientIp>),
+    /// A user's name, as the log has it.
+    User(String),
+}
+
+impl Subject {
+    /// The addresses that rows of the log may have.
+    pub(crate) fn clients(&self) -> &[ClientIp] {
+        match self {
+            Self::Address(clients) => clients,
+            Self::User(_) => &[],
+        }
+    }
+
+    /// The name that rows of the log may have.
+    pub(crate) fn user(&self) -> Option<&str> {
+        match self {
+            Self::Address(_) => None,
+            Self::User(name) => Some(name),
+        }
+    }
+
+    /// What to look for. An IPv6 address also goes by its /64, by which limits and blocks know it.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        match self {
+            Self::Address(clients) => {
+                let mut texts: Vec<String> = clients
+                    .iter()
+                    .flat_map(|client| [client.to_string(), client.limit_key().to_string()])
+                    .collect();
+                texts.sort_unstable();
+                texts.dedup();
+                texts
+            }
+            Self::User(name) => vec![name.clone()],
+        }
+    }
+
+    /// Whether the value means the subject and nothing else.
+    pub(crate) fn is_whole(&self, value: &str) -> bool {
+        match self {
+            Self::Address(_) => self.texts().iter().any(|text| {
+                value.strip_prefix(text.as_str()).is_some_and(|rest| match rest {
+                    "" | "/32" | "/128" => true,
+                    "/64" => text.contains(':'),
+                    _ => false,
+                })
+            }),
+            Self::User(name) => value == name,
+        }
+    }
+
+    /// The text without its mentions of the subject. A name counts where it stands alone: as a whole value, behind
+    /// the word "user", or as a string in JSON. Elsewhere it is a word like others.
+    pub(crate) fn without<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self {
+            Self::Address(_) => {
+                let mut left = Cow::Borrowed(text);
+                for sought in self.texts() {
+                    if let Some(replaced) = replaced(&left, &sought, ERASED, is_part_of_an_address) {
+                        left = Cow::Owned(replaced);
+                    }
+                }
+                left
+            }
+            Self::User(name) if text == name => Cow::Borrowed(ERASED),
+            Self::User(name) => {
+                let quoted = serde_json::Value::from(name.as_str()).to_string();
+                let phrase = format!("user {name}");
+                let mut left = Cow::Borrowed(text);
+                let in_json = format!("\"{ERASED}\"");
+                if let Some(replaced) = replaced(&left, &quoted, &in_json, |_, _| false) {
+                    left = Cow::Owned(replaced);
+                }
+                if let Some(replaced) = replaced(&left, &phrase, &format!("user {ERASED}"), is_part_of_a_word)
+                {
+                    left = Cow::Owned(replaced);
+                }
+                left
+            }
+        }
+    }
+
+    /// Whether the text speaks of the subject.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        matches!(self.without(text), Cow::Owned(_)) || self.is_whole(text)
+    }
+}
+
+/// Replaces the mentions that are not part of something longer; `None` when there are none.
+fn replaced(
+    text: &str,
+    sought: &str,
+    by: &str,
+    is_part: impl Fn(Option<char>, &str) -> bool,
+) -> Option<String> {
+    if sought.is_empty() {
+        return None;
+    }
+    let mut out = String::new();
+    let mut from = 0;
+    let mut copied = 0;
+    while let Some(found) = text[from..].find(sought) {
+        let (start, end) = (from + found, from + found + sought.len());
+        if is_part(text[..start].chars().next_back(), &text[end..]) {
+            from = start + text[start..].chars().next().map_or(1, char::len_utf8);
+            continue;
+        }
+        out.push_str(&text[copied..start]);
+        out.push_str(by);
+        (from, copied) = (end, end);
+    }
+    if copied == 0 {
+        return None;
+    }
+    out.push_str(&text[copied..]);
+    Some(out)
+}
+
+/// `203.0.113.9` in `203.0.113.90`, `::1` in `2001:db8::1`. A full stop behind an address may end a sentence.
+fn is_part_of_an_address(before: Option<char>, after: &str) -> bool {
+    let is_digit = |c: char| c.is_ascii_hexdigit();
+    let mut after = after.chars();
+    let (next, next_but_one) = (after.next(), after.next());
+    let goes_on = match next {
+        Some('.' | ':') => next_but_one.is_some_and(is_digit),
+        Some(next) => is_digit(next),
+        None => false,
+    };
+    // Behind a colon it may be the end of `::ffff:203.0.113.9`, or part of an IPv6 address: too much is erased then,
+    // never too little.
+    goes_on || before.is_some_and(|c| is_digit(c) || c == '.')
+}
+
+fn is_part_of_a_word(before: Option<char>, after: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '@');
+    before.is_some_and(is_word) || after.chars().next().is_some_and(is_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Subject {
+        Subject::Address(vec![text.parse().unwrap()])
+    }
+
+    #[test]
+    fn an_address_is_found_where_it_stands_alone() {
+        let subject = address("203.0.113.9");
+        for (text, want) in [
+            ("203.0.113.9", "[erased]"),
+            ("from 203.0.113.9, and 203.0.113.90", "from [erased], and 203.0.113.90"),
+            ("203.0.113.9/32", "[erased]/32"),
+            ("It was 203.0.113.9.", "It was [erased]."),
+            ("::ffff:203.0.113.9", "::ffff:[erased]"),
+            ("1203.0.113.9 203.0.113.9.4 3.203.0.113.9", "1203.0.113.9 203.0.113.9.4 3.203.0.113.9"),
+            ("{\"ip\":\"203.0.113.9\"}", "{\"ip\":\"[erased]\"}"),
+        ] {
+            assert_eq!(subject.without(text), want);
+        }
+        assert!(subject.is_whole("203.0.113.9/32") && !subject.is_whole("203.0.113.9/24"));
+    }
+
+    #[test]
+    fn an_ipv6_address_goes_by_its_64_too() {
+        let subject = address("2001:db8:1:2::5");
+        assert!(subject.is_whole("2001:db8:1:2::/64") && subject.is_whole("2001:db8:1:2::5/128"));
+        assert!(!subject.is_in("2001:db8:1:2::55") && !subject.is_in("2001:db8:1:2::6"));
+        assert_eq!(subject.without("see 2001:db8:1:2::/64."), "see [erased]/64.");
+    }
+
+    #[test]
+    fn a_name_is_no_mere_word() {
+        let subject = Subject::User("admin".to_owned());
+        assert!(subject.is_whole("admin"));
+        assert_eq!(subject.without("admin"), "[erased]");
+        assert_eq!(subject.without("/admin/users"), "/admin/users");
+        assert_eq!(
+            subject.without("{\"user\":\"admin\",\"path\":\"/admin\"}"),
+            "{\"user\":\"[erased]\",\"path\":\"/admin\"}"
+        );
+        assert_eq!(subject.without("user admin, user administrator"), "user [erased], user administrator");
+    }
+}

@@ -1,0 +1,233 @@
+//! What is erased is gone from every byte of the files, and nothing else is.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use portcullis_model::{BlockSource, Finding, RecordText, RequestRecord, Severity, TextFields, UnixMs};
+use portcullis_store::{
+    FindingFilter, GeoAnswer, Log, LogReader, LogSettings, NewBlock, NoEnrichment, State, Subject,
+};
+
+use crate::support::{ip, now, request_to, start};
+
+const GONE: &str = "203.0.113.9";
+
+fn address(text: &str) -> Subject {
+    Subject::Address(vec![ip(text)])
+}
+
+/// A request with texts of its own, by a user.
+fn visit(n: u32, at: UnixMs, client: &str, user: &str, path: &str, agent: &str) -> RequestRecord {
+    let text = RecordText::new(TextFields {
+        method: b"GET",
+        host: b"example.com",
+        path: path.as_bytes(),
+        query: format!("from={client}").as_bytes(),
+        user_agent: agent.as_bytes(),
+        referer: b"https://example.com/",
+        user: user.as_bytes(),
+    });
+    RequestRecord { text, ..request_to(n, at, client, path, 200) }
+}
+
+fn offer(log: &Log, records: impl IntoIterator<Item = RequestRecord>) {
+    let recorder = log.recorder();
+    for record in records {
+        assert!(recorder.offer(record));
+    }
+    log.flusher().flush().unwrap();
+}
+
+/// How often the bytes stand in the files of a folder.
+fn traces(folder: &Path, bytes: &str) -> usize {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    files.map(|file| file.windows(bytes.len()).filter(|window| *window == bytes.as_bytes()).count()).sum()
+}
+
+fn rows_of(folder: &Path, subject: &Subject) -> usize {
+    let mut count = 0;
+    LogReader::open(folder)
+        .unwrap()
+        .visit_subject(subject, &mut |_| {
+            count += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    count
+}
+
+/// Many clients in no order, so that SQLite moves the index of addresses about, in several slices.
+fn crowd(log: &Log) -> u64 {
+    let mut n = 0;
+    for round in 0..3 {
+        let clients = (0..3_000_u32).map(|n| {
+            let n = n.wrapping_mul(2_654_435_761) % 60_000;
+            format!("198.{}.{}.{}", 18 + n / 60_000, n / 250, n % 250)
+        });
+        offer(
+            log,
+            clients.map(|client| {
+                n += 1;
+                visit(n, now(), &client, "bob", &format!("/page/{}", n % 50), "Browser/1")
+            }),
+        );
+        offer(
+            log,
+            (0..20).map(|k| {
+                n += 1;
+                visit(n, now(), GONE, "alice", &format!("/private/{}", k % 4), "OnlyAlice/1")
+            }),
+        );
+        // Her address in a request of somebody else.
+        n += 1;
+        offer(
+            log,
+            [visit(
+                n,
+                now(),
+                "198.18.0.1",
+                "admin",
+                &format!("/admin/ban/{GONE}?round={round}"),
+                "Browser/1",
+            )],
+        );
+    }
+    u64::from(n)
+}
+
+#[test]
+fn an_erased_address_is_in_no_byte_of_the_log_and_the_log_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = start(folder.path());
+    let all = crowd(&log);
+    assert!(traces(folder.path(), GONE) > 0 && traces(folder.path(), "OnlyAlice") > 0);
+    assert_eq!(rows_of(folder.path(), &address(GONE)), 60);
+
+    let erased = log.eraser().erase(address(GONE)).unwrap();
+    assert_eq!((erased.requests, erased.clients), (60, 1));
+    for trace in [GONE, "OnlyAlice", "/private/", "alice"] {
+        assert_eq!(traces(folder.path(), trace), 0, "{trace}, while the log is open");
+    }
+    let reader = LogReader::open(folder.path()).unwrap();
+    assert_eq!(reader.count().unwrap(), all - 60);
+    assert_eq!(rows_of(folder.path(), &address("198.18.0.1")), 3, "others keep their rows");
+    let others: Vec<String> =
+        reader.rows(&Default::default(), 10_000).unwrap().into_iter().map(|row| row.path).collect();
+    assert!(others.iter().any(|path| path.starts_with("/admin/ban/[erased]")), "without her address");
+
+    // She comes again, and is a client like any other.
+    offer(&log, (0..3).map(|n| visit(90_000 + n, now(), GONE, "alice", "/again", "OnlyAlice/1")));
+    assert_eq!(rows_of(folder.path(), &address(GONE)), 3);
+    let rows = LogReader::open(folder.path()).unwrap().rows(&Default::default(), 3).unwrap();
+    assert!(rows.iter().all(|row| row.path == "/again" && row.user_agent == "OnlyAlice/1"), "{rows:?}");
+    log.shutdown();
+    let log = start(folder.path());
+    assert_eq!(log.eraser().erase(address(GONE)).unwrap().requests, 3, "after a restart too");
+    log.shutdown();
+    assert_eq!(traces(folder.path(), GONE), 0);
+}
+
+#[test]
+fn sealed_slices_are_erased_too_and_a_dropped_one_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = LogSettings { max_bytes: 32 << 20, ..LogSettings::default() };
+    let log = Log::start(folder.path(), settings, Box::new(NoEnrichment)).unwrap();
+    for round in 0..40_u32 {
+        offer(
+            &log,
+            (0..1_500).map(|n| {
+                let n = round * 10_000 + n;
+                let client = if n % 100 == 0 { GONE } else { "198.18.7.7" };
+                visit(n, now(), client, "", &format!("/{n}/{}", "x".repeat(300)), "Browser/1")
+            }),
+        );
+    }
+    assert!(log.stats().slices() > 10, "{} slices", log.stats().slices());
+    let erased = log.eraser().erase(address(GONE)).unwrap();
+    assert!(erased.requests > 0 && erased.clients > 5, "{erased:?}");
+    assert_eq!(traces(folder.path(), GONE), 0);
+    log.shutdown();
+    assert_eq!(traces(folder.path(), GONE), 0);
+}
+
+#[test]
+fn a_users_requests_go_from_whatever_address_and_the_word_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = start(folder.path());
+    offer(
+        &log,
+        [
+            visit(1, now(), "203.0.113.9", "alice", "/a", "A/1"),
+            visit(2, now(), "203.0.113.10", "alice", "/a", "A/1"),
+            visit(3, now(), "203.0.113.10", "o'bob", "/users/alice", "A/1"),
+            visit(4, now(), "203.0.113.11", "", "/alice", "A/1"),
+        ],
+    );
+    let erased = log.eraser().erase(Subject::User("alice".to_owned())).unwrap();
+    assert_eq!((erased.requests, erased.clients), (2, 1), "the address that was hers alone goes too");
+    assert_eq!(traces(folder.path(), "203.0.113.9"), 0);
+    let rows = LogReader::open(folder.path()).unwrap().rows(&Default::default(), 9).unwrap();
+    let left: Vec<_> = rows.iter().map(|row| (row.path.as_str(), row.user.as_str())).collect();
+    assert_eq!(left, [("/alice", ""), ("/users/alice", "o'bob")]);
+    assert_eq!(log.eraser().erase(Subject::User("o'bob".to_owned())).unwrap().requests, 1);
+    assert_eq!(log.eraser().erase(Subject::User("' OR '1'='1".to_owned())).unwrap().requests, 0);
+}
+
+#[test]
+fn the_state_forgets_an_address_in_every_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = State::open(folder.path()).unwrap();
+    let block = |network: &str, reason: &str| NewBlock {
+        network: network.parse().unwrap(),
+        reason: reason.to_owned(),
+        source: BlockSource::Cli,
+        created_at: now(),
+        expires_at: None,
+        finding_id: None,
+    };
+    for n in 0..500_u32 {
+        state.add_block(block(&format!("198.18.{}.{}/32", n % 7, n / 7), "crowd"), "t").unwrap();
+    }
+    state.add_block(block("203.0.113.9/32", "scans"), "t").unwrap();
+    state.add_block(block("203.0.113.90/32", "a friend of 203.0.113.9"), "t").unwrap();
+    let answer = GeoAnswer { source: "ipinfo".to_owned(), location: Default::default(), fetched_at: now() };
+    state.keep_geo_answer(ip(GONE), &answer).unwrap();
+    state
+        .save_finding(&Finding {
+            client: ip(GONE),
+            user: None,
+            reason: "scanner".to_owned(),
+            severity: Severity::High,
+            request_count: 1,
+            first_seen: now(),
+            last_seen: now(),
+            detected_at: now(),
+            details: serde_json::json!({"summary": "203.0.113.9 scans"}),
+        })
+        .unwrap();
+    let found = state.rows_about(&address(GONE)).unwrap();
+    let tables: Vec<&str> = found.iter().map(|found| found.table.as_str()).collect();
+    assert_eq!(tables, ["audit", "blocks", "findings", "geo_cache"]);
+
+    let lifted = state.lift_blocks(&address(GONE), "t", now()).unwrap();
+    assert_eq!(lifted.len(), 1);
+    assert!(state.covering(ip(GONE), now()).unwrap().is_empty(), "it is not in force any more");
+    let erased = state
+        .erase(&address(GONE), Vec::new(), ("cli:test", now()), |erased| {
+            ("receipt 1".to_owned(), format!("{} tables", erased.deleted.len()))
+        })
+        .unwrap();
+    assert_eq!(
+        erased.deleted,
+        [("blocks".to_owned(), 1), ("findings".to_owned(), 1), ("geo_cache".to_owned(), 1)]
+    );
+    assert!(state.compact().unwrap());
+    assert_eq!(state.rows_about(&address(GONE)).unwrap(), []);
+    assert_eq!(traces(folder.path(), "203.0.113.9"), traces(folder.path(), "203.0.113.90"));
+    assert!(state.findings(&FindingFilter::default()).unwrap().is_empty());
+    let reasons: Vec<String> =
+        state.recent_blocks(1).unwrap().into_iter().map(|stored| stored.block.reason).collect();
+    assert_eq!(reasons, ["a friend of [erased]"]);
+    let receipt = state.audit(UnixMs(0), 1).unwrap().remove(0);
+    assert_eq!((&*receipt.action, &*receipt.subject, &*receipt.detail), ("erase", "receipt 1", "3 tables"));
+}
