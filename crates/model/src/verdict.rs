@@ -167,6 +167,8 @@ closed_set! {
         PerClient = "per_client",
         /// Too many connections waited for their clients, and this one the longest.
         Stalled = "stalled",
+        /// There was no room for a newcomer while too many of them made the gateway wait.
+        Crowded = "crowded",
     }
 }
 

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use portcullis_model::{ClientIp, RequestRecord};
 use portcullis_policy::{LiveState, Place};
 
-use crate::guard::{Clients, Watch};
+use crate::guard::{Clients, Lobby, Watch};
 use crate::tls::{CertificateStatus, Challenges, Tls};
 use crate::{Clock, EdgeMetrics, PoolState, descriptors, ruleset::Ruleset};
 
@@ -32,6 +32,7 @@ pub struct Edge {
     pub clock: Clock,
     pub(crate) watch: Watch,
     pub(crate) clients: Clients,
+    pub(crate) lobby: Lobby,
     /// How many connections from clients the process has descriptors for.
     pub(crate) max_sockets: usize,
     callbacks: Callbacks,
@@ -53,6 +54,7 @@ impl Edge {
             clock,
             watch: Watch::default(),
             clients: Clients::default(),
+            lobby: Lobby::default(),
             max_sockets: descriptors::for_clients(),
             callbacks,
         }

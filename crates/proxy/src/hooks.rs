@@ -26,7 +26,7 @@ use crate::facts::{
     protocol, resolve_client, user_agent,
 };
 use crate::failure::classify;
-use crate::guard::Connection;
+use crate::guard::{Connection, Failure};
 use crate::headers::{Forwarding, join_cookies, make_origin_form, settle_body, write_forwarding};
 use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
@@ -242,6 +242,12 @@ impl ProxyHttp for Hooks {
             return Ok(true);
         }
 
+        // The guard has given up on it before it was anybody's turn.
+        if let Some((status, verdict, reason)) = connection.failure().map(Failure::outcome) {
+            ctx.set(verdict, reason);
+            refuse(session, &rules, &Refusal { status, id, limit: None, keep_alive: false }).await;
+            return Ok(true);
+        }
         let needs_agent = rules.needs.user_agent || self.edge.state.parties.is_in_use();
         let user_agent = if needs_agent { user_agent(head) } else { Cow::Borrowed("") };
         let facts = RequestFacts {
@@ -327,7 +333,8 @@ impl ProxyHttp for Hooks {
         let Some(lease) = attempt.next_server(record.client.limit_key()).await else {
             return Err(Error::explain(ErrorType::ConnectNoRoute, "no server may be asked").into_up());
         };
-        let mut peer = lease.peer();
+        let is_restrained = !record.connection.has_taken_an_answer() && self.edge.lobby.is_busy();
+        let mut peer = if is_restrained { lease.restrained_peer() } else { lease.peer() };
         if record.connection.asks_for_websocket() {
             peer.options.read_timeout = Some(UPGRADED_TIMEOUT);
         }
@@ -373,6 +380,7 @@ impl ProxyHttp for Hooks {
     ) -> pingora::Result<()> {
         let Some(record) = &ctx.record else { return Ok(()) };
         let target = Target::of(session.req_header());
+        record.connection.site_is_asked();
         let about = Forwarding {
             client: record.client,
             is_https: record.is_https,
@@ -464,8 +472,11 @@ impl ProxyHttp for Hooks {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         let Some(record) = ctx.record.take() else { return };
+        if error.is_none() {
+            record.connection.answer_was_taken();
+        }
         let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
         record.close(status, session.body_bytes_read() as u64, session.body_bytes_sent() as u64);
     }

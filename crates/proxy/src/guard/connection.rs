@@ -19,6 +19,7 @@ use crate::tls::ClientCertificate;
 
 use super::first_bytes::{split_target, told_by};
 use super::frames::Metered;
+use super::lobby::{Progress, Seat};
 use super::pace::PaceBounds;
 use super::watch::{Ending, Watched};
 
@@ -33,6 +34,7 @@ pub(crate) struct Connection {
     pub(super) watched: Mutex<Watched>,
     /// Requests that were handed to the hooks.
     requests: AtomicU64,
+    has_taken_an_answer: AtomicBool,
     head_began: Mutex<Option<Instant>>,
     failure: Mutex<Option<Failure>>,
     flags: Flags,
@@ -45,6 +47,8 @@ pub(crate) struct Connection {
 struct Flags {
     /// The hooks know of it.
     has_begun: AtomicBool,
+    /// The site has been asked.
+    is_asked: AtomicBool,
     /// Its answer has begun.
     is_answered: AtomicBool,
     /// Bytes came behind it before it was answered.
@@ -78,6 +82,8 @@ pub(crate) enum Failure {
     SlowRead,
     /// Too many connections waited for their clients.
     Stalled,
+    /// There was no seat while too many newcomers made the gateway wait.
+    Crowded,
     /// The client was blocked meanwhile, by the block with this ID.
     Blocked(i64),
 }
@@ -91,6 +97,7 @@ impl Failure {
             Self::SlowBody => malformed(408, MalformedKind::IncompleteBody),
             Self::SlowRead => malformed(0, MalformedKind::SlowRead),
             Self::Stalled => (503, VerdictKind::Limited, Reason::Connections(ConnectionLimit::Stalled)),
+            Self::Crowded => (503, VerdictKind::Limited, Reason::Connections(ConnectionLimit::Crowded)),
             Self::Blocked(id) => (403, VerdictKind::Blocked, Reason::Block(id)),
         }
     }
@@ -117,6 +124,7 @@ impl Connection {
             opened: Instant::now(),
             watched: Mutex::default(),
             requests: AtomicU64::new(0),
+            has_taken_an_answer: AtomicBool::new(false),
             head_began: Mutex::default(),
             failure: Mutex::default(),
             flags: Flags::default(),
@@ -128,6 +136,7 @@ impl Connection {
     pub(super) fn hand_over(&self, head_began: Instant, has_leftover: bool, asks_for_websocket: bool) {
         *self.head_began.lock() = Some(head_began);
         Flags::set(&self.flags.has_begun, false);
+        Flags::set(&self.flags.is_asked, false);
         Flags::set(&self.flags.is_answered, false);
         Flags::set(&self.flags.has_leftover, has_leftover);
         Flags::set(&self.flags.asks_for_websocket, asks_for_websocket);
@@ -143,6 +152,28 @@ impl Connection {
             self.watched.lock().serve(self.edge.watch.now_ms(), client);
         }
         self.head_began.lock().take()
+    }
+
+    /// Called by the hooks when the request has been written to a server.
+    pub(crate) fn site_is_asked(&self) {
+        Flags::set(&self.flags.is_asked, true);
+    }
+
+    /// Called by the watch. Whether the connection's seat has lapsed.
+    pub(super) fn gives_back_its_seat(&self, is_stalled: bool, now_ms: u64) -> bool {
+        let progress = match is_stalled {
+            true => Progress::Stalled,
+            false if Flags::get(&self.flags.is_asked) && !Flags::get(&self.flags.is_answered) => {
+                Progress::Asking
+            }
+            false => Progress::Served,
+        };
+        let mut watched = self.watched.lock();
+        let lapses = watched.seat.lapses(progress, now_ms);
+        if lapses {
+            watched.seat = Seat::None;
+        }
+        lapses
     }
 
     /// Called by the hooks right before the head of an answer is sent.
@@ -168,6 +199,18 @@ impl Connection {
     /// Why the guard ended the request, if it did.
     pub(crate) fn failure(&self) -> Option<Failure> {
         *self.failure.lock()
+    }
+
+    /// Whether an answer on this connection was taken to its end.
+    pub(crate) fn has_taken_an_answer(&self) -> bool {
+        self.has_taken_an_answer.load(Ordering::Relaxed)
+    }
+
+    /// Called by the hooks when an answer has been taken to its end.
+    pub(crate) fn answer_was_taken(&self) {
+        if !self.has_taken_an_answer() && !self.has_taken_an_answer.swap(true, Ordering::Relaxed) {
+            self.edge.lobby.leave(self);
+        }
     }
 
     pub(super) fn requests(&self) -> u64 {
@@ -272,6 +315,18 @@ impl Connection {
             verdict: lost.verdict,
             reason: lost.reason,
             text: RecordText::new(TextFields { method: told.method, path, query, ..TextFields::default() }),
+        });
+    }
+
+    /// Leaves a row for a connection that found no seat before its handshake.
+    pub(super) fn record_crowded(&self) {
+        let reason = Reason::Connections(ConnectionLimit::Crowded);
+        self.record(Lost {
+            verdict: VerdictKind::Limited,
+            reason,
+            answered: None,
+            bytes: &[],
+            began: self.opened,
         });
     }
 

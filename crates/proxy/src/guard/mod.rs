@@ -10,6 +10,7 @@ mod connection;
 mod first_bytes;
 mod frames;
 mod http2;
+mod lobby;
 mod pace;
 mod proxied;
 mod serve;
@@ -18,8 +19,9 @@ mod stream;
 mod watch;
 
 pub(crate) use clients::Clients;
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, Failure};
 pub(crate) use first_bytes::split_target;
+pub(crate) use lobby::Lobby;
 pub(crate) use serve::{Acceptor, serve};
 use watch::Held;
 pub(crate) use watch::{Watch, watch};

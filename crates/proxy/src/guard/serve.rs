@@ -12,6 +12,7 @@ use pingora::protocols::{ALPN, IO, Ssl};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use portcullis_model::MalformedKind;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout_at};
@@ -31,6 +32,8 @@ use super::stream::{Guarded, Next};
 /// The pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How much of an answer the kernel takes before any of it can be sent, in bytes: enough to keep a line busy.
+const MAX_UNSENT: u32 = 64 << 10;
 /// How much of a head that is no request is kept for its record.
 const KEPT_BYTES: usize = 1_024;
 /// How much of a TLS connection is looked at before the handshake.
@@ -77,6 +80,8 @@ impl Acceptor {
     async fn drive(&self, mut socket: TcpStream, peer: SocketAddr, mut open: Open, shutdown: ShutdownWatch) {
         // Fails only on a socket that is closed already, which the first read finds.
         let _ = socket.set_nodelay(true);
+        // Where the system has no such bound, the kernel holds more for a client that takes nothing.
+        let _ = SockRef::from(&socket).set_tcp_notsent_lowat(MAX_UNSENT);
         let mut connection = self.connection(peer);
         let mut ahead = Vec::new();
         if let Err(reason) = connection.find_room() {
@@ -112,7 +117,7 @@ impl Acceptor {
         connection: &Arc<Connection>,
         shutdown: ShutdownWatch,
     ) {
-        let deadline = Instant::now() + connection.bounds().head_timeout;
+        let mut deadline = Instant::now() + connection.bounds().head_timeout;
         let mut first = [0; FIRST_BYTES];
         let n = match ahead.len().min(FIRST_BYTES) {
             0 => timeout_at(deadline, socket.peek(&mut first)).await,
@@ -128,6 +133,10 @@ impl Acceptor {
         if looks_like_http(first) {
             return self.refuse_plaintext(socket, first, connection).await;
         }
+        if connection.enter().await.is_err() {
+            return connection.record_crowded();
+        }
+        deadline = Instant::now() + connection.bounds().head_timeout;
         let Ok(Ok(stream)) = timeout_at(deadline, tls.acceptor().tls_handshake(socket)).await else {
             let kind = MalformedKind::TlsHandshake;
             return connection.record_malformed(kind, None, first, connection.opened);
@@ -165,6 +174,8 @@ impl Acceptor {
                 Next::Refused(status, kind) => return refuse(&guarded, connection, status, kind).await,
                 Next::Request => {}
             }
+            // The hooks answer a newcomer that finds no seat.
+            let _ = connection.enter().await;
             let lent = match Guarded::lend(&guarded) {
                 Ok(lent) => Box::new(lent),
                 Err(error) => return tracing::error!("cannot hand over a request: {error}"),

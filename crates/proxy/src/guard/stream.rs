@@ -38,6 +38,12 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What is read from it, and thrown away, in that time.
 const MAX_LINGER_BYTES: usize = 1 << 20;
 
+/// Of a request with a body the guard waits for so many bytes, the head included, before anybody is asked to serve
+/// it: most are no longer, and one that drips costs little here.
+const BODY_BEGINNING: usize = 8 << 10;
+/// How long it waits for that. The site of a client that streams gets the rest as it comes.
+const BEGINNING_TIME: Duration = Duration::from_secs(1);
+
 /// What comes next on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -95,6 +101,8 @@ pub(super) struct Guarded<S> {
     body: Body,
     /// The client waits for "100 Continue" before it sends its body.
     awaits_continue: bool,
+    /// Until when the beginning of a body is waited for, in milliseconds of the watch.
+    begins_until: Option<u64>,
     receive: Pace,
     send: Pace,
     pace: PaceBounds,
@@ -117,6 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             limits: HeadLimits { max_bytes: 0, max_headers: 0, max_target: 0, escaped_slashes: false },
             body: Body::Length(0),
             awaits_continue: false,
+            begins_until: None,
             receive: Pace::new(),
             send: Pace::new(),
             refused: None,
@@ -177,10 +186,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
 
     /// Reads until there is a request.
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Some(until) = self.begins_until {
+            return self.poll_beginning(cx, until);
+        }
         loop {
             if self.buffer.len() > self.scanned {
                 match scan(&self.buffer, self.scanned, &self.limits) {
-                    Ok(Some(head)) => return Poll::Ready(self.hand_over(head)),
+                    Ok(Some(head)) => {
+                        return match self.judge(&head) {
+                            Next::Request => self.await_beginning(cx),
+                            other => Poll::Ready(other),
+                        };
+                    }
                     Ok(None) if self.scanned == 0 => self.bound_head(),
                     Ok(None) => {}
                     Err(error) => return Poll::Ready(Next::Refused(error.status(), error.kind())),
@@ -233,7 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     }
 
     /// A complete head: what of its body has come is judged before anybody sees a byte.
-    fn hand_over(&mut self, head: Head) -> Next {
+    fn judge(&mut self, head: &Head) -> Next {
         let behind = &self.buffer[head.len..];
         self.body = match head.framing {
             Framing::None => Body::Length(0),
@@ -250,6 +267,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         self.refused = None;
         self.connection.hand_over(self.head_began, self.ready < self.buffer.len(), head.upgrade);
         Next::Request
+    }
+
+    /// Waits for the beginning of a body, unless the client waits for us.
+    fn await_beginning(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.has_begun() || self.awaits_continue {
+            return Poll::Ready(Next::Request);
+        }
+        let until = self.connection.edge.watch.after(BEGINNING_TIME);
+        self.begins_until = Some(until);
+        self.connection.watched.lock().wake_at(until);
+        self.poll_beginning(cx, until)
+    }
+
+    /// Whether the body is there, or enough of it.
+    fn has_begun(&self) -> bool {
+        self.body.is_done() || self.ready >= BODY_BEGINNING
+    }
+
+    /// Whatever the end of the waiting is, the request is handed over: the hooks find out what became of it.
+    fn poll_beginning(&mut self, cx: &mut Context<'_>, until: u64) -> Poll<Next> {
+        while !self.has_begun() && self.connection.edge.watch.now_ms() < until {
+            let before = self.buffer.len();
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(_) | Err(_)) => break,
+                Poll::Pending => match self.poll_client::<()>(cx, Direction::Receive) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(_) => break,
+                },
+            }
+            self.client_moved(Direction::Receive);
+            let new = self.buffer.len() - before;
+            self.receive.moved(new);
+            let Some(taken) = self.body.take(&self.buffer[before..]) else {
+                return Poll::Ready(Next::Refused(400, MalformedKind::Framing));
+            };
+            self.ready += taken;
+            if taken < new {
+                self.connection.leave_over();
+            }
+        }
+        self.begins_until = None;
+        self.connection.watched.lock().rest();
+        Poll::Ready(Next::Request)
     }
 
     /// What Pingora reads: the request and nothing else.
@@ -411,7 +472,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
                 return;
             }
             let mut watched = guarded.connection.watched.lock();
-            *watched = super::watch::Watched::default();
+            watched.begin_anew();
             watched.until(guarded.connection.edge.watch.after(LINGER));
             drop(watched);
             guarded.buffer = Vec::new();

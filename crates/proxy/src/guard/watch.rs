@@ -17,11 +17,12 @@ use portcullis_policy::Now;
 use crate::edge::Edge;
 
 use super::Connection;
+use super::lobby::Seat;
 
 /// How often all connections are looked at. Every deadline is kept to within this.
 const TICK: Duration = Duration::from_millis(100);
 /// The same while too many connections stall: what is opened between two looks can hold memory until the next.
-const BUSY_TICK: Duration = Duration::from_millis(20);
+const BUSY_TICK: Duration = Duration::from_millis(40);
 /// How often it is looked whether the clients of long requests have been blocked.
 const BLOCK_INTERVAL_MS: u64 = 400;
 /// Requests that are younger have just been judged.
@@ -61,6 +62,9 @@ pub(super) struct Watched {
     serving: Option<(u64, ClientIp)>,
     /// Nothing has come of the next request.
     is_idle: bool,
+    /// When to wake the connection's task, which has something else to do then.
+    wake_at: u64,
+    pub(super) seat: Seat,
     ending: Option<Ending>,
 }
 
@@ -72,6 +76,8 @@ impl Default for Watched {
             stalled_since: NEVER,
             serving: None,
             is_idle: false,
+            wake_at: NEVER,
+            seat: Seat::None,
             ending: None,
         }
     }
@@ -133,13 +139,27 @@ impl Watched {
         self.is_idle = false;
     }
 
+    /// Whatever was waited for, and why it was to end, is over; a seat is not.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self { seat: self.seat, ..Self::default() };
+    }
+
     /// The first reason stays.
     pub(super) fn end(&mut self, ending: Ending) {
         self.ending.get_or_insert(ending);
         self.deadline = NEVER;
+        self.wake();
+    }
+
+    pub(super) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// Wakes the connection's task then.
+    pub(super) fn wake_at(&mut self, then: u64) {
+        self.wake_at = then;
     }
 
     /// Ends the connection if it is over its time; else says since when it stalls.
@@ -155,6 +175,10 @@ impl Watched {
         if self.deadline <= now_ms || (is_closing && self.is_idle) {
             self.end(Ending::Overdue);
             return None;
+        }
+        if self.wake_at <= now_ms {
+            self.wake_at = NEVER;
+            self.wake();
         }
         if let Some((since, client)) = self.serving
             && since.saturating_add(JUDGED_LATELY_MS) <= now_ms
@@ -239,6 +263,7 @@ impl Watch {
             edge.state.blocks.find(client, now)
         };
         let is_closing = self.is_closing.load(Ordering::Relaxed);
+        let mut lapsed = 0;
         let mut stalled = Vec::new();
         let mut sharing = Vec::new();
         for shard in &self.shards {
@@ -256,14 +281,21 @@ impl Watch {
                     (None, Some(since)) => stall(&mut stalled, since, 1),
                     (None, None) => {}
                 }
+                if connection.gives_back_its_seat(frames.or(waiting).is_some(), now_ms) {
+                    lapsed += 1;
+                }
                 // A socket that takes nothing holds up all streams, however wide their windows are.
                 if let Some(since) = waiting.filter(|_| streams > 1) {
                     stall(&mut sharing, since, streams);
                 }
             }
         }
-        let is_crowded = shed_stalled(stalled, rules.bounds.max_stalled, STALL, now.monotonic_ms);
-        shed_stalled(sharing, rules.bounds.max_stalled, SHARED_STALL, now.monotonic_ms);
+        let max = rules.bounds.max_stalled;
+        let bodies = stalled.iter().map(|one| one.bodies).sum();
+        let waiting = edge.lobby.settle(bodies, now.monotonic_ms, max);
+        (0..lapsed).for_each(|_| edge.lobby.free(now.monotonic_ms, max));
+        let is_crowded = shed_stalled(stalled, waiting, max, STALL, now.monotonic_ms);
+        shed_stalled(sharing, 0, max, SHARED_STALL, now.monotonic_ms);
         is_crowded
     }
 }
@@ -291,10 +323,16 @@ struct Stalled {
     connection: Arc<Connection>,
 }
 
-/// Ends the connections that have waited the longest for their clients when more than `max` bodies do. Returns
-/// whether they did.
-fn shed_stalled(mut stalled: Vec<Stalled>, max: usize, patience: Patience, now_ms: u64) -> bool {
-    let mut held: usize = stalled.iter().map(|one| one.bodies).sum();
+/// Ends the connections that have waited the longest for their clients when more than `max` bodies do, together with
+/// the `waiting` ones that they keep from being served. Returns whether they did.
+fn shed_stalled(
+    mut stalled: Vec<Stalled>,
+    waiting: usize,
+    max: usize,
+    patience: Patience,
+    now_ms: u64,
+) -> bool {
+    let mut held: usize = waiting + stalled.iter().map(|one| one.bodies).sum::<usize>();
     if held <= max {
         return false;
     }
@@ -313,6 +351,7 @@ fn shed_stalled(mut stalled: Vec<Stalled>, max: usize, patience: Patience, now_m
 impl Drop for Held {
     fn drop(&mut self) {
         self.connection.edge.watch.release(self.id);
+        self.connection.edge.lobby.leave(&self.connection);
     }
 }
 

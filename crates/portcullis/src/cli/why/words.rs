@@ -126,6 +126,11 @@ pub(super) fn connections(limit: ConnectionLimit) -> Words {
             "Many at once are an attempt to use up memory. If they are visitors on slow lines, raise \
              server.max_stalled.",
         ),
+        ConnectionLimit::Crowded => (
+            "So many new connections made the gateway wait for their clients that this one found no room in time.",
+            "This is an attempt to use up memory, and it hit a newcomer, or one of those that made it. If they \
+             are visitors on slow lines, raise server.max_stalled.",
+        ),
     };
     Words { means, look_at }
 }
