@@ -204,3 +204,62 @@ fn of_too_many_stalled_connections_those_that_wait_the_longest_end() {
         assert_eq!(client.read_response("POST").status(), 200);
     }
 }
+
+#[test]
+fn a_body_that_never_begins_does_not_reach_the_site() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).server("body_timeout = \"500ms\""));
+    let mut client = gateway.client();
+    client.write(b"POST /drip HTTP/1.1\r\nHost: a\r\nUser-Agent: dripper\r\nContent-Length: 10\r\n\r\nsome");
+    let answer = parse_response(&client.read_to_end());
+    assert_eq!(answer.status(), 408);
+    let row = gateway.data().row(&answer.decision_id());
+    assert_eq!((row.path.as_str(), row.user_agent.as_str()), ("/drip", "dripper"));
+    assert_eq!((row.verdict.as_str(), &*row.reason), ("malformed", "malformed:incomplete_body"));
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[test]
+fn a_body_that_goes_on_slowly_reaches_the_site_as_it_comes() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream));
+    let mut client = gateway.client();
+    client.write(b"POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n");
+    eventually("the request at the site", || (upstream.connections() == 1).then_some(()));
+    client.write(b"6\r\n bytes\r\n0\r\n\r\n");
+    assert_eq!(client.read_response("POST").status(), 200);
+}
+
+/// Clients that ask for a large answer and read nothing of it.
+fn stallers(gateway: &Gateway, count: usize) -> Vec<Client> {
+    let staller = |_| {
+        let mut client = gateway.client();
+        client.write(b"GET /bytes/100000000 HTTP/1.1\r\nHost: a\r\n\r\n");
+        client
+    };
+    (0..count).map(staller).collect()
+}
+
+#[test]
+fn clients_that_take_nothing_keep_out_neither_newcomers_nor_those_who_were_there() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).server("max_stalled = 4"));
+    let mut known = gateway.client();
+    assert_eq!(known.get("/").status(), 200);
+    let stalled = stallers(&gateway, 60);
+    assert_eq!(known.get("/known").status(), 200);
+    assert_eq!(gateway.client().get("/new").status(), 200);
+    drop(stalled);
+    let left = "SELECT count(*) FROM request_log WHERE path = '/bytes/100000000'";
+    eventually("a row for each", || (gateway.data().sql::<i64>(left) == 60).then_some(()));
+}
+
+#[test]
+fn a_newcomer_that_finds_no_seat_in_time_is_told_and_recorded() {
+    let upstream = Upstream::start();
+    let settings = "max_stalled = 1\nhead_timeout = \"1s\"";
+    let gateway = Gateway::start(config().upstream(&upstream).server(settings));
+    let _stalled = stallers(&gateway, 60);
+    let row = gateway.data().row_where("one without a seat", |row| row.reason == "connections:crowded");
+    assert_eq!((row.status, row.verdict.as_str(), row.path.as_str()), (503, "limited", "/bytes/100000000"));
+}
