@@ -86,7 +86,7 @@ const GOOD: &[&str] = &[
     "/.env",
     "/wp-login.php",
     "/a.php/b",
-    "/a;jsessionid=1",
+    "/a;page=1",
     "/index.php?a[]=1",
     "/http://b.example/",
     "/*",
