@@ -441,4 +441,6 @@ pub struct Tasks {
     pub geo_update: Schedule,
     /// Has geo sources asked about clients whose country is not known.
     pub geo_refresh: Schedule,
+    /// Sends the report of yesterday, where there is anybody to send it to.
+    pub report: Schedule,
 }

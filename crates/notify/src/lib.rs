@@ -8,6 +8,7 @@ mod error;
 mod escape;
 mod event;
 mod render;
+pub mod report;
 mod schedule;
 mod settings;
 mod smtp;

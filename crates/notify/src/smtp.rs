@@ -213,6 +213,7 @@ mod tests {
             subject: "x\r\nBcc: victim@example.net\r\n\r\nbody \u{202e}".to_owned(),
             text: "text\n.\nend".to_owned(),
             html: "<p>html</p>".to_owned(),
+            data: None,
         };
         let mail = mailer().mail(&message, SystemTime::UNIX_EPOCH).unwrap();
         let text = String::from_utf8(mail.formatted()).unwrap();

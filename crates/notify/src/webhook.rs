@@ -107,6 +107,7 @@ fn as_json(message: &Message, digest: Option<(&Digest, Detail)>, scene: &Scene<'
         }
     } else {
         document["kind"] = json!("report");
+        document["report"] = json!(message.data);
     }
     document
 }

@@ -15,6 +15,7 @@ mod machine;
 mod metrics;
 mod parties;
 mod privacy;
+mod report;
 mod sentence;
 mod serve;
 mod status;

@@ -10,6 +10,7 @@ use super::fields::{Section, Value};
 
 const WHAT: &str = "a schedule such as \"30 3 * * *\", \"@daily\", \"every 15m\" or \"off\"";
 const DEFAULT_CLEANUP: &str = "30 3 * * *";
+const DEFAULT_REPORT: &str = "0 6 * * *";
 const DEFAULT_GEO_UPDATE: &str = "17 * * * *";
 const DEFAULT_GEO_REFRESH: &str = "47 * * * *";
 
@@ -19,10 +20,11 @@ pub(super) fn read(root: &mut Section<'_>) -> Tasks {
         value.choice(&ScheduleZone::ALL, ScheduleZone::as_str)
     });
     let cleanup = tasks.read("cleanup", default(DEFAULT_CLEANUP), schedule);
+    let report = tasks.read("report", default(DEFAULT_REPORT), schedule);
     let geo_update = tasks.read("geo_update", default(DEFAULT_GEO_UPDATE), schedule);
     let geo_refresh = tasks.read("geo_refresh", default(DEFAULT_GEO_REFRESH), schedule);
     tasks.finish();
-    Tasks { time_zone, cleanup, geo_update, geo_refresh }
+    Tasks { time_zone, cleanup, report, geo_update, geo_refresh }
 }
 
 fn schedule(value: &Value<'_>) -> Option<Schedule> {
@@ -40,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_schedules() {
-        for text in [DEFAULT_CLEANUP, DEFAULT_GEO_UPDATE, DEFAULT_GEO_REFRESH] {
+        for text in [DEFAULT_CLEANUP, DEFAULT_REPORT, DEFAULT_GEO_UPDATE, DEFAULT_GEO_REFRESH] {
             assert_eq!(default(text).to_string(), text);
         }
     }

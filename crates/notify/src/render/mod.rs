@@ -23,6 +23,8 @@ pub struct Message {
     pub subject: String,
     pub text: String,
     pub html: String,
+    /// The same for programs, where it is more than the text and the digest say.
+    pub data: Option<serde_json::Value>,
 }
 
 /// Where messages come from.
@@ -51,6 +53,7 @@ pub fn alert(id: &str, digest: &Digest, detail: Detail, scene: &Scene<'_>) -> Me
         text: text(digest, detail, scene, &headline),
         html: html(digest, detail, scene, &headline),
         subject,
+        data: None,
     }
 }
 

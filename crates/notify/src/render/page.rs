@@ -31,6 +31,44 @@ impl Page {
         );
     }
 
+    /// The first line of what is no alarm.
+    pub(crate) fn banner(&mut self, above: &str, text: &str) {
+        self.body += &format!(
+            "<tr><td style=\"padding:16px 24px;background:#1f2937;color:#ffffff;border-radius:8px 8px 0 0\">\
+             <div style=\"font-size:12px;letter-spacing:.08em;text-transform:uppercase;color:#d1d5db\">{}</div>\
+             <div style=\"font-size:20px;font-weight:600;line-height:1.3\">{}</div></td></tr>\n",
+            html(above),
+            html(text)
+        );
+    }
+
+    /// Figures and how they differ from earlier ones: the first column names them.
+    pub(crate) fn figures(&mut self, columns: &[&str], rows: &[Vec<String>]) {
+        let mut table =
+            "<table role=\"presentation\" style=\"border-collapse:collapse;width:100%\"><tr>".to_owned();
+        for (n, name) in columns.iter().enumerate() {
+            let align = if n == 0 { "left" } else { "right" };
+            table += &format!(
+                "<th style=\"{CELL};text-align:{align};font-weight:600;color:#6b7280;font-size:12px\">{}</th>",
+                html(name)
+            );
+        }
+        table += "</tr>";
+        for row in rows {
+            table += "<tr>";
+            for (n, cell) in row.iter().enumerate() {
+                let style = match n {
+                    0 => CELL.to_owned(),
+                    1 => format!("{CELL};text-align:right;white-space:nowrap;font-weight:600"),
+                    _ => format!("{CELL};text-align:right;white-space:nowrap;color:#6b7280"),
+                };
+                table += &format!("<td style=\"{style}\">{}</td>", html(cell));
+            }
+            table += "</tr>";
+        }
+        self.row(&(table + "</table>"));
+    }
+
     fn row(&mut self, inner: &str) {
         self.body += &format!("<tr><td style=\"padding:8px 24px\">{inner}</td></tr>\n");
     }

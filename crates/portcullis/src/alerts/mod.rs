@@ -29,7 +29,7 @@ use crate::detection::Control;
 
 pub(crate) use channel::{Channel, channels, send};
 pub(crate) use detected::Known;
-pub(crate) use sender::Sender;
+pub(crate) use sender::{Lines, Sender};
 pub(crate) use stats::{AlertStats, ChannelStats};
 pub(crate) use watch::Watch;
 

@@ -26,9 +26,17 @@ const MAX_REFUSALS: u32 = 2;
 /// A message as the outbox keeps it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Lines {
-    pub(crate) subject: String,
-    pub(crate) text: String,
-    pub(crate) html: String,
+    subject: String,
+    text: String,
+    html: String,
+    data: Option<serde_json::Value>,
+}
+
+impl Lines {
+    pub(crate) fn of(message: Message) -> Self {
+        let Message { id: _, subject, text, html, data } = message;
+        Self { subject, text, html, data }
+    }
 }
 
 /// Sends for one data folder.
@@ -197,9 +205,9 @@ impl Sender {
             tracing::error!("{} is given up: it could not be sent by {}", waiting.name, channel.name());
             return state.drop_from_outbox(waiting.id);
         };
-        let Lines { subject, text, html } = lines;
-        let message =
-            Message { id: format!("{}-{}", waiting.name, waiting.created_at.0), subject, text, html };
+        let Lines { subject, text, html, data } = lines;
+        let id = format!("{}-{}", waiting.name, waiting.created_at.0);
+        let message = Message { id, subject, text, html, data };
         let name = name(settings);
         let scene = Scene { name: &name, zone: &self.zone };
         let outcome = send(channel, &message, None, &scene, now());

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use portcullis_config::{Config, Overrides};
 use portcullis_model::{Severity, UnixMs};
-use portcullis_notify::{Digest, Event};
+use portcullis_notify::{Digest, Event, Message};
 use portcullis_store::{AlertChannel, State};
 use portcullis_testkit::{Authority, Mail, SmtpOptions, SmtpServer, WebhookReceiver};
 
-use super::{AlertStats, Sender, store};
+use super::{AlertStats, Lines, Sender, store};
 
 const START: i64 = 1_800_000_000_000;
 
@@ -286,4 +286,44 @@ fn a_server_without_starttls_or_with_a_strange_certificate_gets_nothing() {
     assert!(error.contains("TLS with the mail server") && error.contains("certificate"), "{error}");
     assert_eq!((server.mails().len(), server.wrong_logins()), (0, 0));
     assert!(scene.folder.path().join("data/alerts.lock").exists());
+}
+
+#[test]
+fn a_report_waits_while_the_server_is_away_and_one_that_it_refuses_keeps_nothing_else_from_being_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut server, lines) = mail_server(folder.path());
+    let mut scene = Scene::new(folder, &lines);
+    let put = |scene: &Scene, name: &str| {
+        let message = Message {
+            id: String::new(),
+            subject: name.to_owned(),
+            text: "figures".to_owned(),
+            html: "<p>figures</p>".to_owned(),
+            data: None,
+        };
+        let mut state = State::open_existing(&scene.config.data).unwrap();
+        let lines = serde_json::to_string(&Lines::of(message)).unwrap();
+        state.add_to_outbox(&["mail"], name, &lines, UnixMs(scene.now.get())).unwrap();
+    };
+    server.stop();
+    put(&scene, "report-1");
+    scene.wait(600, 10);
+    scene.restart();
+    server.listen();
+    scene.wait(600, 10);
+    let subjects = |server: &SmtpServer| server.mails().iter().map(Mail::subject).collect::<Vec<_>>();
+    assert_eq!(subjects(&server), ["report-1"]);
+    server.change(|options| options.refuse_mails = Some("552 5.3.4 too large".to_owned()));
+    put(&scene, "report-2");
+    scene.wait(10, 10);
+    server.change(|options| options.refuse_mails = None);
+    scene.raise(&[finding(1, "it scans")]);
+    put(&scene, "report-3");
+    scene.wait(60, 10);
+    let subjects = subjects(&server);
+    assert_eq!(subjects.len(), 3, "{subjects:?}");
+    assert!(
+        subjects.contains(&"report-3".to_owned()) && !subjects.contains(&"report-2".to_owned()),
+        "{subjects:?}"
+    );
 }

@@ -25,6 +25,7 @@ mod migrate;
 mod output;
 mod party;
 mod privacy;
+mod report;
 mod rule_words;
 mod run;
 mod suspicious;
@@ -170,6 +171,8 @@ enum Command {
     Detect(detect::Detect),
     /// Show what people are told of, or try whether messages arrive
     Alerts(alerts::Alerts),
+    /// Show the report of a day, or send it
+    Report(report::Report),
     /// List what the gateway does by itself and when, or do it now
     Tasks(tasks::Tasks),
     /// Explain a decision, or how an address stands
@@ -277,6 +280,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Suspicious(command) => command.run(context, screen),
         Command::Detect(command) => command.run(context, screen),
         Command::Alerts(command) => command.run(context, screen),
+        Command::Report(command) => command.run(context, screen),
         Command::Tasks(command) => command.run(context, screen),
         Command::Why(command) => command.run(context, screen),
         Command::Geo(command) => command.run(context, screen),

@@ -9,6 +9,7 @@ mod cleanup;
 mod detect;
 mod geo;
 mod registry;
+mod report;
 mod runner;
 mod schedule;
 mod scheduler;

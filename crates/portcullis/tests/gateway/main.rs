@@ -28,6 +28,7 @@ mod privacy;
 mod privacy_requests;
 mod proxy_protocol;
 mod reload;
+mod report;
 mod start;
 mod streaming;
 mod tasks;
