@@ -128,6 +128,7 @@ mod tests {
         Event::Finding {
             id: i64::from(n),
             client: std::net::IpAddr::from(n.to_be_bytes()).to_string().parse().unwrap(),
+            user: None,
             severity,
             rule: "scan".to_owned(),
             says: "it scans".to_owned(),

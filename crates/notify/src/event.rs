@@ -4,8 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ipnet::IpNet;
-use portcullis_model::{ClientIp, Severity, UnixMs};
+use portcullis_model::{ClientIp, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::escape::line;
@@ -14,6 +13,8 @@ use crate::words::{bytes, count};
 /// The longest title and text of an event, in characters.
 const MAX_TITLE: usize = 160;
 const MAX_TEXT: usize = 400;
+/// The longest name of whom an event is about, in characters.
+const MAX_NAME: usize = 100;
 
 /// Something that happened once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Event {
         /// Its number in the database.
         id: i64,
         client: ClientIp,
+        /// The verified user on it who did this.
+        user: Option<String>,
         severity: Severity,
         /// The strongest rule.
         rule: String,
@@ -31,7 +34,13 @@ pub enum Event {
         requests: u64,
     },
     /// The detector blocked.
-    AutoBlock { id: i64, network: IpNet, reason: String, expires_at: Option<UnixMs> },
+    AutoBlock {
+        /// An address, a prefix, a user, or the anonymous clients of an address.
+        whom: String,
+        reason: String,
+        /// What follows `portcullis unblock` to lift it.
+        unblock: String,
+    },
     /// Rows of the log were lost.
     LogLoss {
         rows: u64,
@@ -144,8 +153,9 @@ impl Event {
     /// The client or the network that it is about.
     pub fn client(&self) -> Option<String> {
         match self {
-            Self::Finding { client, .. } => Some(client.to_string()),
-            Self::AutoBlock { network, .. } => Some(bare(network)),
+            Self::Finding { client, user: None, .. } => Some(client.to_string()),
+            Self::Finding { user: Some(user), .. } => Some(line(&format!("user {user}"), MAX_NAME)),
+            Self::AutoBlock { whom, .. } => Some(line(whom, MAX_NAME)),
             Self::LogLoss { .. } | Self::DiskPressure { .. } | Self::FeedFailure { .. } | Self::Test => None,
         }
     }
@@ -153,10 +163,13 @@ impl Event {
     /// What happened, in one harmless line.
     pub fn title(&self) -> String {
         let title = match self {
-            Self::Finding { client, severity, rule, .. } => {
+            Self::Finding { client, user: None, severity, rule, .. } => {
                 format!("{client} is suspicious ({severity}: {rule})")
             }
-            Self::AutoBlock { network, .. } => format!("{} was blocked", bare(network)),
+            Self::Finding { client, user: Some(user), severity, rule, .. } => {
+                format!("user {user} on {client} is suspicious ({severity}: {rule})")
+            }
+            Self::AutoBlock { whom, .. } => format!("{whom} was blocked"),
             Self::LogLoss { rows: 0, .. } => "the log cannot be written".to_owned(),
             Self::LogLoss { rows, .. } => format!("{} of the log lost", count(*rows, "row")),
             Self::DiskPressure { free, total } => {
@@ -174,8 +187,8 @@ impl Event {
             Self::Finding { id, says, requests, .. } => {
                 format!("{says}; {}. Evidence: portcullis suspicious {id}", count(*requests, "request"))
             }
-            Self::AutoBlock { network, reason, .. } => {
-                format!("{reason}. To lift it: portcullis unblock {}", bare(network))
+            Self::AutoBlock { reason, unblock, .. } => {
+                format!("{reason}. To lift it: portcullis unblock {unblock}")
             }
             Self::LogLoss { is_failing: true, .. } => {
                 "The log cannot be written at the moment; traffic flows. Look at the disk of the data folder."
@@ -197,15 +210,6 @@ impl Event {
     }
 }
 
-/// A single address without its length.
-fn bare(network: &IpNet) -> String {
-    if network.prefix_len() == network.max_prefix_len() {
-        network.addr().to_string()
-    } else {
-        network.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +219,7 @@ mod tests {
         let event = Event::Finding {
             id: 7,
             client: "203.0.113.9".parse().unwrap(),
+            user: None,
             severity: Severity::Critical,
             rule: "x\r\nBcc: a@b".to_owned(),
             says: format!("asked for {}", "/\u{1b}[2J\n".repeat(1_000)),
@@ -225,6 +230,25 @@ mod tests {
             assert!(text.chars().count() <= MAX_TEXT + 1, "{text}");
         }
         assert!(event.title().starts_with("203.0.113.9 is suspicious (critical: x\\r\\n"));
+    }
+
+    #[test]
+    fn a_verified_user_is_named_and_cannot_break_the_line() {
+        let event = Event::Finding {
+            id: 7,
+            client: "203.0.113.9".parse().unwrap(),
+            user: Some("mallory\r\n".to_owned()),
+            severity: Severity::High,
+            rule: "login_failures".to_owned(),
+            says: String::new(),
+            requests: 3,
+        };
+        assert_eq!(event.client().as_deref(), Some("user mallory\\r\\n"));
+        assert!(
+            event.title().starts_with("user mallory\\r\\n on 203.0.113.9 is suspicious"),
+            "{}",
+            event.title()
+        );
     }
 
     #[test]

@@ -166,6 +166,7 @@ mod tests {
             &Event::Finding {
                 id: 1,
                 client: "203.0.113.9".parse().unwrap(),
+                user: None,
                 severity: Severity::Critical,
                 rule: "scan".to_owned(),
                 says: "asked for /<!channel>/@everyone/`**x**`<https://evil.example|here>".to_owned(),

@@ -185,6 +185,7 @@ mod tests {
         Event::Finding {
             id: 4,
             client: client.parse().unwrap(),
+            user: None,
             severity: Severity::Critical,
             rule: "sensitive_paths".to_owned(),
             says: says.to_owned(),
@@ -214,10 +215,9 @@ mod tests {
         }
         digest.add(Digest::of(
             &Event::AutoBlock {
-                id: 1,
-                network: "203.0.113.0/24".parse().unwrap(),
+                whom: "203.0.113.0/24".into(),
                 reason: "bad".into(),
-                expires_at: None,
+                unblock: "203.0.113.0/24".into(),
             },
             UnixMs(3_000_000),
         ));

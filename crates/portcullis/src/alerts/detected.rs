@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use portcullis_config::Config;
-use portcullis_model::{Finding, Severity, UnixMs};
+use portcullis_model::{Finding, Party, Severity, UnixMs};
 use portcullis_notify::{Digest, Event};
 use portcullis_store::{FindingFilter, State, StoreError};
 
+use crate::cli::{bare, quoted};
 use crate::detection::Outcome;
 
 /// A finding of the last day is brought up to date by a run; older ones are new findings.
@@ -46,17 +47,26 @@ impl Known {
         let findings = outcome.saved.iter().filter(is_news).map(|(id, finding)| Event::Finding {
             id: *id,
             client: finding.client,
+            user: finding.user.clone(),
             severity: finding.severity,
             rule: finding.reason.clone(),
             says: says(finding),
             requests: finding.request_count,
         });
         let blocks = outcome.blocked.iter().map(|block| Event::AutoBlock {
-            id: block.id,
-            network: block.network,
+            whom: bare(&block.network),
             reason: block.reason.clone(),
-            expires_at: block.expires_at,
+            unblock: bare(&block.network),
         });
+        let of_parties = outcome.blocked_parties.iter().map(|block| Event::AutoBlock {
+            whom: block.party.to_string(),
+            reason: block.reason.clone(),
+            unblock: match &block.party {
+                Party::User(user) => format!("--user {}", quoted(user)),
+                Party::Anonymous { network, .. } => bare(network),
+            },
+        });
+        let blocks = blocks.chain(of_parties);
         findings.chain(blocks).filter(|event| settings.wants(event.kind())).collect()
     }
 

@@ -73,6 +73,7 @@ fn finding(n: u32, says: &str) -> Event {
     Event::Finding {
         id: i64::from(n),
         client: std::net::IpAddr::from((0xcb00_0000 + n).to_be_bytes()).to_string().parse().unwrap(),
+        user: None,
         severity: Severity::Critical,
         rule: "signatures".to_owned(),
         says: says.to_owned(),

@@ -463,7 +463,7 @@ fn row(listed: &Listed, context: &Context) -> Vec<Cell> {
 }
 
 /// A network as people write it: a single address without its prefix length.
-pub(super) fn bare(network: &IpNet) -> String {
+pub(crate) fn bare(network: &IpNet) -> String {
     if network.prefix_len() == network.max_prefix_len() {
         network.addr().to_string()
     } else {

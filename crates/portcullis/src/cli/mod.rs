@@ -48,6 +48,9 @@ use portcullis_model::UnixMs;
 
 use crate::sentence::sentence;
 
+pub(crate) use block::bare;
+pub(crate) use context::quoted;
+
 use context::{Context, Misuse};
 use output::{Screen, tell};
 

@@ -17,7 +17,7 @@ fn run(context: &TaskContext) -> anyhow::Result<String> {
 }
 
 fn summary(purged: &Purged) -> String {
-    let Purged { blocks, allows, findings, limit_events, task_runs, locations, audit } = *purged;
+    let Purged { blocks, allows, findings, limit_events, task_runs, locations, audit, alerts } = *purged;
     let rows = [
         (blocks, "blocks"),
         (allows, "allows"),
@@ -26,6 +26,7 @@ fn summary(purged: &Purged) -> String {
         (task_runs, "task runs"),
         (locations, "locations"),
         (audit, "audit entries"),
+        (alerts, "alerts"),
     ];
     let rows: Vec<String> =
         rows.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();

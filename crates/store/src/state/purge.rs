@@ -19,6 +19,9 @@ const LIMIT_EVENTS: u32 = 30;
 const TASK_RUNS: u32 = 90;
 const GEO_CACHE: u32 = 1;
 const AUDIT: u32 = 365;
+const ALERTS: u32 = 30;
+/// When messages were sent matters for an hour.
+const ALERT_SENDS: u32 = 2;
 /// Limit events that are kept at most, whatever their age.
 const MAX_LIMIT_EVENTS: i64 = 1_000_000;
 
@@ -32,11 +35,12 @@ pub struct Purged {
     pub task_runs: usize,
     pub locations: usize,
     pub audit: usize,
+    pub alerts: usize,
 }
 
 impl State {
     /// Deletes removed and expired blocks after 90 days, findings and limit events after 30, cached
-    /// locations after one, task runs after 90, audit entries after a year.
+    /// locations after one, task runs after 90, audit entries after a year, alerts after 30.
     ///
     /// # Errors
     /// SQLite fails; then nothing has changed.
@@ -50,7 +54,10 @@ impl State {
                      (SELECT minute FROM limit_events ORDER BY minute DESC LIMIT 1 OFFSET ?1)",
                     MAX_LIMIT_EVENTS,
                 )?;
+            let alerts = delete("DELETE FROM alerts WHERE last_at < ?1", before(ALERTS))?;
+            delete("DELETE FROM alert_sends WHERE at < ?1", before(ALERT_SENDS))?;
             Ok(Purged {
+                alerts,
                 blocks: delete(
                     "DELETE FROM blocks WHERE removed_at < ?1 OR expires_at < ?1",
                     before(REMOVED),

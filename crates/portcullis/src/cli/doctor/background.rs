@@ -1,4 +1,4 @@
-//! What runs beside the requests: the detector and the locations.
+//! What runs beside the requests: the detector, the tasks, the locations, the alerts.
 
 use std::time::Duration;
 
@@ -102,6 +102,22 @@ pub(super) fn geo(facts: &Facts<'_>) -> Vec<Finding> {
     .collect()
 }
 
+/// Channels that nobody is reached by.
+pub(super) fn alerts(facts: &Facts<'_>) -> Vec<Finding> {
+    let failing = facts.alerts.iter().filter_map(|known| Some((known, known.last_error.as_ref()?)));
+    failing
+        .map(|(known, error)| {
+            let since = known.failing_since.map(|at| format!(" since {}", time::relative(at, facts.now)));
+            Finding::new(
+                "alerts",
+                Gravity::Error,
+                format!("messages by {} do not arrive{}: {error}", known.channel, since.unwrap_or_default()),
+                "Remove the cause, and try with \"portcullis alerts test\". What waits is sent by itself afterwards.",
+            )
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::facts::tests::{config, healthy, run};
@@ -171,5 +187,31 @@ mod tests {
         assert!(found.len() == 1 && found[0].seen.contains("60 days"), "{found:?}");
         facts.geo = Err("city.mmdb: not an MMDB file".to_owned());
         assert_eq!(geo(&facts)[0].gravity, Gravity::Error);
+    }
+
+    #[test]
+    fn a_channel_that_reaches_nobody_is_found() {
+        let config = config("");
+        let mut facts = healthy(&config);
+        let channel = |error: Option<&str>| portcullis_store::AlertChannel {
+            channel: "mail".to_owned(),
+            done_id: 0,
+            failures: u32::from(error.is_some()),
+            failing_since: error.map(|_| facts.now.minus(Duration::from_secs(7_200))),
+            next_try_at: None,
+            last_error: error.map(str::to_owned),
+            sent: 3,
+            last_sent_at: None,
+            lost: 0,
+        };
+        let (works, fails) = (channel(None), channel(Some("refused the user name")));
+        facts.alerts = vec![works];
+        assert_eq!(alerts(&facts), Vec::new());
+        facts.alerts = vec![fails];
+        let found = alerts(&facts);
+        assert!(
+            found[0].seen.contains("mail do not arrive since 2 h ago: refused the user name"),
+            "{found:?}"
+        );
     }
 }

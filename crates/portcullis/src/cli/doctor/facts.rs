@@ -16,8 +16,9 @@ use portcullis_geo::{DatabaseStatus, Geo};
 use portcullis_model::UnixMs;
 use portcullis_policy::PrefixSet;
 use portcullis_proxy::{CertificateStatus, inspect_certificates};
-use portcullis_store::{LogReader, LoggedRequest, State, StoreError, TaskRun};
+use portcullis_store::{AlertChannel, LogReader, LoggedRequest, State, StoreError, TaskRun};
 
+use crate::alerts::channels;
 use crate::cli::context::{Context, open_state};
 use crate::counts;
 use crate::detection;
@@ -54,6 +55,8 @@ pub(super) struct Facts<'a> {
     pub(super) detector: Option<TaskRun>,
     /// The newest run of every task that has run, the detector's too.
     pub(super) task_runs: Vec<TaskRun>,
+    /// The channels of alerts that the configuration has and that were used.
+    pub(super) alerts: Vec<AlertChannel>,
     /// Tasks that are being run, and since when.
     pub(super) running: Vec<(&'static str, UnixMs)>,
     pub(super) own: Vec<IpAddr>,
@@ -100,7 +103,7 @@ impl<'a> Facts<'a> {
             unreadable.push(error.to_string());
             Default::default()
         });
-        let (blocks, allows, task_runs) = of_state(config, context.now).unwrap_or_else(|error| {
+        let (blocks, allows, task_runs, alerts) = of_state(config, context.now).unwrap_or_else(|error| {
             unreadable.push(error.to_string());
             Default::default()
         });
@@ -117,6 +120,7 @@ impl<'a> Facts<'a> {
             allows,
             detector: task_runs.iter().find(|run| run.task == detection::TASK).cloned(),
             task_runs,
+            alerts,
             running: TASKS
                 .iter()
                 .filter_map(|task| Some((task.name, running_since(data, task.name)?)))
@@ -160,16 +164,19 @@ fn of_log(config: &Config, now: UnixMs) -> Result<(Traffic, Option<LogFacts>), S
     }
 }
 
-type Lists = (Vec<(IpNet, i64)>, Vec<IpNet>, Vec<TaskRun>);
+type Lists = (Vec<(IpNet, i64)>, Vec<IpNet>, Vec<TaskRun>, Vec<AlertChannel>);
 
-/// Blocks, allows and the newest run of each task.
+/// Blocks, allows, the newest run of each task, and how it is with the channels of alerts.
 fn of_state(config: &Config, now: UnixMs) -> Result<Lists, StoreError> {
     let state = open_state(&config.data)?;
     let mut newest = Vec::new();
     for (state, task) in state.iter().flat_map(|state| TASKS.iter().map(move |task| (state, task))) {
         newest.extend(state.task_runs(Some(task.name), 1)?);
     }
-    Ok((blocks(state.as_ref(), config, now)?, allows(state.as_ref(), config)?, newest))
+    let mut alerts = state.as_ref().map(State::alert_channels).transpose()?.unwrap_or_default();
+    let used = channels(&config.alerts);
+    alerts.retain(|known| used.iter().any(|channel| channel.name() == known.channel));
+    Ok((blocks(state.as_ref(), config, now)?, allows(state.as_ref(), config)?, newest, alerts))
 }
 
 fn traffic(log: &LogReader, config: &Config, now: UnixMs) -> Result<Traffic, StoreError> {
@@ -287,6 +294,7 @@ pub(super) mod tests {
             allows: Vec::new(),
             detector: Some(run(now.minus(WINDOW / 2), true)),
             task_runs: vec![run(now.minus(WINDOW / 2), true)],
+            alerts: Vec::new(),
             running: Vec::new(),
             own: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 10])],
             geo: Ok(Vec::new()),

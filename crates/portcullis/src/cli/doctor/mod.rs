@@ -30,7 +30,7 @@ Looks at the configuration, the machine, the databases and the requests of the
 last hour, whether the gateway runs or not. Changes nothing.";
 
 /// Every check, in the order in which its findings are shown among equally grave ones.
-const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 19] = [
+const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 20] = [
     identity::hidden_clients,
     identity::unnamed_clients,
     identity::wide_trust,
@@ -44,6 +44,7 @@ const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 19] = [
     background::detector,
     background::tasks,
     background::geo,
+    background::alerts,
     storage::databases,
     storage::log_health,
     storage::disk,
