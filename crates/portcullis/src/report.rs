@@ -73,7 +73,7 @@ pub(crate) fn make(config: &Config, day: Date, now: UnixMs) -> anyhow::Result<Re
         is_over: end <= now,
         figures: figures(&summary.totals, &decided, &before),
         sections: sections(&summary, &decided, &findings),
-        notes: notes(config, &before, first, from),
+        notes: notes(config, &before, &summary, first, from),
     })
 }
 
@@ -236,7 +236,7 @@ fn worst_findings(state: &State, from: UnixMs, until: UnixMs) -> Result<Vec<Stor
     Ok(findings)
 }
 
-fn notes(config: &Config, before: &Before, first: UnixMs, from: UnixMs) -> Vec<String> {
+fn notes(config: &Config, before: &Before, summary: &LogSummary, first: UnixMs, from: UnixMs) -> Vec<String> {
     let mut notes = Vec::new();
     if first > from {
         notes.push("The log begins later than this day.".to_owned());
@@ -244,7 +244,7 @@ fn notes(config: &Config, before: &Before, first: UnixMs, from: UnixMs) -> Vec<S
     if before.day.is_none() || before.week.is_none() {
         notes.push("\"?\" is what the log does not go back to.".to_owned());
     }
-    if config.geo.databases.is_empty() {
+    if config.geo.databases.is_empty() && known(&summary.countries).is_empty() {
         notes.push("There are no countries: no geo database is configured.".to_owned());
     }
     notes
