@@ -14,8 +14,8 @@ const EXAMPLES: &str = "\
 Examples:
   portcullis migrate
 
-A gateway does this by itself when it starts; by hand it shows beforehand that it
-works. Makes the databases where there are none.";
+A gateway does this by itself when it starts; by hand it shows beforehand that
+it works. Makes the databases where there are none.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -29,8 +29,8 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   portcullis tasks run detect
 
-Runs the task in this process, whether a gateway runs or not, and ends with 1 when
-it fails or is running already. A task that is switched off can be run too.";
+Runs the task in this process, whether a gateway runs or not, and ends with 1
+when it fails or is running already. A task that is off can be run too.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
