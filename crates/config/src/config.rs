@@ -37,6 +37,8 @@ pub struct Config {
     pub blocks: Vec<(IpNet, String)>,
     /// Canonical and without duplicates, each with its reason.
     pub allows: Vec<(IpNet, String)>,
+    /// Lists of addresses to block that others publish; at most [`portcullis_policy::MAX_FEEDS`].
+    pub feeds: Vec<Feed>,
     pub log: LogSettings,
     pub privacy: Privacy,
     pub geo: portcullis_geo::Settings,
@@ -418,6 +420,36 @@ pub struct GeoDownload {
     pub interval: Duration,
     /// The largest file, before and after it is unpacked.
     pub max_bytes: u64,
+}
+
+/// A list of addresses that is fetched again and again, and in force as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feed {
+    /// Unique.
+    pub name: Arc<str>,
+    pub source: FeedSource,
+    /// `None`: told by what it begins with.
+    pub format: Option<portcullis_lists::Format>,
+    /// How often it is fetched.
+    pub interval: Duration,
+    /// For one fetch as a whole.
+    pub timeout: Duration,
+    /// The largest list, in bytes.
+    pub max_bytes: u64,
+    pub max_entries: usize,
+    /// The share of lines that may be no entries, 0 to 1.
+    pub max_bad: f64,
+    /// For how long a copy is in force that could not be fetched again; `None` is for ever.
+    pub max_age: Option<Duration>,
+    pub mode: Mode,
+}
+
+/// Where a feed comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedSource {
+    /// `http` or `https`. It may hold a token.
+    Url(Secret),
+    File(PathBuf),
 }
 
 /// What the pages of refusals and errors say.

@@ -62,6 +62,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         access,
         blocks,
         allows,
+        feeds,
         log: _,
         privacy,
         geo,
@@ -82,6 +83,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     live.note("access", access, &new.access);
     live.note("block", blocks, &new.blocks);
     live.note("allow", allows, &new.allows);
+    live.note("feed", feeds, &new.feeds);
     live.note("privacy", privacy, &new.privacy);
     live.note("geo", geo, &new.geo);
     live.note("geo.download", geo_downloads, &new.geo_downloads);

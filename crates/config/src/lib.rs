@@ -13,8 +13,8 @@ mod units;
 
 pub use config::{
     Acme, AcmeCertificate, AcmeChallenge, Balance, CertificateFiles, CircuitBreaker, ClientAuth, Config,
-    ExternalAccount, GeoDownload, HealthCheck, HostHeader, Hsts, Pages, Privacy, Route, Server, Tasks,
-    TlsListener, TlsVersion, Upstream, UpstreamServer,
+    ExternalAccount, Feed, FeedSource, GeoDownload, HealthCheck, HostHeader, Hsts, Pages, Privacy, Route,
+    Server, Tasks, TlsListener, TlsVersion, Upstream, UpstreamServer,
 };
 pub use diff::{Diff, diff};
 pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};

@@ -320,3 +320,28 @@ fn notes_tell_of_blocks_that_meet_our_own_side() {
     assert!(notes[0].contains("10.0.0.7/32 of trusted_proxies") && notes[1].contains("::1/128"), "{notes:?}");
     assert_eq!(about_blocks(["203.0.113.9", "2001:db8::/32"]), Vec::<String>::new());
 }
+
+#[test]
+fn feeds_are_read_and_their_mistakes_named_without_a_token() {
+    let base = "[[upstream]]\nname = \"app\"\nservers = [\"http://a\"]\n";
+    let good = "[[feed]]\nname = \"drop\"\nurl = \"https://a.example/x?token=hidden\"\nmax_age = \"7d\"\n\
+                [[feed]]\nname = \"ours\"\nfile = \"ours.txt\"\nformat = \"nginx\"\nmode = \"dry-run\"\n";
+    let config = read(&format!("{base}{good}"));
+    assert_eq!(config.feeds.len(), 2);
+    assert_eq!(config.feeds[0].max_age, Some(Duration::from_secs(7 * 86_400)));
+    assert!(!format!("{config:?}").contains("hidden"));
+    for (lines, message) in [
+        ("url = \"https://a.example/\"", "name: is missing"),
+        ("name = \"a\"", "expected either url"),
+        ("name = \"a\"\nurl = \"https://a.example/\"\nfile = \"x\"", "expected either url"),
+        ("name = \"a\"\nurl = \"ftp://a.example/hidden\"", "expected a URL"),
+        ("name = \"a\"\nfile = \"x\"\nformat = \"yaml\"", "expected \"auto\", \"plain\""),
+        ("name = \"a\"\nfile = \"x\"\ninterval = \"1s\"", "a duration from 1m to 30d"),
+        ("name = \"../a\"\nfile = \"x\"", "a name of at most 64"),
+        ("name = \"a\"\nfile = \"x\"\n[[feed]]\nname = \"a\"\nfile = \"y\"", "named \"a\" already"),
+    ] {
+        let text = format!("{base}[[feed]]\n{lines}\n");
+        let errors = parse(&text, "f", Path::new(""), &Overrides::default()).unwrap_err().to_string();
+        assert!(errors.contains(message) && !errors.contains("hidden"), "{errors}");
+    }
+}

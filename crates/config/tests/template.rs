@@ -84,6 +84,7 @@ fn the_examples_are_valid_too() {
     assert_eq!((config.limits.len(), config.access.len()), (3, 2));
     assert_eq!((config.alerts.smtp.is_some(), config.alerts.webhooks.len()), (true, 1));
     assert_eq!((config.geo.sources.len(), config.geo_downloads.len()), (1, 1));
+    assert_eq!(config.feeds.len(), 2);
     let health = config.upstreams[0].health.as_ref().unwrap();
     // What the example shows is what an empty table means.
     let empty = read("[[upstream]]\nname = \"app\"\nservers = [\"a:1\"]\nhealth = {}\n");
@@ -116,6 +117,7 @@ fn every_setting_is_in_the_template() {
         "[[access]]",
         "[[block]]",
         "[[allow]]",
+        "[[feed]]",
         "[log]",
         "[privacy]",
         "[geo]",

@@ -1,7 +1,7 @@
 //! What becomes of a request. The file to read first.
 //!
-//! Allowlist, then blocks, then the access list, then limits, then admit: in that order, every branch here. The
-//! reason that is returned is the one that the log, the metrics and the refusal page use.
+//! Allowlist, then blocks, then feeds, then the access list, then limits, then admit: in that order, every branch
+//! here. The reason that is returned is the one that the log, the metrics and the refusal page use.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use portcullis_model::{Reason, VerdictKind};
 
 use crate::{
-    AccessRule, Blocklist, Crowds, Exhausted, LimitHit, Limiter, Mode, Now, Parties, Permit, PrefixSet,
-    RequestFacts, Snapshot, UnderWay, access, limits,
+    AccessRule, Blocklist, Crowds, Exhausted, Feeds, LimitHit, Limiter, Mode, Now, Parties, Permit,
+    PrefixSet, RequestFacts, Snapshot, UnderWay, access, limits,
 };
 
 /// What a reload must not reset: blocks, allows and counts. The gateway has one for its life.
@@ -22,6 +22,8 @@ pub struct LiveState {
     /// Blocks of users, and of the anonymous clients of an address that users share.
     pub parties: Parties,
     pub crowds: Crowds,
+    /// Lists that others publish.
+    pub feeds: ArcSwap<Feeds>,
     pub limiter: Limiter,
     pub under_way: Arc<UnderWay>,
 }
@@ -36,6 +38,8 @@ pub enum Verdict {
     Block(i64),
     /// The rule of the access list.
     Deny(Arc<AccessRule>),
+    /// The name of the list that has the address.
+    Feed(Arc<str>),
     Limit(LimitHit),
 }
 
@@ -58,6 +62,11 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
     if let Some(block) = find_block(state, facts, now) {
         return decision(Verdict::Block(block), rules.mode);
     }
+    let feeds = state.feeds.load();
+    let listed = feeds.find(facts.client.ip());
+    if let Some(feed) = listed.filter(|feed| feed.mode == Mode::Enforce) {
+        return decision(Verdict::Feed(Arc::clone(&feed.name)), rules.mode);
+    }
     if let Some(identity) = facts.identity
         && state.crowds.note(facts.client, identity, now.monotonic_ms)
     {
@@ -69,11 +78,13 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
     }
     let (limit, permit) = limits::count(rules, state, facts, now.monotonic_ms);
     let limit = limit.map(|hit| (rules.mode.and(hit.rule.mode), hit));
-    let (verdict, mode) = match (limit, denial) {
-        (Some((Mode::Enforce, hit)), _) => (Verdict::Limit(hit), Mode::Enforce),
-        (_, Some(rule)) => (Verdict::Deny(Arc::clone(rule)), Mode::DryRun),
-        (Some((Mode::DryRun, hit)), None) => (Verdict::Limit(hit), Mode::DryRun),
-        (None, None) => (Verdict::Admit, rules.mode),
+    // What is in dry-run only speaks when nothing that is enforced refuses.
+    let (verdict, mode) = match (limit, denial, listed) {
+        (Some((Mode::Enforce, hit)), ..) => (Verdict::Limit(hit), Mode::Enforce),
+        (_, Some(rule), _) => (Verdict::Deny(Arc::clone(rule)), Mode::DryRun),
+        (_, None, Some(feed)) => (Verdict::Feed(Arc::clone(&feed.name)), Mode::DryRun),
+        (Some((Mode::DryRun, hit)), None, None) => (Verdict::Limit(hit), Mode::DryRun),
+        (None, None, None) => (Verdict::Admit, rules.mode),
     };
     Decision { verdict, mode, permit }
 }
@@ -93,8 +104,12 @@ impl Decision {
     pub fn is_served(&self) -> bool {
         match (&self.verdict, self.mode) {
             (Verdict::Admit | Verdict::Allow(_), _)
-            | (Verdict::Block(_) | Verdict::Deny(_) | Verdict::Limit(_), Mode::DryRun) => true,
-            (Verdict::Block(_) | Verdict::Deny(_) | Verdict::Limit(_), Mode::Enforce) => false,
+            | (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_) | Verdict::Limit(_), Mode::DryRun) => {
+                true
+            }
+            (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_) | Verdict::Limit(_), Mode::Enforce) => {
+                false
+            }
         }
     }
 
@@ -103,8 +118,10 @@ impl Decision {
         match (&self.verdict, self.mode) {
             (Verdict::Admit, _) => VerdictKind::Admitted,
             (Verdict::Allow(_), _) => VerdictKind::Allowed,
-            (Verdict::Block(_) | Verdict::Deny(_), Mode::Enforce) => VerdictKind::Blocked,
-            (Verdict::Block(_) | Verdict::Deny(_), Mode::DryRun) => VerdictKind::WouldBlock,
+            (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_), Mode::Enforce) => VerdictKind::Blocked,
+            (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_), Mode::DryRun) => {
+                VerdictKind::WouldBlock
+            }
             (Verdict::Limit(_), Mode::Enforce) => VerdictKind::Limited,
             (Verdict::Limit(_), Mode::DryRun) => VerdictKind::WouldLimit,
         }
@@ -117,6 +134,7 @@ impl Decision {
             Verdict::Allow(id) => Reason::Allow(*id),
             Verdict::Block(id) => Reason::Block(*id),
             Verdict::Deny(rule) => Reason::Access(Arc::clone(&rule.name)),
+            Verdict::Feed(name) => Reason::Feed(Arc::clone(name)),
             Verdict::Limit(hit) => {
                 let rule = Arc::clone(&hit.rule.name);
                 match hit.exhausted {
@@ -241,6 +259,30 @@ mod tests {
         let other = RequestFacts { client: "192.0.2.2".parse().unwrap(), ..facts };
         let logins = (0..9).filter(|_| limits::count(&rules, &state, &other, now.monotonic_ms).0.is_none());
         assert_eq!(logins.count(), 2, "the next address has a limit of its own");
+    }
+
+    #[test]
+    fn a_feed_blocks_whom_no_allow_lets_in_and_in_dry_run_leaves_the_limits_to_speak() {
+        let list = |mode| {
+            let addresses: crate::AddressRanges =
+                std::iter::once("203.0.113.0/24".parse::<IpNet>().unwrap()).collect();
+            let addresses = Arc::new(addresses);
+            Arc::new(Feeds::new([Arc::new(crate::Feed { name: "drop".into(), mode, addresses })]))
+        };
+        let rules = enforcing(vec![limit("all", "2/1h", &[], Mode::Enforce)]);
+        let state = state(&[("203.0.113.8/32", 4)], &[("203.0.113.7/32", 9)]);
+        state.feeds.store(list(Mode::Enforce));
+        let hit = post(&rules, &state, "203.0.113.9", "/");
+        assert_eq!(
+            (hit.kind(), hit.reason(), hit.is_served()),
+            (VerdictKind::Blocked, Reason::Feed("drop".into()), false)
+        );
+        assert_eq!(post(&rules, &state, "203.0.113.7", "/").verdict, Verdict::Allow(9));
+        assert_eq!(post(&rules, &state, "203.0.113.8", "/").verdict, Verdict::Block(4));
+        assert_eq!(post(&rules, &state, "198.51.100.9", "/").verdict, Verdict::Admit);
+        state.feeds.store(list(Mode::DryRun));
+        let kinds: Vec<_> = (0..3).map(|_| post(&rules, &state, "203.0.113.10", "/").kind()).collect();
+        assert_eq!(kinds, [VerdictKind::WouldBlock, VerdictKind::WouldBlock, VerdictKind::Limited]);
     }
 
     #[test]

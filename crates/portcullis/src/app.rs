@@ -22,6 +22,7 @@ use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::alerts::Alerts;
 use crate::counts::{self, Counts};
+use crate::feeds::LiveFeeds;
 use crate::geo;
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::parties;
@@ -51,6 +52,7 @@ pub(crate) struct App {
     geo_sources: Mutex<Option<SourcesThread>>,
     stats: Arc<AppStats>,
     alerts: Alerts,
+    feeds: LiveFeeds,
     operations: Mutex<Option<Operations>>,
     watcher: StateWatcher,
     counts: Mutex<Option<Counts>>,
@@ -125,6 +127,10 @@ impl App {
         // Returns when all blocks and allows are in force, before the first request is served.
         let watcher = watch(&config.data, &live, clock, &shared)?;
         let prepares = Arc::clone(&recording);
+        let feeds = LiveFeeds::default();
+        if let Some(in_force) = feeds.look(&config, clock.now().wall) {
+            live.feeds.store(Arc::new(in_force));
+        }
         let record = Box::new(move |record: RequestRecord, asked: bool| {
             // A record that finds no room is counted by the log.
             recorder.offer(prepares.prepare(record, asked));
@@ -154,6 +160,7 @@ impl App {
             geo_sources: Mutex::new(geo_sources),
             stats,
             alerts: Alerts::default(),
+            feeds,
             operations: Mutex::new(operations),
             watcher,
             counts: Mutex::new(Some(counts)),
@@ -233,6 +240,14 @@ impl App {
         self.geo.load_full()
     }
 
+    /// Puts the lists in force that were fetched or removed since the last time.
+    pub(crate) fn refresh_feeds(&self) {
+        if let Some(feeds) = self.feeds.look(&self.config(), wall_now()) {
+            self.gateway.edge().state.feeds.store(Arc::new(feeds));
+        }
+        self.stats.set_feeds(self.feeds.states());
+    }
+
     /// Reads the configuration again. A broken one changes nothing, and the log says why.
     pub(crate) fn reload(&self) {
         if self.is_handing_over.load(Ordering::Relaxed) {
@@ -273,6 +288,7 @@ impl App {
             tracing::warn!("these settings take effect at the next start only: {}", waiting.join(", "));
         }
         self.config.store(Arc::new(new));
+        self.refresh_feeds();
         Ok(ReloadOutcome::Applied)
     }
 
@@ -520,6 +536,7 @@ impl Enrich for Enricher {
             Reason::None
             | Reason::Allow(_)
             | Reason::Block(_)
+            | Reason::Feed(_)
             | Reason::Access(_)
             | Reason::Malformed(_)
             | Reason::Upstream(_)

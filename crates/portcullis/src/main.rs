@@ -10,6 +10,7 @@ mod counts;
 mod demo;
 mod demo_run;
 mod detection;
+mod feeds;
 mod geo;
 mod machine;
 mod metrics;

@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use crate::alerts::{AlertStats, ChannelStats};
 use crate::counts::CountsStats;
 use crate::detection::Outcome;
+use crate::feeds::FeedState;
 use crate::tasks::TaskStats;
 
 /// Counters of what the binary itself does.
@@ -31,6 +32,7 @@ pub(crate) struct AppStats {
     pub(crate) alerts: Arc<AlertStats>,
     pub(crate) tasks: Arc<TaskStats>,
     pub(crate) counts: Arc<CountsStats>,
+    feeds: Mutex<Vec<FeedState>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -65,6 +67,10 @@ impl AppStats {
     pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
         self.reloads[outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.last_reload_failed.store(u64::from(outcome == ReloadOutcome::Rejected), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_feeds(&self, states: Vec<FeedState>) {
+        *self.feeds.lock() = states;
     }
 
     pub(crate) fn detected(&self, result: &anyhow::Result<Outcome>) {
@@ -141,6 +147,7 @@ impl Collector for Sources {
         self.policy(encoder)?;
         self.log(encoder)?;
         self.detector(encoder)?;
+        self.feeds(encoder)?;
         self.tasks(encoder)?;
         self.alerts(encoder)?;
         self.certificates(encoder)?;
@@ -352,6 +359,33 @@ impl Sources {
             for (channel, stats) in &channels {
                 family.gauge([("channel", channel.clone())], value(stats) as f64)?;
             }
+        }
+        Ok(())
+    }
+
+    fn feeds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let feeds = self.app.feeds.lock().clone();
+        let label = |feed: &FeedState| [("feed", feed.name.to_string())];
+        let help = "Networks of a feed that are in force";
+        let mut entries = Family::new(encoder, "portcullis_feed_entries", help, MetricType::Gauge)?;
+        for feed in &feeds {
+            entries.gauge(label(feed), feed.entries as f64)?;
+        }
+        let help = "When a feed was last fetched or found unchanged, in seconds since 1970";
+        let name = "portcullis_feed_last_success_seconds";
+        let mut fetched = Family::new(encoder, name, help, MetricType::Gauge)?;
+        for feed in &feeds {
+            fetched.gauge(label(feed), feed.fetched_at.map_or(0.0, |at| at.0 as f64 / 1e3))?;
+        }
+        let help = "Whether the last try to fetch a feed failed";
+        let mut failing = Family::new(encoder, "portcullis_feed_failing", help, MetricType::Gauge)?;
+        for feed in &feeds {
+            failing.gauge(label(feed), f64::from(u8::from(feed.is_failing)))?;
+        }
+        let help = "Tries to fetch a feed that failed";
+        let mut failures = Family::new(encoder, "portcullis_feed_failures", help, MetricType::Counter)?;
+        for feed in &feeds {
+            failures.count(label(feed), feed.failures)?;
         }
         Ok(())
     }

@@ -273,7 +273,11 @@ impl ProxyHttp for Hooks {
         if !decision.is_served() {
             let (status, limit) = match &decision.verdict {
                 Verdict::Limit(hit) => (429, Some(hit)),
-                Verdict::Block(_) | Verdict::Deny(_) | Verdict::Admit | Verdict::Allow(_) => (403, None),
+                Verdict::Block(_)
+                | Verdict::Feed(_)
+                | Verdict::Deny(_)
+                | Verdict::Admit
+                | Verdict::Allow(_) => (403, None),
             };
             refuse(session, &rules, &Refusal { status, id, limit, keep_alive: true }).await;
             return Ok(true);

@@ -141,6 +141,7 @@ impl EdgeMetrics {
             Reason::None
             | Reason::Allow(_)
             | Reason::Block(_)
+            | Reason::Feed(_)
             | Reason::Limit(_)
             | Reason::SharedLimit(..)
             | Reason::Burst(_)

@@ -5,6 +5,7 @@ mod acme;
 mod alerts;
 mod background;
 mod criteria;
+mod feeds;
 mod fields;
 mod files;
 mod geo;
@@ -122,6 +123,7 @@ fn document_settings<'a>(
     let limits = limits::limits(&mut root);
     let access = limits::access(&mut root);
     let (blocks, allows) = rules::lists(&mut root, context, &server.trusted_proxies);
+    let feeds = feeds::read(&mut root);
     let log = background::log(&mut root);
     let (mut geo, geo_downloads) = geo::read(&mut root);
     let privacy = privacy::read(&mut root, &geo);
@@ -146,6 +148,7 @@ fn document_settings<'a>(
         access: access.into_iter().map(Arc::new).collect(),
         blocks,
         allows,
+        feeds,
         log,
         privacy,
         geo,

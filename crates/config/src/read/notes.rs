@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use portcullis_policy::Mode;
 
-use crate::{Acme, AcmeChallenge, Config};
+use crate::{Acme, AcmeChallenge, Config, FeedSource};
 
 /// `::1`
 const LOOPBACK: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
@@ -36,8 +36,22 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
     places(config, &mut notes);
     background(config, &mut notes);
     lists(config, &mut notes);
+    feeds(config, &mut notes);
     upstreams(config, &mut notes);
     notes.0
+}
+
+fn feeds(config: &Config, notes: &mut Notes) {
+    for feed in &config.feeds {
+        let is_plain = matches!(&feed.source, FeedSource::Url(url) if url.expose().starts_with("http://"));
+        notes.add(
+            is_plain,
+            &format!(
+                "feed {:?} comes over plain http: whoever is on the way can change whom it blocks",
+                feed.name
+            ),
+        );
+    }
 }
 
 fn server(config: &Config, notes: &mut Notes) {

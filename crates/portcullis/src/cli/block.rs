@@ -19,7 +19,7 @@ use super::context::{Context, Misuse, actor, actor_in_words, open_state, reason}
 use super::output::{Align, Cell, DIM, RED, Screen, Table, YELLOW, count, tell};
 use super::party::{self, AnyBlock, ListedParty, UserBlock};
 use super::time::{self, Expiry};
-use super::{Format, Outcome};
+use super::{Format, Outcome, feeds};
 
 const BLOCK_EXAMPLES: &str = "\
 Examples:
@@ -387,9 +387,9 @@ impl Listed {
 
 impl Blocks {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
-        let data = context.config()?.data;
+        let config = context.config()?;
         let limit = self.limit.unwrap_or(usize::MAX);
-        let (stored, parties) = match open_state(&data)? {
+        let (stored, parties) = match open_state(&config.data)? {
             None => (Vec::new(), Vec::new()),
             Some(state) if self.all => (state.recent_blocks(limit)?, state.recent_party_blocks(limit)?),
             Some(state) => {
@@ -412,6 +412,7 @@ impl Blocks {
         }
         if listed.is_empty() {
             screen.line("No blocks.")?;
+            tell_of_feeds(&config, context);
             return Ok(Outcome::Done);
         }
         let mut table = Table::new(&[
@@ -429,7 +430,15 @@ impl Blocks {
             });
         }
         screen.table(&mut table)?;
+        tell_of_feeds(&config, context);
         Ok(Outcome::Done)
+    }
+}
+
+/// Feeds are not in the table: they have up to millions of networks.
+fn tell_of_feeds(config: &Config, context: &Context) {
+    if let Some(feeds) = feeds::in_a_line(config, context.now) {
+        tell("", &format!("Also blocked, by feeds: {feeds}. More: {}", context.command("feeds")));
     }
 }
 

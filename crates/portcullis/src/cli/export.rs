@@ -19,7 +19,7 @@ Examples:
   portcullis export --json | portcullis import - --data /srv/other
 
 Only blocks in force. CSV and JSON keep when a block ends; the other two name it
-in a comment.";
+in a comment. The lists of [[feed]] are not in it.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -46,7 +46,7 @@ Examples:
 Reads plain text (an address, prefix or range per line, as in Spamhaus DROP
 and FireHOL netsets), CSV (network,reason,expires), JSON, nginx \"deny\" lines
 and fail2ban's database. All is added, or nothing. What is blocked already stays
-as it is.";
+as it is. For a list that changes, see [[feed]] in the configuration.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -15,6 +15,7 @@ mod demo;
 mod detect;
 mod doctor;
 mod export;
+mod feeds;
 mod geo;
 mod health;
 mod import;
@@ -152,6 +153,8 @@ enum Command {
     Import(import::Import),
     /// Print the blocks as a list
     Export(export::Export),
+    /// List the feeds of blocked addresses, or fetch them now
+    Feeds(feeds::Feeds),
     /// Let an address or a prefix in, whatever blocks and limits say
     Allow(allow::Allow),
     /// Remove an allow
@@ -273,6 +276,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Blocks(command) => command.run(context, screen),
         Command::Import(command) => command.run(context, screen),
         Command::Export(command) => command.run(context, screen),
+        Command::Feeds(command) => command.run(context, screen),
         Command::Allow(command) => command.run(context, screen),
         Command::Disallow(command) => command.run(context, screen),
         Command::Allows(command) => command.run(context, screen),

@@ -45,6 +45,7 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
         if watched.has_changed() {
             shielded("the reload", || app.reload());
         }
+        shielded("the look at the feeds", || app.refresh_feeds());
         acme.apply(app.config().acme.as_ref());
         app.recording().tick(wall_now());
         let now = Instant::now();

@@ -7,6 +7,7 @@
 mod chores;
 mod cleanup;
 mod detect;
+mod feeds;
 mod geo;
 mod registry;
 mod report;

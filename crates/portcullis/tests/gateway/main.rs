@@ -11,6 +11,7 @@ mod counts;
 mod decisions;
 mod detector;
 mod doctor;
+mod feeds;
 mod forwarding;
 mod geo;
 mod guard;

@@ -68,10 +68,10 @@ impl Connection {
             }
             // Over plaintext people learn from the page why they are refused.
             if self.is_tls
-                && let Some(block) =
-                    blocked(&self.edge, self.peer).filter(|_| rules.policy.mode == Mode::Enforce)
+                && rules.policy.mode == Mode::Enforce
+                && let Some(reason) = blocked(&self.edge, self.peer)
             {
-                return Err(Reason::Block(block));
+                return Err(reason);
             }
         }
         open._held = Some(self.edge.watch.hold(self));
@@ -80,7 +80,7 @@ impl Connection {
 
     /// Closes a connection that is not served.
     pub(super) fn shed(&self, socket: &TcpStream, reason: Reason) {
-        let verdict = if matches!(reason, Reason::Block(_)) {
+        let verdict = if matches!(reason, Reason::Block(_) | Reason::Feed(_)) {
             self.edge.metrics.connection_dropped();
             VerdictKind::Blocked
         } else {
@@ -99,10 +99,15 @@ impl Connection {
     }
 }
 
-/// The block that keeps a client out; an allow wins.
-fn blocked(edge: &Edge, client: ClientIp) -> Option<i64> {
+/// The block or the list that keeps a client out; an allow wins.
+fn blocked(edge: &Edge, client: ClientIp) -> Option<Reason> {
     if edge.state.allows.load().lookup(client.ip()).is_some() {
         return None;
     }
-    edge.state.blocks.find(client, edge.clock.now())
+    if let Some(block) = edge.state.blocks.find(client, edge.clock.now()) {
+        return Some(Reason::Block(block));
+    }
+    let feeds = edge.state.feeds.load();
+    let listed = feeds.find(client.ip()).filter(|feed| feed.mode == Mode::Enforce);
+    listed.map(|feed| Reason::Feed(Arc::clone(&feed.name)))
 }

@@ -1,8 +1,10 @@
 //! How an address stands: let in or not and why, its latest refusals, findings and limits.
 //! Must not list requests that were let in; `logs` and `analyze` do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use portcullis_config::Config;
@@ -19,6 +21,7 @@ use crate::cli::output::{Align, BOLD, Cell, DIM, GREEN, PLAIN, RED, Screen, Tabl
 use crate::cli::party;
 use crate::cli::suspicious::{says, severity_style};
 use crate::cli::{Outcome, time};
+use crate::feeds::list_of;
 
 /// Refusals that are shown.
 const REFUSALS: usize = 10;
@@ -33,6 +36,8 @@ pub(super) struct Standing {
     blocks: Vec<Block>,
     /// Of those on it who are no verified users.
     block_of_anonymous: Option<PartyBlock>,
+    /// The names of the feeds that list it; of those in dry-run none.
+    feeds: Vec<Arc<str>>,
 }
 
 impl Standing {
@@ -46,9 +51,11 @@ impl Standing {
             Mode::Enforce => false,
             Mode::DryRun => true,
         };
-        let Some(state) = state else { return Ok(Self { dry_run, ..Self::default() }) };
+        let feeds = feeds_of(client, config);
+        let Some(state) = state else { return Ok(Self { dry_run, feeds, ..Self::default() }) };
         Ok(Self {
             dry_run,
+            feeds,
             allows: state.allows_covering(client)?,
             blocks: state.covering(client, context.now)?,
             block_of_anonymous: state.block_of_anonymous(client, context.now)?,
@@ -90,9 +97,19 @@ impl Standing {
                 because(&block.reason),
                 party::in_words(&block.party)
             ),
+            (None, None) if let Some(feed) = self.feeds.first() => {
+                format!("{client} is blocked: the feed \"{feed}\" lists it{dry_run}")
+            }
             (None, None) => format!("{client} is neither blocked nor allowed; limits hold for it"),
         }
     }
+}
+
+fn feeds_of(client: ClientIp, config: &Config) -> Vec<Arc<str>> {
+    let enforced = config.feeds.iter().filter(|feed| feed.mode == Mode::Enforce);
+    let lists = |network: &IpNet| network.contains(&client.ip());
+    let listing = enforced.filter(|feed| !list_of(&config.data, feed, lists).is_empty());
+    listing.map(|feed| Arc::clone(&feed.name)).collect()
 }
 
 #[derive(Serialize)]
@@ -132,8 +149,9 @@ pub(super) fn explain(
         }
         None => (Vec::new(), Vec::new()),
     };
-    let is_known =
-        is_logged || !(standing.allows.is_empty() && standing.blocks.is_empty() && findings.is_empty());
+    let is_known = is_logged
+        || !(standing.allows.is_empty() && standing.blocks.is_empty() && findings.is_empty())
+        || !standing.feeds.is_empty();
     let about = About {
         client,
         now: standing.sentence(client, None, context),
@@ -215,7 +233,7 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
         if let Some(block) = &standing.block_of_anonymous {
             advice.push(Advice::command("lift the block", party::undo(block, context)));
         }
-        if !standing.blocks.is_empty() || refusal.is_some() {
+        if !standing.blocks.is_empty() || !standing.feeds.is_empty() || refusal.is_some() {
             let allow = context.command(&format!("allow {}", bare(&network_of(client))));
             advice.push(Advice::command("never block or limit it", allow));
         }
@@ -229,7 +247,8 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
 }
 
 fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
-    let style = match (about.standing.allows.is_empty(), about.standing.blocks.is_empty()) {
+    let is_open = about.standing.blocks.is_empty() && about.standing.feeds.is_empty();
+    let style = match (about.standing.allows.is_empty(), is_open) {
         (false, _) => GREEN,
         (true, false) => RED,
         (true, true) => PLAIN,

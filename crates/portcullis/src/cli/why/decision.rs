@@ -26,6 +26,7 @@ use crate::cli::output::{BOLD, DIM, Screen, tell};
 use crate::cli::party::{self, ListedParty};
 use crate::cli::suspicious::{says, show_rules, show_samples};
 use crate::cli::{Outcome, time};
+use crate::feeds::list_of;
 
 /// Requests of a limit's window that are shown.
 pub(super) const SHOWN: usize = 5;
@@ -179,6 +180,7 @@ impl Explainer<'_> {
             Ok(Reason::None) => nothing_to_say(&row),
             Ok(Reason::Allow(id)) => self.allow(*id, &row)?,
             Ok(Reason::Block(id)) => self.block(*id, &row)?,
+            Ok(Reason::Feed(name)) => self.feed(name, &row),
             Ok(Reason::Limit(rule)) => self.limit(rule, Exhausted::Rate, &row)?,
             Ok(Reason::SharedLimit(rule, prefix)) => {
                 self.limit(rule, Exhausted::SharedRate(*prefix), &row)?
@@ -313,6 +315,31 @@ impl Explainer<'_> {
             lasts: Some(lasts),
             advice,
         })
+    }
+
+    /// A list that others publish.
+    fn feed(&self, name: &str, row: &LogRow) -> Grounds {
+        let client = row.client.ip();
+        let feed = self.config.feeds.iter().find(|feed| *feed.name == *name);
+        let networks = feed
+            .map(|feed| list_of(&self.config.data, feed, |network| network.contains(&client)))
+            .unwrap_or_default();
+        let mut because = vec![format!("The feed \"{name}\" lists {}.", row.client)];
+        because.push(match (feed, networks.first()) {
+            (None, _) => "It is not in the configuration any more.".to_owned(),
+            (Some(_), None) => "Its copy of now does not list the address any more.".to_owned(),
+            (Some(_), Some(network)) => format!("Its copy of now has {}.", bare(network)),
+        });
+        let mut advice = Vec::new();
+        if !networks.is_empty() {
+            advice.push(Advice::command("let it in", self.context.command(&format!("allow {}", row.client))));
+            advice.push(Advice::sentence(format!(
+                "To let in all that the feed lists, remove the [[feed]] named \"{name}\" from the configuration, \
+                 or give it mode = \"dry-run\"."
+            )));
+        }
+        let lasts = networks.first().map(|_| "as long as the feed lists it".to_owned());
+        Grounds { because, evidence: Evidence::None, lasts, advice }
     }
 
     /// A block of a user, or of the anonymous clients of an address.

@@ -1,0 +1,40 @@
+//! The task `feeds`: fetches the lists that are due.
+
+use std::time::Duration;
+
+use portcullis_config::{Config, Schedule};
+
+use crate::feeds::{self, Change, Files, Updated};
+
+use super::{Task, TaskContext};
+
+pub(super) const TASK: Task =
+    Task { name: feeds::TASK_NAME, about: "fetch the lists of [[feed]] that are due", schedule, run };
+
+/// A feed that was never tried is fetched as soon as that.
+const FIRST: Duration = Duration::from_secs(10);
+/// How often it is looked at what is due: a feed that failed is tried again before its interval is over.
+const LOOK: Duration = Duration::from_secs(300);
+
+fn schedule(config: &Config) -> Schedule {
+    let Some(shortest) = config.feeds.iter().map(|feed| feed.interval).min() else { return Schedule::Off };
+    let is_new = config.feeds.iter().any(|feed| !Files::of(&config.data, feed).status.exists());
+    Schedule::Every(if is_new { FIRST } else { shortest.min(LOOK) })
+}
+
+fn run(context: &TaskContext) -> anyhow::Result<String> {
+    let updated = feeds::update(&context.config, None, context.now, &|| context.is_stopping())?;
+    Ok(summary(&updated))
+}
+
+fn summary(updated: &[Updated]) -> String {
+    if updated.is_empty() {
+        return "no feed was due".to_owned();
+    }
+    let words = updated.iter().map(|Updated { name, outcome }| match outcome {
+        Ok(Change::New { entries }) => format!("{name}: {entries} networks"),
+        Ok(Change::Same) => format!("{name}: unchanged"),
+        Err(error) => format!("{name}: failed, {error}"),
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
