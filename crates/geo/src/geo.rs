@@ -245,13 +245,6 @@ impl Geo {
         location
     }
 
-    /// The country and the autonomous system of an address, for rules: [`Self::lookup`] without a copy of text.
-    pub fn place(&self, client: ClientIp) -> (Option<[u8; 2]>, Option<u32>) {
-        let location = self.lookup(client);
-        let country = location.country.as_deref().and_then(|code| code.as_bytes().try_into().ok());
-        (country, location.asn)
-    }
-
     /// What each file says about an address, in their order, past the cache.
     pub fn files_say(&self, client: ClientIp) -> Vec<(PathBuf, Location)> {
         let loaded = self.inner.loaded.load();

@@ -173,6 +173,19 @@ fn private_and_reserved_addresses_are_never_named_to_anybody() {
 }
 
 #[test]
+fn of_clients_that_stay_anonymous_a_source_hears_the_network_alone() {
+    let (upstream, service) = (Upstream::start(), GeoService::start());
+    let config = with_source(&upstream, &service, "").section("[privacy]\nanonymise = \"truncate\"");
+    let gateway = Gateway::start(config);
+    visit(&gateway, "8.8.4.7", "/page");
+    visit(&gateway, "8.8.4.8", "/other");
+    wait_for_country(&gateway, "/page");
+    wait_for_country(&gateway, "/other");
+    let seen: Vec<String> = service.seen().into_iter().map(|question| question.target).collect();
+    assert_eq!(seen, ["/8.8.4.0/json/"]);
+}
+
+#[test]
 fn an_answer_is_kept_across_a_restart() {
     let (upstream, service) = (Upstream::start(), GeoService::start());
     let gateway = Gateway::start(with_source(&upstream, &service, ""));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis_geo::Circuit;
 use portcullis_model::UnixMs;
 
 use super::facts::Facts;
@@ -14,6 +15,8 @@ use crate::detection;
 const LONG_RUN: Duration = Duration::from_secs(3_600);
 /// Publishers bring out new files every month at the latest.
 const OLD_GEO: Duration = Duration::from_secs(40 * 86_400);
+/// A source that is left alone for a while is none to worry about.
+const SILENT_SOURCE: Duration = Duration::from_secs(86_400);
 
 /// A detector that should run and does not, or that fails.
 pub(super) fn detector(facts: &Facts<'_>) -> Vec<Finding> {
@@ -118,11 +121,41 @@ pub(super) fn alerts(facts: &Facts<'_>) -> Vec<Finding> {
         .collect()
 }
 
+/// Sources of locations that do not answer, and files that never came.
+pub(super) fn geo_sources(facts: &Facts<'_>) -> Vec<Finding> {
+    const CHECK: &str = "geo";
+    let missing = facts.geo_missing.iter().map(|file| {
+        Finding::new(
+            CHECK,
+            Gravity::Warning,
+            format!("{} has not been downloaded yet", file.display()),
+            "Download it now; what keeps it from coming is said then:",
+        )
+        .write("portcullis geo update".to_owned())
+    });
+    let silent = facts.geo_sources.iter().filter_map(|(kind, state)| {
+        let error = state.last_error.as_ref()?;
+        let is_silent = state.last_answer_at.is_none_or(|at| facts.now.since(at) > SILENT_SOURCE);
+        if !is_silent || state.circuit(facts.now) == Circuit::Closed {
+            return None;
+        }
+        let last = state.last_answer_at.map_or_else(
+            || "has never answered".to_owned(),
+            |at| format!("answered last {}", time::relative(at, facts.now)),
+        );
+        let what = format!("{} {last}: {error}", kind.as_str());
+        let remedy =
+            "Look at the token in [[geo.source]], the quota at the service, and this machine's way out.";
+        Some(Finding::new(CHECK, Gravity::Warning, what, remedy))
+    });
+    missing.chain(silent).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::facts::tests::{config, healthy, run};
     use super::*;
-    use portcullis_geo::DatabaseStatus;
+    use portcullis_geo::{DatabaseStatus, SourceKind};
     use portcullis_store::TaskRun;
 
     #[test]
@@ -166,6 +199,34 @@ mod tests {
         let mut facts = healthy(&config);
         facts.detector = None;
         assert_eq!(detector(&facts), Vec::new());
+    }
+
+    #[test]
+    fn geo_sources_that_do_not_answer_and_files_that_never_came_are_found() {
+        let config = config("");
+        let mut facts = healthy(&config);
+        assert_eq!(geo_sources(&facts), Vec::new());
+        let state = |failures: u32, answered: Option<UnixMs>| {
+            let json = serde_json::json!({
+                "failures": failures,
+                "left_alone_until": (failures >= 3).then_some(facts.now.plus(OLD_GEO)),
+                "last_error": "it answered with status 500",
+                "last_error_at": facts.now,
+                "last_answer_at": answered,
+            });
+            serde_json::from_value(json).unwrap()
+        };
+        let long_ago = Some(facts.now.minus(SILENT_SOURCE * 2));
+        let kind = SourceKind::IpinfoIo;
+        let states = [state(3, Some(facts.now)), state(2, long_ago), state(3, long_ago), state(3, None)];
+        facts.geo_sources = states.map(|state| (kind, state)).to_vec();
+        let found = geo_sources(&facts);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].seen.contains("answered last 2 d"), "{found:?}");
+        assert!(found[1].seen.contains("never") && found[1].seen.contains("status 500"), "{found:?}");
+        facts.geo_sources.clear();
+        facts.geo_missing = vec!["city.mmdb".into()];
+        assert!(geo_sources(&facts)[0].seen.contains("city.mmdb has not been downloaded"));
     }
 
     #[test]

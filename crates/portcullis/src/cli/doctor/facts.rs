@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use portcullis_config::Config;
-use portcullis_geo::{DatabaseStatus, Geo};
+use portcullis_geo::{DatabaseStatus, Geo, SourceKind, SourceState};
 use portcullis_model::UnixMs;
 use portcullis_policy::PrefixSet;
 use portcullis_proxy::{CertificateStatus, inspect_certificates};
@@ -22,6 +22,7 @@ use crate::alerts::channels;
 use crate::cli::context::{Context, open_state};
 use crate::counts;
 use crate::detection;
+use crate::geo::source_state;
 use crate::machine::{DiskSpace, disk_space, own_addresses};
 use crate::status::GatewayStatus;
 use crate::tasks::{TASKS, running_since};
@@ -61,6 +62,10 @@ pub(super) struct Facts<'a> {
     pub(super) running: Vec<(&'static str, UnixMs)>,
     pub(super) own: Vec<IpAddr>,
     pub(super) geo: Result<Vec<DatabaseStatus>, String>,
+    /// Files that are to be downloaded and are not there yet.
+    pub(super) geo_missing: Vec<PathBuf>,
+    /// How it is with each source of locations.
+    pub(super) geo_sources: Vec<(SourceKind, SourceState)>,
     pub(super) certificates: Vec<CertificateStatus>,
     /// Files and folders that should be private, with their permission bits.
     pub(super) private: Vec<(PathBuf, u32)>,
@@ -107,6 +112,7 @@ impl<'a> Facts<'a> {
             unreadable.push(error.to_string());
             Default::default()
         });
+        let geo = Geo::open(&config.geo);
         Self {
             now: context.now,
             config,
@@ -126,7 +132,9 @@ impl<'a> Facts<'a> {
                 .filter_map(|task| Some((task.name, running_since(data, task.name)?)))
                 .collect(),
             own: own_addresses(),
-            geo: Geo::open(&config.geo).map(|geo| geo.status()).map_err(|error| error.to_string()),
+            geo_missing: geo.as_ref().map(Geo::not_there_yet).unwrap_or_default(),
+            geo: geo.map(|geo| geo.status()).map_err(|error| error.to_string()),
+            geo_sources: geo_sources(config).unwrap_or_default(),
             certificates: inspect_certificates(&config.server),
             private: private(config),
             disk: disk_space(data),
@@ -165,6 +173,13 @@ fn of_log(config: &Config, now: UnixMs) -> Result<(Traffic, Option<LogFacts>), S
 }
 
 type Lists = (Vec<(IpNet, i64)>, Vec<IpNet>, Vec<TaskRun>, Vec<AlertChannel>);
+
+/// What of the state cannot be read is told of elsewhere.
+fn geo_sources(config: &Config) -> Result<Vec<(SourceKind, SourceState)>, StoreError> {
+    let Some(state) = open_state(&config.data)? else { return Ok(Vec::new()) };
+    let kinds = config.geo.sources.iter().map(|source| source.kind);
+    kinds.map(|kind| Ok((kind, source_state(&state, kind)?))).collect()
+}
 
 /// Blocks, allows, the newest run of each task, and how it is with the channels of alerts.
 fn of_state(config: &Config, now: UnixMs) -> Result<Lists, StoreError> {
@@ -298,6 +313,8 @@ pub(super) mod tests {
             running: Vec::new(),
             own: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 10])],
             geo: Ok(Vec::new()),
+            geo_missing: Vec::new(),
+            geo_sources: Vec::new(),
             certificates: Vec::new(),
             private: vec![("portcullis-data".into(), 0o700), ("portcullis-data/log.db".into(), 0o600)],
             disk: Some(DiskSpace { free: 50 << 30, total: 100 << 30 }),

@@ -30,7 +30,7 @@ Looks at the configuration, the machine, the databases and the requests of the
 last hour, whether the gateway runs or not. Changes nothing.";
 
 /// Every check, in the order in which its findings are shown among equally grave ones.
-const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 20] = [
+const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 21] = [
     identity::hidden_clients,
     identity::unnamed_clients,
     identity::wide_trust,
@@ -45,6 +45,7 @@ const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 20] = [
     background::tasks,
     background::geo,
     background::alerts,
+    background::geo_sources,
     storage::databases,
     storage::log_health,
     storage::disk,
