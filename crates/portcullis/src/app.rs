@@ -125,7 +125,7 @@ impl App {
         let geo_sources = geo::start(&geo.load(), &config.data, log.locator())?;
         let live = Arc::new(live);
         // Returns when all blocks and allows are in force, before the first request is served.
-        let watcher = watch(&config.data, &live, clock, &shared)?;
+        let watcher = watch(&config.data, &live, clock, &shared, &recording)?;
         let prepares = Arc::clone(&recording);
         let feeds = LiveFeeds::default();
         if let Some(in_force) = feeds.look(&config, clock.now().wall) {
@@ -467,7 +467,9 @@ fn watch(
     live: &Arc<LiveState>,
     clock: Clock,
     config: &Arc<ArcSwap<Config>>,
+    recording: &Arc<Recording>,
 ) -> anyhow::Result<StateWatcher> {
+    let recording = Arc::clone(recording);
     let (live, folder, config) = (Arc::clone(live), data.to_owned(), Arc::clone(config));
     let take_over = move |changes: Changes| {
         if changes.is_replaced {
@@ -479,6 +481,9 @@ fn watch(
                     "the configuration's blocks and allows are missing until the next start: {error}"
                 );
             }
+        }
+        if let Some(opt_outs) = changes.opt_outs {
+            recording.set_opt_outs(&folder, opt_outs);
         }
         if let Some(allows) = changes.allows {
             let allows = allows.into_iter().map(|allow| (allow.network, allow.id)).collect();

@@ -31,4 +31,5 @@ pub use state::{
     AlertChannel, AlertFailure, AlertTry, LimitSum, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage,
     StateSummary, StoredAlert,
 };
+pub use state::{MAX_OPT_OUTS, OptOut};
 pub use subject::{ERASED, Subject};

@@ -7,9 +7,11 @@ mod addresses;
 mod erasure;
 mod keys;
 pub(crate) mod lasting;
+mod opt_outs;
 mod recording;
 
 pub(crate) use addresses::{Behind, behind_for_strangers};
 pub(crate) use erasure::Erasure;
 pub(crate) use keys::current_key;
+pub(crate) use opt_outs::{digest_of_client, digest_of_user};
 pub(crate) use recording::Recording;

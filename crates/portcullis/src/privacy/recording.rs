@@ -8,15 +8,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use portcullis_config::{Config, Privacy};
 use portcullis_detect::Signatures;
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Location, RecordText, RequestRecord, TextFields, UnixMs, normalise_path};
 use portcullis_privacy::{Anonymise, Kind, is_pseudonym, truncate};
+use portcullis_store::OptOut;
 
 use super::addresses::Addresses;
 use super::keys::Keys;
+use super::lasting;
+use super::opt_outs::OptOuts;
 
 /// The parameter that says which attack stood in a value that was hidden or left out.
 const ATTACK: &str = "[attack]=";
@@ -27,6 +30,8 @@ pub(crate) struct Recording {
     geo: Arc<ArcSwap<Geo>>,
     keys: Keys,
     addresses: ArcSwap<Addresses>,
+    /// `None` as long as nobody has opted out by name.
+    opt_outs: ArcSwapOption<OptOuts>,
     /// Made when first needed: ordinary requests never need it.
     signatures: LazyLock<Signatures>,
 }
@@ -46,6 +51,7 @@ impl Recording {
             geo,
             keys,
             addresses: ArcSwap::from_pointee(addresses),
+            opt_outs: ArcSwapOption::empty(),
             signatures: LazyLock::new(Signatures::builtin),
         }
     }
@@ -79,6 +85,25 @@ impl Recording {
         }
     }
 
+    /// Takes over who has opted out by name.
+    pub(crate) fn set_opt_outs(&self, data: &Path, opt_outs: Vec<OptOut>) {
+        let all = match (opt_outs.is_empty(), lasting::read(data)) {
+            (true, _) => None,
+            (false, Ok(Some(key))) => OptOuts::new(key, opt_outs),
+            (false, Ok(None)) => {
+                tracing::error!(
+                    "privacy.key is gone from the data folder: nobody's opt-out can be recognised any more"
+                );
+                return;
+            }
+            (false, Err(error)) => {
+                tracing::error!("opt-outs are not taken over: {error:#}");
+                return;
+            }
+        };
+        self.opt_outs.store(all.map(Arc::new));
+    }
+
     /// Destroys what has had its time.
     pub(crate) fn tick(&self, now: UnixMs) {
         self.keys.destroy_old(now);
@@ -96,6 +121,11 @@ impl Recording {
     }
 
     fn has_opted_out(&self, privacy: &Privacy, record: &RequestRecord) -> bool {
+        if let Some(opt_outs) = self.opt_outs.load().as_deref()
+            && opt_outs.has(record.client, record.text.user())
+        {
+            return true;
+        }
         if !privacy.opt_out_paths.is_empty() {
             let path = normalise_path(record.text.path().as_bytes());
             if privacy.opt_out_paths.iter().any(|pattern| pattern.matches(&path)) {
@@ -105,7 +135,8 @@ impl Recording {
         if privacy.opt_out_countries.is_empty() || is_pseudonym(record.client) {
             return false;
         }
-        let location = self.geo.load().lookup(record.client);
+        // The network is enough to tell the country, and all that a source elsewhere needs to hear.
+        let location = self.geo.load().lookup(truncate(record.client));
         // Whoever's country is not known may be from there.
         location
             .country

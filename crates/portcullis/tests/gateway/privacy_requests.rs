@@ -177,6 +177,42 @@ fn what_was_hashed_today_belongs_to_its_client_today() {
 }
 
 #[test]
+fn who_has_opted_out_is_not_logged_by_name_and_nothing_says_who_that_is() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    let row = |gateway: &Gateway, whom: &str, path: &str| {
+        gateway
+            .client_of(whom)
+            .send(&Request::get(&format!("{path}?q=1")).header("User-Agent", "HerOwnBrowser/7"));
+        gateway.data().row_of(path)
+    };
+    gateway.cli_ok(&["privacy", "opt-out", "2001:db8:1:2::5"]);
+    let mut n = 0;
+    let hidden = eventually("the opt-out is in force", || {
+        n += 1;
+        let row = row(&gateway, "2001:db8:1:2::77", &format!("/{n}"));
+        is_pseudonym(row.client).then_some(row)
+    });
+    assert_eq!((&*hidden.query, &*hidden.user_agent, hidden.status), ("", "", 200));
+    assert_eq!(row(&gateway, NEIGHBOUR, "/neighbour").user_agent, "HerOwnBrowser/7");
+    assert!(gateway.cli_ok(&["privacy", "opt-outs"]).contains("address"));
+    for file in ["state.db", "state.db-wal"] {
+        let bytes = std::fs::read(gateway.data().folder().join(file)).unwrap();
+        assert!(!bytes.windows(13).any(|window| window == b"2001:db8:1:2:"), "{file}");
+    }
+    // After a restart too, until it is taken back.
+    let ended = gateway.terminate();
+    let gateway = ended.start_again();
+    assert!(is_pseudonym(row(&gateway, "2001:db8:1:2::5", "/again").client));
+    gateway.cli_ok(&["privacy", "opt-out", "2001:db8:1:2::5", "--undo"]);
+    eventually("she is logged again", || {
+        n += 1;
+        (!is_pseudonym(row(&gateway, "2001:db8:1:2::5", &format!("/back/{n}")).client)).then_some(())
+    });
+    assert_eq!(gateway.cli(&["privacy", "opt-out", "2001:db8:1:2::5", "--undo"]).code, Some(3));
+}
+
+#[test]
 fn a_damaged_database_that_was_kept_is_named_and_not_forgotten() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(behind_proxy(&upstream));

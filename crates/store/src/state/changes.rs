@@ -8,8 +8,8 @@ use rusqlite::params;
 
 use portcullis_model::{Allow, Block};
 
-use super::{PartyChange, State, parsed};
-use super::{allows, blocks, parties};
+use super::{OptOut, PartyChange, State, parsed};
+use super::{allows, blocks, opt_outs, parties};
 use crate::error::StoreError;
 
 /// The number of a change; the default comes before the first.
@@ -47,6 +47,8 @@ pub struct Changes {
     pub parties: Vec<PartyChange>,
     /// All allows in force, if any of them has changed.
     pub allows: Option<Vec<Allow>>,
+    /// All opt-outs in force, if any of them has changed.
+    pub opt_outs: Option<Vec<OptOut>>,
     pub settings_changed: bool,
     /// Another database stands in the place of the one that was watched. The configuration's entries may
     /// be missing in it.
@@ -58,7 +60,11 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to apply.
     pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.parties.is_empty() && self.allows.is_none() && !self.settings_changed
+        self.blocks.is_empty()
+            && self.parties.is_empty()
+            && self.allows.is_none()
+            && self.opt_outs.is_none()
+            && !self.settings_changed
     }
 }
 
@@ -110,6 +116,9 @@ impl State {
         };
         if exists("allows")? {
             changes.allows = Some(allows::in_force(&transaction)?);
+        }
+        if exists("opt_outs")? {
+            changes.opt_outs = Some(opt_outs::in_force(&transaction)?);
         }
         changes.settings_changed = exists("settings")?;
         Ok(changes)

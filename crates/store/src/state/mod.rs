@@ -10,6 +10,7 @@ mod changes;
 mod findings;
 mod geo;
 mod limits;
+mod opt_outs;
 mod parties;
 mod purge;
 mod settings;
@@ -35,6 +36,7 @@ pub use changes::{BlockChange, Changes, Seq};
 pub use findings::{FindingFilter, StoredFinding};
 pub use geo::GeoAnswer;
 pub use limits::{LimitEvent, LimitTotal};
+pub use opt_outs::{MAX_OPT_OUTS, OptOut};
 pub use parties::{NewPartyBlock, PartyChange, StoredPartyBlock};
 pub use purge::Purged;
 pub use settings::Setting;
@@ -54,6 +56,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/state/004_party_blocks.sql"),
     include_str!("../../migrations/state/005_alerts.sql"),
     include_str!("../../migrations/state/006_limit_bounds.sql"),
+    include_str!("../../migrations/state/007_opt_outs.sql"),
 ];
 
 /// FULL: a block that was acknowledged survives a power failure.

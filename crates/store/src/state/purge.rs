@@ -65,7 +65,8 @@ impl State {
                     "DELETE FROM party_blocks WHERE removed_at < ?1 OR expires_at < ?1",
                     before(REMOVED),
                 )?,
-                allows: delete("DELETE FROM allows WHERE removed_at < ?1", before(REMOVED))?,
+                allows: delete("DELETE FROM opt_outs WHERE removed_at < ?1", before(REMOVED))?
+                    + delete("DELETE FROM allows WHERE removed_at < ?1", before(REMOVED))?,
                 findings: delete("DELETE FROM findings WHERE last_seen < ?1", before(FINDINGS))?,
                 limit_events: events,
                 task_runs: delete(

@@ -152,6 +152,7 @@ impl Watch {
         changes.is_replaced = true;
         // An empty list has no changes to be told by.
         changes.allows.get_or_insert_default();
+        changes.opt_outs.get_or_insert_default();
         changes.settings_changed = true;
         (self.file, self.version, self.seq) = (file, version, changes.seq);
         self.state = Some(new);

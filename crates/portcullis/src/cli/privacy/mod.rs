@@ -4,6 +4,7 @@
 mod erase;
 mod export;
 mod files;
+mod opt_out;
 mod subject;
 
 use clap::{Args, Subcommand};
@@ -17,6 +18,7 @@ Examples:
   portcullis privacy export 203.0.113.9 --out alice.json
   portcullis privacy export alice@example.com --format csv --out alice/
   portcullis privacy erase 203.0.113.9 --yes
+  portcullis privacy opt-out 203.0.113.9
 
 docs/PRIVACY.md says what is kept where, and how to answer a request.";
 
@@ -33,6 +35,10 @@ enum Action {
     Export(export::Export),
     /// Erase everything about an address or a user, with a receipt
     Erase(erase::Erase),
+    /// Log an address or a user without name from now on
+    OptOut(opt_out::OptOut),
+    /// List who has opted out, as hashes
+    OptOuts(opt_out::OptOuts),
 }
 
 impl Privacy {
@@ -40,6 +46,8 @@ impl Privacy {
         match self.action {
             Action::Export(command) => command.run(context, screen),
             Action::Erase(command) => command.run(context, screen),
+            Action::OptOut(command) => command.run(context, screen),
+            Action::OptOuts(command) => command.run(context, screen),
         }
     }
 }
