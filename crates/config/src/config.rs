@@ -14,6 +14,7 @@ use portcullis_policy::{AccessRule, ClientIpSource, HostPattern, LimitRule, Mode
 use portcullis_privacy::{Anonymise, SecretNames};
 use portcullis_store::LogSettings;
 
+use crate::identity::Identity;
 use crate::schedule::{Schedule, ScheduleZone};
 
 /// Everything that one run of the gateway is told. Paths are absolute or relative to the working
@@ -30,6 +31,7 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// In the order of the file; the most specific host, then the most specific path wins.
     pub routes: Vec<Route>,
+    pub identity: Identity,
     pub limits: Vec<Arc<LimitRule>>,
     /// In the order of the file; the first that matches decides.
     pub access: Vec<Arc<AccessRule>>,

@@ -58,6 +58,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         acme,
         upstreams,
         routes,
+        identity,
         limits,
         access,
         blocks,
@@ -79,6 +80,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     live.note("acme", acme, &new.acme);
     live.note("upstream", upstreams, &new.upstreams);
     live.note("route", routes, &new.routes);
+    live.note("identity", identity, &new.identity);
     live.note("limit", limits, &new.limits);
     live.note("access", access, &new.access);
     live.note("block", blocks, &new.blocks);

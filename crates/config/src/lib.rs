@@ -6,6 +6,7 @@
 mod config;
 mod diff;
 mod error;
+mod identity;
 mod load;
 mod read;
 mod schedule;
@@ -18,6 +19,9 @@ pub use config::{
 };
 pub use diff::{Diff, diff};
 pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};
+pub use identity::{
+    Identity, KeySetSettings, KeySetSource, LoginSettings, SessionSettings, TokenSettings, TokenSource,
+};
 pub use load::{FILE_NAME, FileStamp, Loaded, MAX_FILE_BYTES, Overrides, TEMPLATE, load, parse};
 pub use portcullis_model::Secret;
 pub use schedule::{CronExpression, Schedule, ScheduleZone};

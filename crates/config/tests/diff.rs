@@ -71,6 +71,7 @@ fn everything_else_changes_while_running() {
         ("[server]", "[[limit]]\nname = \"a\"\nrate = \"1/s\"\n[server]", "limit"),
         ("[server]", "[[block]]\nnetwork = \"192.0.2.1\"\n[server]", "block"),
         ("[server]", "[[allow]]\nnetwork = \"192.0.2.1\"\n[server]", "allow"),
+        ("[server]", "[identity]\nlogin_paths = [\"/login\"]\n[server]", "identity"),
         ("[server]", "[detection]\nforest = false\n[server]", "detection"),
         ("[server]", "[alerts]\nmax_per_hour = 5\n[server]", "alerts"),
         ("[server]", "[pages]\nname = \"Us\"\n[server]", "pages"),

@@ -118,6 +118,8 @@ fn every_setting_is_in_the_template() {
         "[[block]]",
         "[[allow]]",
         "[[feed]]",
+        "[identity]",
+        "[identity.jwt]",
         "[log]",
         "[privacy]",
         "[geo]",

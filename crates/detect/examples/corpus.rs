@@ -222,6 +222,7 @@ impl Line {
             user_agent: &self.user_agent,
             referer: &self.referer,
             user: "",
+            login: None,
         }
     }
 }

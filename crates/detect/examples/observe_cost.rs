@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             user_agent: agents[rng.usize(..agents.len())],
             referer: "https://example.com/",
             user: "",
+            login: None,
         });
     }
     let observed = started.elapsed();

@@ -99,11 +99,11 @@ pub(crate) struct Sensitive {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Login {
     pub(crate) attempts: u32,
-    /// Answered 400, 401, 403, 422 or 429 by the upstream.
+    /// Answered 400, 401, 403, 422 or 429 by the upstream, or with a page that says so.
     pub(crate) failures: u32,
     /// Refused by a limit of the gateway.
     pub(crate) limited: u32,
-    /// Answered by a redirect, as most forms do when the password was right.
+    /// Answered by a redirect, as most forms do when the password was right, or seen to begin a session.
     pub(crate) redirected: u32,
     /// Answered 2xx: a form shown again, or an API's success.
     pub(crate) quiet: u32,

@@ -1,6 +1,6 @@
 //! One logged request as the detector sees it. Owns how an answer is to be read; must not judge clients.
 
-use portcullis_model::{ClientIp, UnixMs, VerdictKind};
+use portcullis_model::{ClientIp, LoginOutcome, UnixMs, VerdictKind};
 
 /// One request of the log, borrowed. Every text is the client's: never trust, always bound.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub struct Observation<'a> {
     pub referer: &'a str,
     /// The verified user; empty when there is none.
     pub user: &'a str,
+    /// How a login ended, where the gateway saw it.
+    pub login: Option<LoginOutcome>,
 }
 
 /// What an answer says about the request.

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use portcullis_model::{ClientIp, UnixMs, VerdictKind};
+use portcullis_model::{ClientIp, LoginOutcome, UnixMs, VerdictKind};
 
 use crate::client::{Client, Login, Sample, SampleKind};
 use crate::finding::{self, Judged};
@@ -224,11 +224,14 @@ impl Window {
 
     /// True if it is a login that failed.
     fn count_login(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) -> bool {
-        if !sends_login(&self.settings, seen.method, normal) {
+        if seen.login.is_none() && !sends_login(&self.settings, seen.method, normal) {
             return false;
         }
         let login: &mut Login = self.clients[slot].login.get_or_insert_default();
         let counter = match (seen.verdict, seen.status) {
+            _ if seen.login == Some(LoginOutcome::Failed) => &mut login.failures,
+            // It got in, whatever the status.
+            _ if seen.login == Some(LoginOutcome::Succeeded) => &mut login.redirected,
             (VerdictKind::Limited, _) => &mut login.limited,
             (VerdictKind::Blocked | VerdictKind::Malformed, _) => return false,
             (_, 400 | 401 | 403 | 422 | 429) => &mut login.failures,

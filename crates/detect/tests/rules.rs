@@ -130,5 +130,6 @@ fn observe(window: &mut Window, request: &Request) {
         user_agent: &request.agent,
         referer: &request.referer,
         user: &request.user,
+        login: None,
     });
 }

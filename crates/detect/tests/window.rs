@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use portcullis_detect::{ForestHealth, Observation, Settings, Window};
-use portcullis_model::{Severity, UnixMs, VerdictKind};
+use portcullis_model::{LoginOutcome, Severity, UnixMs, VerdictKind};
 use proptest::prelude::*;
 use support::{HOUR_MS, about, judge, request, window};
 
@@ -318,6 +318,7 @@ fn hostile_texts_neither_panic_nor_grow_a_finding() {
                 user_agent: path,
                 referer: query,
                 user: "",
+                login: None,
                 status: (n * 97) as u16,
                 bytes_out: u64::MAX,
                 ..request(CLIENT, (n * 20 + m) as i64)
@@ -413,5 +414,24 @@ proptest! {
             prop_assert!(rules(&finding.details).contains(&finding.reason.as_str()));
             prop_assert!(finding.first_seen <= finding.last_seen);
         }
+    }
+}
+
+#[test]
+fn a_login_that_the_gateway_saw_fail_counts_whatever_its_status_and_path() {
+    for (login, reason) in [
+        (Some(LoginOutcome::Failed), Some("login_failures")),
+        (Some(LoginOutcome::Succeeded), None),
+        (None, None),
+    ] {
+        let mut window = window();
+        for n in 0..12 {
+            let seen =
+                Observation { method: "POST", path: "/enter", status: 200, login, ..request(CLIENT, n * 60) };
+            window.observe(&seen);
+        }
+        let report = judge(window);
+        let found = about(&report, CLIENT).map(|finding| finding.reason.as_str());
+        assert_eq!(found, reason, "{login:?}");
     }
 }

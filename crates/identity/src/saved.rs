@@ -19,6 +19,9 @@ const VERSION: u32 = 1;
 struct Document {
     version: u32,
     sessions: Vec<Row>,
+    /// Those that are to be forgotten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ended: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,14 +43,22 @@ impl Sessions {
     /// All sessions, as JSON.
     pub fn export(&self) -> Vec<u8> {
         let sessions = self.table.iter().map(|(hash, session)| Row::of(*hash, &session)).collect();
-        // There is nothing in it that cannot be JSON.
-        serde_json::to_vec(&Document { version: VERSION, sessions }).unwrap_or_default()
+        Document { version: VERSION, sessions, ended: Vec::new() }.encode()
+    }
+
+    /// What has begun and ended since [`Self::note_changes`] or the last call; `None` is nothing.
+    pub fn export_changes(&self) -> Option<Vec<u8>> {
+        let noted = self.take_noted()?;
+        let row = |hash: u128| self.table.get(&hash).map(|session| Row::of(hash, &session));
+        let sessions = noted.begun.into_iter().filter_map(row).collect();
+        let ended = noted.ended.into_iter().map(hex).collect();
+        Some(Document { version: VERSION, sessions, ended }.encode())
     }
 
     /// Takes over saved sessions that have not ended, beside those that are there, which win. Returns how many.
     ///
     /// # Errors
-    /// They are not what [`Self::export`] writes; nothing is taken over.
+    /// They are not what [`Self::export`] or [`Self::export_changes`] writes; nothing is taken over.
     pub fn import(&self, saved: &[u8], rules: &SessionRules, now: UnixMs) -> Result<usize, IdentityError> {
         let problem = |problem: String| IdentityError::SavedSessions { problem };
         let document: Document = serde_json::from_slice(saved).map_err(|error| problem(error.to_string()))?;
@@ -56,6 +67,9 @@ impl Sessions {
         }
         if document.sessions.len() > MAX_SESSIONS {
             return Err(problem(format!("{} are more than {MAX_SESSIONS}", document.sessions.len())));
+        }
+        for hash in document.ended.iter().filter_map(|hash| u128::from_str_radix(hash, 16).ok()) {
+            self.close(hash);
         }
         let mut taken = 0;
         for row in document.sessions {
@@ -70,12 +84,23 @@ impl Sessions {
     }
 }
 
+impl Document {
+    fn encode(&self) -> Vec<u8> {
+        // There is nothing in it that cannot be JSON.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+fn hex(hash: u128) -> String {
+    format!("{hash:032x}")
+}
+
 impl Row {
     fn of(hash: u128, session: &Session) -> Self {
         let identity = &session.identity;
         let replaced = session.replaced.load(Ordering::Relaxed);
         Self {
-            hash: format!("{hash:032x}"),
+            hash: hex(hash),
             number: identity.session.unwrap_or_default(),
             user: identity.user.as_deref().map(str::to_owned),
             roles: identity.roles.iter().map(ToString::to_string).collect(),

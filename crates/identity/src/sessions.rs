@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use portcullis_model::{Identity, UnixMs};
 
 use crate::{HashKey, Who};
@@ -57,17 +58,28 @@ pub struct Sessions {
     key: HashKey,
     /// Counts what a copy on disk would have to learn.
     changes: AtomicU64,
+    /// What has changed since somebody began to ask for it.
+    noted: Mutex<Option<Noted>>,
+}
+
+/// Hashes of sessions, each kind at most [`MAX_SESSIONS`]; later ones are left out.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
+    pub(crate) begun: Vec<u128>,
+    pub(crate) ended: Vec<u128>,
 }
 
 impl Sessions {
     pub fn new(key: HashKey) -> Self {
         let table =
             Cache::builder().max_capacity(MAX_SESSIONS as u64).eviction_policy(EvictionPolicy::lru()).build();
-        Self { table, key, changes: AtomicU64::new(0) }
+        Self { table, key, changes: AtomicU64::new(0), noted: Mutex::new(None) }
     }
 
-    /// How many there are, those that have ended since the last sweep included.
+    /// How many there are, those that have ended since the last sweep included. Not for the request path.
     pub fn len(&self) -> usize {
+        // Until then new ones are not counted.
+        self.table.run_pending_tasks();
         usize::try_from(self.table.entry_count()).unwrap_or(usize::MAX)
     }
 
@@ -138,7 +150,28 @@ impl Sessions {
 
     pub(crate) fn close(&self, hash: u128) {
         self.table.invalidate(&hash);
+        self.note(|noted| &mut noted.ended, hash);
         self.changed();
+    }
+
+    /// Keeps account from now on of what begins and ends, for the process that takes this one's place.
+    pub fn note_changes(&self) {
+        *self.noted.lock() = Some(Noted::default());
+    }
+
+    pub(crate) fn take_noted(&self) -> Option<Noted> {
+        let mut noted = self.noted.lock();
+        let noted = noted.as_mut().filter(|noted| !noted.begun.is_empty() || !noted.ended.is_empty())?;
+        Some(std::mem::take(noted))
+    }
+
+    fn note(&self, list: impl FnOnce(&mut Noted) -> &mut Vec<u128>, hash: u128) {
+        if let Some(noted) = self.noted.lock().as_mut() {
+            let list = list(noted);
+            if list.len() < MAX_SESSIONS {
+                list.push(hash);
+            }
+        }
     }
 
     /// Ends all sessions of a user; returns how many there were.
@@ -167,6 +200,7 @@ impl Sessions {
 
     pub(crate) fn insert(&self, hash: u128, session: Session) {
         self.table.insert(hash, Arc::new(session));
+        self.note(|noted| &mut noted.begun, hash);
         self.changed();
     }
 

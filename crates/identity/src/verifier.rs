@@ -61,7 +61,6 @@ pub struct Verifier {
     wants_keys: AtomicBool,
     hash: HashKey,
     remembered: Cache<u128, Remembered>,
-    stats: Arc<TokenStats>,
 }
 
 #[derive(Default)]
@@ -81,7 +80,7 @@ struct Remembered {
 impl Verifier {
     /// # Errors
     /// The system has no randomness.
-    pub fn new(rules: TokenRules, stats: Arc<TokenStats>) -> Result<Self, IdentityError> {
+    pub fn new(rules: TokenRules) -> Result<Self, IdentityError> {
         Ok(Self {
             rules,
             published: ArcSwap::default(),
@@ -91,7 +90,6 @@ impl Verifier {
                 .max_capacity(MAX_REMEMBERED)
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
-            stats,
         })
     }
 
@@ -117,15 +115,15 @@ impl Verifier {
         self.wants_keys.load(Ordering::Relaxed) && self.wants_keys.swap(false, Ordering::Relaxed)
     }
 
-    /// Who the bearer is.
+    /// Who the bearer is. What comes of it is counted in `stats`.
     ///
     /// # Errors
     /// What is wrong with the token; the bearer is anonymous then.
-    pub fn verify(&self, token: &[u8], now: UnixMs) -> Result<Arc<Identity>, TokenFault> {
-        self.try_verify(token, now).inspect_err(|fault| self.stats.count(*fault))
+    pub fn verify(&self, token: &[u8], now: UnixMs, stats: &TokenStats) -> Result<Arc<Identity>, TokenFault> {
+        self.try_verify(token, now, stats).inspect_err(|fault| stats.count(*fault))
     }
 
-    fn try_verify(&self, token: &[u8], now: UnixMs) -> Result<Arc<Identity>, TokenFault> {
+    fn try_verify(&self, token: &[u8], now: UnixMs, stats: &TokenStats) -> Result<Arc<Identity>, TokenFault> {
         let published = self.published.load();
         let hash = self.hash.hash(token);
         if let Some(known) = self.remembered.get(&hash)
@@ -135,14 +133,14 @@ impl Verifier {
                 self.remembered.invalidate(&hash);
                 return Err(TokenFault::Expired);
             }
-            self.stats.remembered.fetch_add(1, Ordering::Relaxed);
+            stats.remembered.fetch_add(1, Ordering::Relaxed);
             return Ok(known.identity);
         }
         let token = Unverified::parse(token)?;
         // What is cheap comes first: the claims count for nothing until the signature is found good.
         let Claimed { identity, expires_at } = self.rules.claims.read(&token.claims, now)?;
         self.check_signature(&token, &published.keys)?;
-        self.stats.verified.fetch_add(1, Ordering::Relaxed);
+        stats.verified.fetch_add(1, Ordering::Relaxed);
         let (identity, generation) = (Arc::new(identity), published.generation);
         self.remembered.insert(hash, Remembered { generation, identity: Arc::clone(&identity), expires_at });
         Ok(identity)

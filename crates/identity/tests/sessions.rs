@@ -203,6 +203,30 @@ fn saved_sessions_come_back_without_their_cookies() {
 }
 
 #[test]
+fn what_happens_in_an_old_process_reaches_the_new_one_and_nothing_else_does() {
+    let (old, new) = (sessions(), sessions());
+    log_in(&old, "kept");
+    log_in(&old, "left-in-the-old-one");
+    log_in(&old, "left-in-the-new-one");
+    assert!(old.export_changes().is_none());
+    old.note_changes();
+    new.import(&old.export(), &RULES, START).unwrap();
+    assert!(old.export_changes().is_none());
+    let leave = |sessions: &Sessions, cookie: &str| {
+        let known = find(sessions, cookie, START).unwrap();
+        sessions.learn(Some(&known), answer(Step::Logout, CookieChange::None), START);
+    };
+    leave(&old, "left-in-the-old-one");
+    leave(&new, "left-in-the-new-one");
+    log_in(&old, "late");
+    new.import(&old.export_changes().unwrap(), &RULES, START).unwrap();
+    let known = ["kept", "late", "left-in-the-old-one", "left-in-the-new-one"]
+        .map(|cookie| find(&new, cookie, START).is_some());
+    assert_eq!(known, [true, true, false, false]);
+    assert!(old.export_changes().is_none());
+}
+
+#[test]
 fn what_has_ended_is_swept() {
     let sessions = sessions();
     for n in 0..100 {

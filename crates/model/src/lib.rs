@@ -27,5 +27,6 @@ pub use request_id::{ParseRequestIdError, RequestId};
 pub use secret::Secret;
 pub use time::UnixMs;
 pub use verdict::{
-    ConnectionLimit, MalformedKind, ParseReasonError, Reason, UnknownVerdict, UpstreamFailure, VerdictKind,
+    ConnectionLimit, LoginOutcome, MalformedKind, ParseReasonError, Reason, UnknownVerdict, UpstreamFailure,
+    VerdictKind,
 };

@@ -202,6 +202,16 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// How a login ended, as far as the upstream's answer tells.
+    LoginOutcome {
+        /// The name or the password was wrong.
+        Failed = "failed",
+        /// A session began.
+        Succeeded = "succeeded",
+    }
+}
+
 /// Why a request got its verdict. Its text form is the reason column of `request_log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -227,6 +237,8 @@ pub enum Reason {
     Upstream(UpstreamFailure),
     /// The connection was shed.
     Connections(ConnectionLimit),
+    /// Admitted and answered: it was a login.
+    Login(LoginOutcome),
 }
 
 impl Reason {
@@ -243,7 +255,8 @@ impl Reason {
             | Self::Feed(_)
             | Self::Malformed(_)
             | Self::Upstream(_)
-            | Self::Connections(_) => None,
+            | Self::Connections(_)
+            | Self::Login(_) => None,
         }
     }
 
@@ -269,6 +282,7 @@ impl fmt::Display for Reason {
             Self::Malformed(kind) => write!(f, "malformed:{}", kind.as_str()),
             Self::Upstream(failure) => write!(f, "upstream:{}", failure.as_str()),
             Self::Connections(limit) => write!(f, "connections:{}", limit.as_str()),
+            Self::Login(outcome) => write!(f, "login:{}", outcome.as_str()),
         }
     }
 }
@@ -303,6 +317,7 @@ impl FromStr for Reason {
             "connections" => {
                 find(ConnectionLimit::ALL, |k| k.as_str() == rest).map(Self::Connections).ok_or_else(unknown)
             }
+            "login" => find(LoginOutcome::ALL, |o| o.as_str() == rest).map(Self::Login).ok_or_else(unknown),
             _ => Err(unknown()),
         }
     }
@@ -339,6 +354,7 @@ mod tests {
         reasons.extend(SharedPrefix::ALL.map(|prefix| Reason::SharedLimit("login".into(), prefix)));
         reasons.extend(MalformedKind::ALL.iter().copied().map(Reason::Malformed));
         reasons.extend(UpstreamFailure::ALL.iter().copied().map(Reason::Upstream));
+        reasons.extend(LoginOutcome::ALL.iter().copied().map(Reason::Login));
         reasons.extend(ConnectionLimit::ALL.iter().copied().map(Reason::Connections));
         for reason in reasons {
             assert_eq!(reason.to_string().parse(), Ok(reason));

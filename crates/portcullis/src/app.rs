@@ -24,6 +24,7 @@ use crate::alerts::Alerts;
 use crate::counts::{self, Counts};
 use crate::feeds::LiveFeeds;
 use crate::geo;
+use crate::identity;
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::parties;
 use crate::privacy::{Erasure, Recording, lasting};
@@ -138,6 +139,7 @@ impl App {
         let place = places(Arc::clone(&geo));
         let gateway = Gateway::start(&config, bound, Arc::clone(&live), clock, Callbacks { record, place })?;
         let stats = Arc::new(AppStats::default());
+        identity::open(gateway.edge(), &config, &stats.key_set, clock.now().wall)?;
         let counts = Counts::start(&config.data, live, clock, Arc::clone(&stats.counts));
         let operations = match operations {
             Some(socket) => {
@@ -545,7 +547,8 @@ impl Enrich for Enricher {
             | Reason::Access(_)
             | Reason::Malformed(_)
             | Reason::Upstream(_)
-            | Reason::Connections(_) => return String::new(),
+            | Reason::Connections(_)
+            | Reason::Login(_) => return String::new(),
         };
         rule.and_then(|rule| rule.bound(exhausted)).unwrap_or_default()
     }

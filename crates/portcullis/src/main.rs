@@ -12,6 +12,7 @@ mod demo_run;
 mod detection;
 mod feeds;
 mod geo;
+mod identity;
 mod machine;
 mod metrics;
 mod parties;

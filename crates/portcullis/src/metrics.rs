@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use portcullis_geo::{AnswerKind, Geo};
-use portcullis_model::{ConnectionLimit, MalformedKind, Severity, UnixMs, VerdictKind};
+use portcullis_identity::{Sessions, TokenFault};
+use portcullis_model::{ConnectionLimit, LoginOutcome, MalformedKind, Severity, UnixMs, VerdictKind};
 use portcullis_policy::Mode;
 use portcullis_proxy::{CLASSES, CircuitState, Edge, FORWARDING_HEADERS, LATENCY_BUCKETS_US, RuleCounter};
 use portcullis_store::LogStats;
@@ -20,6 +21,7 @@ use crate::alerts::{AlertStats, ChannelStats};
 use crate::counts::CountsStats;
 use crate::detection::Outcome;
 use crate::feeds::FeedState;
+use crate::identity::KeySetStats;
 use crate::tasks::TaskStats;
 
 /// Counters of what the binary itself does.
@@ -30,6 +32,7 @@ pub(crate) struct AppStats {
     detector: Mutex<DetectorStats>,
     pub(crate) acme: Arc<portcullis_acme::Stats>,
     pub(crate) alerts: Arc<AlertStats>,
+    pub(crate) key_set: Arc<KeySetStats>,
     pub(crate) tasks: Arc<TaskStats>,
     pub(crate) counts: Arc<CountsStats>,
     feeds: Mutex<Vec<FeedState>>,
@@ -151,6 +154,7 @@ impl Collector for Sources {
         self.tasks(encoder)?;
         self.alerts(encoder)?;
         self.certificates(encoder)?;
+        self.identity(encoder)?;
         self.upstreams(encoder)?;
         self.geo(encoder)?;
         self.rest(encoder)
@@ -408,6 +412,36 @@ impl Sources {
         let mut orders = Family::new(encoder, "portcullis_acme_orders", help, MetricType::Counter)?;
         orders.count([("outcome", "issued".to_owned())], self.app.acme.issued())?;
         orders.count([("outcome", "failed".to_owned())], self.app.acme.failed())
+    }
+
+    fn identity(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let live = &self.edge.identities;
+        let help = "Tokens by what came of them; whoever has a bad one is anonymous";
+        let mut tokens = Family::new(encoder, "portcullis_identity_tokens", help, MetricType::Counter)?;
+        tokens.count([("outcome", "accepted".to_owned())], live.tokens.accepted())?;
+        for fault in TokenFault::ALL {
+            tokens.count([("outcome", fault.as_str().to_owned())], live.tokens.refused(fault))?;
+        }
+        let help = "Of the accepted tokens, those whose signature had been computed before";
+        counter(encoder, "portcullis_identity_tokens_remembered", help, live.tokens.remembered())?;
+        let sessions = live.sessions().map_or(0, Sessions::len);
+        gauge(encoder, "portcullis_identity_sessions", "Sessions that are known", sessions as f64)?;
+        let help = "Requests with several values of the session's cookie, which are anonymous";
+        counter(encoder, "portcullis_identity_ambiguous_cookies", help, live.ambiguous_cookies())?;
+        let help = "Logins that were seen to end";
+        let mut logins = Family::new(encoder, "portcullis_identity_logins", help, MetricType::Counter)?;
+        for outcome in LoginOutcome::ALL {
+            logins.count([("outcome", outcome.as_str().to_owned())], live.logins(*outcome))?;
+        }
+        let keys = self.app.key_set.get();
+        gauge(encoder, "portcullis_identity_published_keys", "Keys of the issuer", keys.keys as f64)?;
+        let help = "When the issuer's keys were read, in seconds since 1970; 0 is never";
+        let read_at = keys.read_at.unwrap_or(0) as f64 / 1e3;
+        gauge(encoder, "portcullis_identity_published_keys_read_seconds", help, read_at)?;
+        let help = "Reads of the issuer's keys";
+        let mut reads = Family::new(encoder, "portcullis_identity_key_reads", help, MetricType::Counter)?;
+        reads.count([("outcome", "succeeded".to_owned())], keys.refreshed)?;
+        reads.count([("outcome", "failed".to_owned())], keys.failed)
     }
 
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::{App, banner, wall_now};
 use crate::certificates;
+use crate::identity::Late;
 use crate::sentence::sentence;
 use crate::systemd;
 use crate::tasks::Tasks;
@@ -212,7 +213,9 @@ impl Running {
         let limit = self.app.config().server.drain_timeout;
         let forwarder = Forwarder::start(Arc::clone(self.app.log()), successor)
             .context("cannot start the thread that sends the last records")?;
-        let metrics = &self.app.gateway().edge().metrics;
+        let edge = self.app.gateway().edge();
+        let metrics = &edge.metrics;
+        let late = Late::new(&self.app.config().data);
         tracing::info!("finishing {} connections, for at most {limit:?}", metrics.connections());
         let until = Instant::now() + limit;
         let records = &self.records;
@@ -220,6 +223,7 @@ impl Running {
             let drained = async {
                 let is_hearing = || records.as_ref().is_some_and(|records| !records.is_finished());
                 while (metrics.connections() > 0 || is_hearing()) && Instant::now() < until {
+                    late.pass_on(edge);
                     tokio::time::sleep(DRAIN_POLL).await;
                 }
             };
@@ -233,6 +237,7 @@ impl Running {
         if metrics.connections() > 0 && !is_told {
             tracing::info!("ending {} connections that are still open", metrics.connections());
         }
+        late.finish(edge);
         self.end(grace, Some(forwarder));
         Ok(())
     }

@@ -8,10 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use portcullis_model::{UnixMs, VerdictKind};
-use portcullis_proxy::{CLASSES, EdgeMetrics, FORWARDING_HEADERS};
+use portcullis_identity::TokenFault;
+use portcullis_model::{LoginOutcome, UnixMs, VerdictKind};
+use portcullis_proxy::{CLASSES, EdgeMetrics, FORWARDING_HEADERS, Identities};
 use portcullis_store::LogStats;
 use serde::{Deserialize, Serialize};
+
+use crate::identity::KeySetState;
 
 const FILE: &str = "gateway.json";
 /// From one writing to the next.
@@ -44,6 +47,37 @@ pub(crate) struct GatewayStatus {
     pub(crate) connections: u64,
     /// The soft limit; `None` is no limit.
     pub(crate) open_files_limit: Option<u64>,
+    /// `None` when nobody can be known.
+    #[serde(default)]
+    pub(crate) identity: Option<IdentityStatus>,
+}
+
+/// What is known of who requests are from; counts are since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct IdentityStatus {
+    pub(crate) sessions: u64,
+    pub(crate) ambiguous_cookies: u64,
+    pub(crate) tokens_accepted: u64,
+    /// By what was wrong with them.
+    pub(crate) tokens_refused: BTreeMap<String, u64>,
+    /// By how they ended.
+    pub(crate) logins: BTreeMap<String, u64>,
+    pub(crate) key_set: Option<KeySetState>,
+}
+
+impl IdentityStatus {
+    pub(crate) fn of(live: &Identities, key_set: KeySetState) -> Self {
+        let refused = TokenFault::ALL.into_iter().map(|f| (f.as_str().to_owned(), live.tokens.refused(f)));
+        let logins = LoginOutcome::ALL.iter().map(|o| (o.as_str().to_owned(), live.logins(*o)));
+        Self {
+            sessions: live.sessions().map_or(0, |sessions| sessions.len() as u64),
+            ambiguous_cookies: live.ambiguous_cookies(),
+            tokens_accepted: live.tokens.accepted(),
+            tokens_refused: refused.filter(|(_, count)| *count > 0).collect(),
+            logins: logins.collect(),
+            key_set: (!key_set.source.is_empty()).then_some(key_set),
+        }
+    }
 }
 
 impl GatewayStatus {
@@ -103,14 +137,14 @@ impl StatusWriter {
         data: &Path,
         metrics: &EdgeMetrics,
         log: &LogStats,
-        wall: UnixMs,
-        now: Instant,
+        identity: impl FnOnce() -> Option<IdentityStatus>,
+        (wall, now): (UnixMs, Instant),
     ) {
         if now < self.next {
             return;
         }
         self.next = now + WRITE_INTERVAL;
-        let status = self.status(metrics, log, wall, now);
+        let status = GatewayStatus { identity: identity(), ..self.status(metrics, log, wall, now) };
         if let Err(error) = write(data, &status)
             && !std::mem::replace(&mut self.has_warned, true)
         {
@@ -143,6 +177,7 @@ impl StatusWriter {
             log_write_errors: log.write_errors(),
             log_is_failing: log.is_failing(),
             connections: metrics.connections(),
+            identity: None,
             open_files_limit: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
         }
     }
@@ -169,7 +204,7 @@ mod tests {
         let mut writer = StatusWriter::new(UnixMs(5), start);
         for minute in 0..200_u64 {
             let now = start + Duration::from_secs(minute * 60);
-            writer.tick(folder.path(), &metrics, &log, UnixMs(minute as i64 * 60_000), now);
+            writer.tick(folder.path(), &metrics, &log, || None, (UnixMs(minute as i64 * 60_000), now));
         }
         let status = GatewayStatus::read(folder.path()).unwrap();
         assert_eq!((status.started_at, status.counted_seconds, status.requests), (5, 3_660, 0));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use portcullis_identity::Verifier;
 use portcullis_model::{ClientIp, RequestRecord};
 use portcullis_policy::{LiveState, Place};
 
 use crate::guard::{Clients, Lobby, Watch};
 use crate::tls::{CertificateStatus, Challenges, Tls};
-use crate::{Clock, EdgeMetrics, PoolState, descriptors, ruleset::Ruleset};
+use crate::{Clock, EdgeMetrics, Identities, PoolState, descriptors, ruleset::Ruleset};
 
 /// Where records go, each with whether its client asked not to be tracked. Must not wait.
 pub type Recorder = Box<dyn Fn(RequestRecord, bool) + Send + Sync>;
@@ -28,6 +29,7 @@ pub struct Edge {
     pub(crate) rules: ArcSwap<Ruleset>,
     pub(crate) tls: Tls,
     pub state: Arc<LiveState>,
+    pub identities: Identities,
     pub metrics: EdgeMetrics,
     pub clock: Clock,
     pub(crate) watch: Watch,
@@ -50,6 +52,7 @@ impl Edge {
             rules: ArcSwap::from_pointee(rules),
             tls,
             state,
+            identities: Identities::default(),
             metrics: EdgeMetrics::default(),
             clock,
             watch: Watch::default(),
@@ -94,6 +97,11 @@ impl Edge {
     /// How often files of certificates were changed to something that cannot be used.
     pub fn certificate_failures(&self) -> u64 {
         self.tls.failures()
+    }
+
+    /// What verifies tokens at present.
+    pub fn verifier(&self) -> Option<Arc<Verifier>> {
+        self.rules.load().identity.as_ref().and_then(|identity| identity.verifier().cloned())
     }
 
     /// Each upstream as it is now.

@@ -25,6 +25,8 @@ pub enum EdgeError {
          addresses"
     )]
     Unresolved { upstream: std::sync::Arc<str> },
+    #[error("tokens cannot be verified: {0}")]
+    Identity(#[from] portcullis_identity::IdentityError),
     #[error("the gateway is ending and takes no new configuration")]
     Ending,
 }

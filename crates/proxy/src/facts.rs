@@ -39,7 +39,7 @@ impl<'a> Target<'a> {
         Self { authority, host: normal_host(authority), path, query }
     }
 
-    pub(crate) fn record_text(&self, head: &RequestHeader) -> RecordText {
+    pub(crate) fn record_text(&self, head: &RequestHeader, user: &str) -> RecordText {
         let text = |name| head.headers.get(name).map_or(&b""[..], |value: &HeaderValue| value.as_bytes());
         RecordText::new(TextFields {
             method: head.method.as_str().as_bytes(),
@@ -48,7 +48,7 @@ impl<'a> Target<'a> {
             query: self.query,
             user_agent: text(USER_AGENT),
             referer: text(REFERER),
-            user: b"",
+            user: user.as_bytes(),
         })
     }
 }

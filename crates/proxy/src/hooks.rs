@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE};
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -28,6 +28,7 @@ use crate::facts::{
 use crate::failure::classify;
 use crate::guard::{Connection, Failure};
 use crate::headers::{Forwarding, join_cookies, make_origin_form, settle_body, write_forwarding};
+use crate::identity::{IdentityRules, Visit, user_of};
 use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
 use crate::tls::is_challenge_path;
@@ -57,6 +58,8 @@ pub(crate) struct Context {
     max_body: Option<u64>,
     /// The request's places in limits of concurrency; given back when the request, or its WebSocket, has ended.
     permit: Permit,
+    /// `None` when nobody can be known.
+    visit: Option<Visit>,
 }
 
 struct OpenRecord {
@@ -203,6 +206,7 @@ impl ProxyHttp for Hooks {
             body_bytes: 0,
             max_body: None,
             permit: Permit::default(),
+            visit: None,
         }
     }
 
@@ -222,6 +226,14 @@ impl ProxyHttp for Hooks {
         let began = connection.request_began(client).unwrap_or_else(Instant::now);
         let id = RequestId::new(now.wall, fastrand::u32(..));
 
+        let path = normalise_path(target.path);
+        let identities = &self.edge.identities;
+        let look =
+            |rules: &IdentityRules| rules.visit(identities, &head.method, &head.headers, &path, now.wall);
+        ctx.visit = rules.identity.as_ref().map(look);
+        let identity = ctx.visit.as_ref().and_then(Visit::identity).cloned();
+        let identity = identity.as_deref();
+
         let is_https = is_https(connection.peer, connection.is_tls, &rules, &head.headers);
         ctx.record = Some(OpenRecord {
             connection: Arc::clone(&connection),
@@ -233,7 +245,7 @@ impl ProxyHttp for Hooks {
             verdict: VerdictKind::Admitted,
             reason: Reason::None,
             status: 0,
-            text: target.record_text(head),
+            text: target.record_text(head, &user_of(identity)),
             asks_for_privacy: rules.privacy.is_asked_for(&head.headers),
         });
         // An authority that asks whether a name is ours must not be kept from it by a block or a redirect.
@@ -254,10 +266,10 @@ impl ProxyHttp for Hooks {
             client,
             method: head.method.as_str(),
             host: &target.host,
-            path: normalise_path(target.path),
+            path,
             raw_path: target.path,
             query: target.query,
-            identity: None,
+            identity,
             user_agent: &user_agent,
             place: if rules.needs.place { self.edge.place(client) } else { Place::default() },
             headers: &HeadLines(&head.headers),
@@ -398,6 +410,9 @@ impl ProxyHttp for Hooks {
         if !record.connection.asks_for_websocket() {
             request.remove_header(&UPGRADE);
         }
+        if let (Some(identity), Some(visit)) = (&ctx.rules.identity, &ctx.visit) {
+            identity.prepare(visit, request);
+        }
         let has_host = request.headers.contains_key(HOST);
         if let Some(lease) = ctx.upstream.as_ref().and_then(Attempt::lease)
             && let Some(host) = lease.host_header(has_host)
@@ -430,6 +445,9 @@ impl ProxyHttp for Hooks {
         } else if !response.status.is_informational() {
             begin_answer(session);
         }
+        if let (Some(identity), Some(visit)) = (&ctx.rules.identity, &mut ctx.visit) {
+            identity.answered(&self.edge.identities, visit, response, || self.edge.clock.now().wall);
+        }
         if let Some(hsts) = ctx.rules.hsts.as_ref().filter(|_| ctx.is_https()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
         }
@@ -445,6 +463,32 @@ impl ProxyHttp for Hooks {
         // HTTP/1.0 knows no chunks; without them the end of the connection is the end of the body.
         if session.req_header().version == Version::HTTP_10 {
             response.remove_header(&TRANSFER_ENCODING);
+        }
+        Ok(())
+    }
+
+    /// Looks on while the body passes.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        if let Some(visit) = &mut ctx.visit {
+            visit.body_passes(&self.edge.identities, body.as_ref(), end_of_stream);
+        }
+        Ok(None)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some(identity) = &ctx.rules.identity {
+            identity.clean_trailers(trailers);
         }
         Ok(())
     }
@@ -477,9 +521,12 @@ impl ProxyHttp for Hooks {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        let Some(record) = ctx.record.take() else { return };
+        let Some(mut record) = ctx.record.take() else { return };
         if error.is_none() {
             record.connection.answer_was_taken();
+        }
+        if let (Reason::None, Some(outcome)) = (&record.reason, ctx.visit.as_ref().and_then(Visit::login)) {
+            record.reason = Reason::Login(outcome);
         }
         let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
         record.close(status, session.body_bytes_read() as u64, session.body_bytes_sent() as u64);

@@ -14,6 +14,7 @@ mod gateway;
 mod guard;
 mod headers;
 mod hooks;
+mod identity;
 mod metrics;
 mod pages;
 mod pool;
@@ -27,6 +28,7 @@ pub use clock::Clock;
 pub use edge::{Callbacks, Edge, Places, Recorder};
 pub use error::EdgeError;
 pub use gateway::{Bound, Gateway, Inherited};
+pub use identity::Identities;
 pub use metrics::{
     CLASSES, EdgeMetrics, FORWARDING_HEADERS, LATENCY_BUCKETS_US, LatencySnapshot, RuleCounter,
 };

@@ -147,7 +147,8 @@ impl EdgeMetrics {
             | Reason::Burst(_)
             | Reason::Concurrency(_)
             | Reason::Access(_)
-            | Reason::Upstream(_) => 0,
+            | Reason::Upstream(_)
+            | Reason::Login(_) => 0,
         };
     }
 

@@ -10,6 +10,7 @@ use portcullis_config::{Config, Hsts, format_duration};
 use portcullis_policy::{ClientIpSource, Needs, PrefixSet, Snapshot};
 
 use crate::EdgeError;
+use crate::identity::IdentityRules;
 use crate::pages::PageTemplate;
 use crate::pool::Pool;
 use crate::routes::Routes;
@@ -19,6 +20,8 @@ pub(crate) struct Ruleset {
     pub(crate) policy: Snapshot,
     /// Of `policy`.
     pub(crate) needs: Needs,
+    /// `None` when nobody can be known.
+    pub(crate) identity: Option<IdentityRules>,
     pub(crate) trusted: PrefixSet<IpNet>,
     pub(crate) client_ip: ClientIpSource,
     pub(crate) routes: Routes,
@@ -119,6 +122,7 @@ impl Ruleset {
         Ok(Self {
             needs: policy.needs(),
             policy,
+            identity: IdentityRules::build(&config.identity, previous.and_then(|old| old.identity.as_ref()))?,
             trusted: server.trusted_proxies.iter().map(|&network| (network, network)).collect(),
             client_ip: server.client_ip.clone(),
             routes: Routes::new(&config.routes, &pools, server.max_body),

@@ -24,6 +24,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::upstream::{Shared, header_list};
 
+/// So that parts are read one by one.
+const PART_PAUSE: Duration = Duration::from_millis(20);
 const PART: usize = 64 << 10;
 /// Parts of a body that wait for the connection.
 const QUEUED_PARTS: usize = 4;
@@ -34,7 +36,10 @@ type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 pub(crate) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> io::Result<Answer> {
     let path = request.uri().path().to_owned();
     let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let scripted = request.headers().get("x-answer").cloned();
     let mut answer = match *words {
+        // Whatever the path, the answer that the request asks for.
+        _ if scripted.is_some() => scripted_answer(scripted.unwrap().as_bytes(), request).await?,
         // The request as it came, as JSON.
         ["echo", ..] => echo(request).await?,
         ["status", status] => empty(status.parse().unwrap()),
@@ -78,6 +83,32 @@ pub(crate) async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> 
     };
     let name = HeaderValue::from_str(&shared.name).unwrap();
     answer.headers_mut().insert("x-upstream", name);
+    Ok(answer)
+}
+
+/// `{"status": 302, "headers": [["Set-Cookie", "a=1"]], "parts": ["a body", " in parts"]}`
+async fn scripted_answer(script: &[u8], request: Request<Incoming>) -> io::Result<Answer> {
+    drain(request.into_body()).await?;
+    let script: serde_json::Value = serde_json::from_slice(script).unwrap();
+    let (feed, mut answer) = fed();
+    *answer.status_mut() = StatusCode::from_u16(script["status"].as_u64().unwrap_or(200) as u16).unwrap();
+    for line in script["headers"].as_array().into_iter().flatten() {
+        let name: HeaderName = line[0].as_str().unwrap().parse().unwrap();
+        answer.headers_mut().append(name, HeaderValue::from_str(line[1].as_str().unwrap()).unwrap());
+    }
+    let parts: Vec<String> = script["parts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|part| part.as_str().unwrap().to_owned())
+        .collect();
+    tokio::spawn(async move {
+        for part in parts {
+            // Whoever reads may have gone.
+            let _ = feed.send(Ok(Bytes::from(part))).await;
+            tokio::time::sleep(PART_PAUSE).await;
+        }
+    });
     Ok(answer)
 }
 

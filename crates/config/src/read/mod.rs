@@ -9,6 +9,7 @@ mod feeds;
 mod fields;
 mod files;
 mod geo;
+mod identity;
 mod limits;
 mod lines;
 mod listeners;
@@ -120,6 +121,7 @@ fn document_settings<'a>(
     let acme = acme::read(&mut root, &data, &server);
     let pools = upstream::read(&mut root);
     let routes = rules::routes(&mut root, &pools.names);
+    let identity = identity::read(&mut root);
     let limits = limits::limits(&mut root);
     let access = limits::access(&mut root);
     let (blocks, allows) = rules::lists(&mut root, context, &server.trusted_proxies);
@@ -144,6 +146,7 @@ fn document_settings<'a>(
         acme,
         upstreams,
         routes,
+        identity,
         limits: limits.into_iter().map(Arc::new).collect(),
         access: access.into_iter().map(Arc::new).collect(),
         blocks,

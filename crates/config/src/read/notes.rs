@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use portcullis_policy::Mode;
 
-use crate::{Acme, AcmeChallenge, Config, FeedSource};
+use crate::{Acme, AcmeChallenge, Config, FeedSource, KeySetSource};
 
 /// `::1`
 const LOOPBACK: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
@@ -34,6 +34,7 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
     }
     notes.add(config.limits.is_empty(), "no limits: nobody is slowed down ([[limit]] adds one)");
     places(config, &mut notes);
+    identity(config, &mut notes);
     background(config, &mut notes);
     lists(config, &mut notes);
     feeds(config, &mut notes);
@@ -52,6 +53,22 @@ fn feeds(config: &Config, notes: &mut Notes) {
             ),
         );
     }
+}
+
+fn identity(config: &Config, notes: &mut Notes) {
+    let Some(tokens) = &config.identity.tokens else { return };
+    let Some(key_set) = &tokens.key_set else { return };
+    if let KeySetSource::Url(url) = &key_set.source {
+        notes.add(
+            url.starts_with("http:"),
+            "the keys of identity.jwt.jwks come over plain HTTP: whoever is on the way can make tokens (https changes \
+             that)",
+        );
+    }
+    notes.add(
+        tokens.rules.claims.issuers.is_empty(),
+        "tokens of any issuer are good that a key of identity.jwt.jwks signed (identity.jwt.issuers names the right ones)",
+    );
 }
 
 fn server(config: &Config, notes: &mut Notes) {

@@ -286,7 +286,7 @@ fn health_check(mut health: Section<'_>) -> HealthCheck {
         timeout: health.read("timeout", interval.min(2 * SECOND), |value| health_timeout(value, interval)),
         healthy_after: health.read("healthy_after", 1, |value| value.count(1..=MAX_STREAK)),
         unhealthy_after: health.read("unhealthy_after", 3, |value| value.count(1..=MAX_STREAK)),
-        expect: health.read("expect", vec![200..=399], expected_statuses),
+        expect: health.read("expect", vec![200..=399], statuses),
     };
     health.finish();
     check
@@ -330,7 +330,8 @@ fn health_timeout(value: &Value<'_>, interval: Duration) -> Option<Duration> {
 }
 
 /// Statuses (`204`), classes (`"2xx"`) and ranges (`"200-204"`), made ascending and joined.
-fn expected_statuses(value: &Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
+/// One status or more, each as a number, a class or a range.
+pub(super) fn statuses(value: &Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
     if value.is_empty_list() {
         value.fail("expected at least one status, for example [200] or [\"2xx\", \"3xx\"]");
     }

@@ -19,6 +19,7 @@ pub(crate) fn request(client: &str, second: i64) -> Observation<'static> {
         user_agent: "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
         referer: "",
         user: "",
+        login: None,
     }
 }
 

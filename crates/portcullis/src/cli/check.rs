@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use portcullis_config::{
-    Acme, ClientAuth, Config, ConfigErrors, Loaded, Overrides, Server, TlsListener, TlsVersion, Upstream,
-    format_duration, format_size,
+    Acme, ClientAuth, Config, ConfigErrors, Identity, Loaded, Overrides, Server, TlsListener, TlsVersion,
+    Upstream, format_duration, format_size,
 };
 use portcullis_model::UnixMs;
 use portcullis_proxy::{CertificateSource, inspect_certificates, inspect_client_authorities};
@@ -126,6 +126,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         "limits": config.limits.iter().map(|limit| limit_json(limit)).collect::<Vec<_>>(),
         "access": config.access.iter().map(|rule| access_json(rule)).collect::<Vec<_>>(),
         "blocks": config.blocks.len(),
+        "identity": super::identity::settings_as_json(&config.identity),
         "allows": config.allows.len(),
         "trusted_proxies": config.server.trusted_proxies,
         "proxy_protocol": config.server.proxy_protocol,
@@ -165,6 +166,9 @@ fn summary(loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<()> {
     routes(config, screen)?;
     screen.field("bounds", &bounds_in_words(&config.server))?;
     access(config, screen)?;
+    if !config.identity.is_off() {
+        screen.field("identity", &identity_in_words(&config.identity))?;
+    }
     limits(config, screen)?;
     let blocks = count(config.blocks.len() as u64, "block");
     let allows = count(config.allows.len() as u64, "allow");
@@ -245,6 +249,19 @@ fn bounds_in_words(server: &Server) -> String {
 fn acme_in_words(acme: &Acme) -> String {
     let names: Vec<_> = acme.certificates.iter().map(|certificate| certificate.name.as_str()).collect();
     format!("{} by {} from {}", names.join(", "), acme.challenge.as_str(), acme.directory)
+}
+
+/// By what requests are known.
+fn identity_in_words(identity: &Identity) -> String {
+    let mut by = Vec::new();
+    if let Some(sessions) = &identity.sessions {
+        by.push(format!("sessions with the cookie {:?}", sessions.cookie));
+    }
+    if let Some(tokens) = &identity.tokens {
+        let issuer = if tokens.key_set.is_some() { " and those of an issuer" } else { "" };
+        by.push(format!("tokens with {}{issuer}", count(tokens.rules.keys.len() as u64, "key")));
+    }
+    if by.is_empty() { "nobody is known; logins are recognised".to_owned() } else { by.join(", ") }
 }
 
 fn upstream_in_words(upstream: &Upstream) -> String {

@@ -311,7 +311,7 @@ pub(super) fn request(row: &LogRow) -> String {
 /// The verdict, or the reason where that says more in as little room.
 fn verdict(row: &LogRow) -> &str {
     match row.reason.parse() {
-        Ok(Reason::Malformed(_) | Reason::Connections(_)) => &row.reason,
+        Ok(Reason::Malformed(_) | Reason::Connections(_) | Reason::Login(_)) => &row.reason,
         _ => row.verdict.as_str(),
     }
 }

@@ -18,6 +18,7 @@ mod export;
 mod feeds;
 mod geo;
 mod health;
+mod identity;
 mod import;
 mod init;
 mod limits;
@@ -189,6 +190,8 @@ enum Command {
     Privacy(privacy::Privacy),
     /// Say what is wrong with the configuration, the machine and the last hour's traffic
     Doctor(doctor::Doctor),
+    /// Show how requests are known, and what became of sessions, logins and tokens
+    Identity(identity::Identity),
     /// Ask whether the gateway is ready
     Health(health::Health),
     /// Put a new binary in the place of the running gateway, without a dropped request
@@ -293,6 +296,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Geo(command) => command.run(context, screen),
         Command::Privacy(command) => command.run(context, screen),
         Command::Doctor(command) => command.run(context, screen),
+        Command::Identity(command) => command.run(context, screen),
         Command::Health(command) => command.run(context, screen),
         Command::Upgrade(command) => command.run(context, screen),
         Command::Migrate(command) => command.run(context, screen),

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis_acme::Acme;
@@ -11,7 +12,8 @@ use portcullis_config::FileStamp;
 use crate::alerts::Watch;
 use crate::app::{App, wall_now};
 use crate::detection::Control;
-use crate::status::StatusWriter;
+use crate::identity::Keeper;
+use crate::status::{IdentityStatus, StatusWriter};
 
 const TICK: Duration = Duration::from_secs(1);
 const GEO_INTERVAL: Duration = Duration::from_secs(5);
@@ -25,6 +27,7 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
     let mut status = StatusWriter::new(wall_now(), start);
     let log = app.log_stats();
     let mut watch = Watch::default();
+    let mut identity = Keeper::new(Arc::clone(&app.stats().key_set));
     while !control.is_stopping() {
         std::thread::park_timeout(TICK);
         let edge = app.gateway().edge();
@@ -32,7 +35,11 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
         shielded("the look at the certificates", || app.gateway().refresh_certificates());
         let data = &app.config().data;
         shielded("the gateway's status", || {
-            status.tick(data, &edge.metrics, &log, wall_now(), Instant::now());
+            let known = || {
+                let is_on = !app.config().identity.is_off();
+                is_on.then(|| IdentityStatus::of(&edge.identities, app.stats().key_set.get()))
+            };
+            status.tick(data, &edge.metrics, &log, known, (wall_now(), Instant::now()));
         });
         shielded("the look at what to tell", || {
             let config = app.config();
@@ -46,6 +53,7 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
             shielded("the reload", || app.reload());
         }
         shielded("the look at the feeds", || app.refresh_feeds());
+        shielded("the look after sessions and keys", || identity.tick(edge, &app.config(), wall_now()));
         acme.apply(app.config().acme.as_ref());
         app.recording().tick(wall_now());
         let now = Instant::now();
@@ -54,6 +62,7 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
             shielded("the look at the geo databases", || reload_geo(app));
         }
     }
+    identity.end(app.gateway().edge(), &app.config().data);
     acme.stop();
 }
 

@@ -17,6 +17,8 @@ mod geo;
 mod guard;
 mod http2_guard;
 mod https;
+mod identity;
+mod identity_keys;
 mod limits;
 mod lists;
 mod log;

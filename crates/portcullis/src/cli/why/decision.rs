@@ -196,6 +196,10 @@ impl Explainer<'_> {
                 let words = words::upstream(*failure);
                 Grounds::words(words.means, vec![Advice::sentence(words.look_at)])
             }
+            Ok(Reason::Login(outcome)) => {
+                let words = words::login(*outcome);
+                Grounds::words(words.means, vec![Advice::sentence(words.look_at)])
+            }
             Ok(Reason::Connections(limit)) => {
                 let words = words::connections(*limit);
                 Grounds::words(words.means, vec![Advice::sentence(words.look_at)])

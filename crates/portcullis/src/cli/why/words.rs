@@ -1,7 +1,7 @@
 //! The closed sets of reasons in words: what happened, and what to look at.
 //! Must stay exhaustive: a new kind does not compile until it is explained here.
 
-use portcullis_model::{ConnectionLimit, MalformedKind, UpstreamFailure};
+use portcullis_model::{ConnectionLimit, LoginOutcome, MalformedKind, UpstreamFailure};
 
 /// A reason in words.
 pub(super) struct Words {
@@ -135,6 +135,20 @@ pub(super) fn connections(limit: ConnectionLimit) -> Words {
     Words { means, look_at }
 }
 
+pub(super) fn login(outcome: LoginOutcome) -> Words {
+    let (means, look_at) = match outcome {
+        LoginOutcome::Failed => (
+            "It was a login, and the site refused the name or the password.",
+            "One of them is a typing mistake. The detector counts them: portcullis suspicious.",
+        ),
+        LoginOutcome::Succeeded => (
+            "It was a login, and the site began a session with its answer.",
+            "Later requests with the session's cookie are those of its user.",
+        ),
+    };
+    Words { means, look_at }
+}
+
 pub(super) fn upstream(failure: UpstreamFailure) -> Words {
     let (means, look_at) = match failure {
         UpstreamFailure::Connect => (
@@ -207,7 +221,8 @@ mod tests {
         let malformed = MalformedKind::ALL.iter().map(|kind| malformed(*kind));
         let upstream = UpstreamFailure::ALL.iter().map(|failure| upstream(*failure));
         let connections = ConnectionLimit::ALL.iter().map(|limit| connections(*limit));
-        let all: Vec<Words> = malformed.chain(upstream).chain(connections).collect();
+        let logins = LoginOutcome::ALL.iter().map(|outcome| login(*outcome));
+        let all: Vec<Words> = malformed.chain(upstream).chain(connections).chain(logins).collect();
         for (n, words) in all.iter().enumerate() {
             assert!(words.means.ends_with('.') && words.look_at.ends_with('.'), "{}", words.means);
             assert!(!all[..n].iter().any(|other| other.means == words.means), "{}", words.means);
