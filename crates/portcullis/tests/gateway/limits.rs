@@ -6,19 +6,16 @@ use std::path::PathBuf;
 use portcullis_testkit::{Gateway, Request, Upstream, eventually, tungstenite};
 use serde_json::Value;
 
-#[path = "../../../geo/tests/mmdb/mod.rs"]
-#[allow(dead_code, reason = "the tests of geo need more of it")]
-mod mmdb;
-
+use crate::mmdb::Field::{Map, Number, Text};
+use crate::mmdb::{Tree, Writer};
 use crate::{behind_proxy, config};
-use mmdb::Field::{Map, Number, Text};
 
 /// 203.0.113.0/24 is in Germany and of AS64500, 198.51.100.0/24 in the United States, the rest nowhere.
 fn atlas(folder: &tempfile::TempDir) -> PathBuf {
     let place = |code, asn| {
         Map(vec![("autonomous_system_number", Number(asn)), ("country", Map(vec![("iso_code", Text(code))]))])
     };
-    let bytes = mmdb::Writer::new("Test", mmdb::Tree::V4)
+    let bytes = Writer::new("Test", Tree::V4)
         .with("203.0.113.0/24", place("DE", 64_500))
         .with("198.51.100.0/24", place("US", 64_501))
         .bytes();
