@@ -159,9 +159,10 @@ fn in_common<'a>(tls: &'a [TlsListener], others: &[SocketAddr]) -> Vec<&'a TlsLi
 }
 
 fn compare_log(old: &LogSettings, new: &LogSettings, restart: &mut Changes, live: &mut Changes) {
-    let LogSettings { retention, max_bytes, queue, flush_interval } = old;
+    let LogSettings { retention, max_bytes, queue, fields, flush_interval } = old;
     restart.note("log.queue", queue, &new.queue);
     live.note("log.retention", retention, &new.retention);
+    live.note("privacy.retention", fields, &new.fields);
     live.note("log.max_size", max_bytes, &new.max_bytes);
     live.note("log.flush_interval", flush_interval, &new.flush_interval);
 }

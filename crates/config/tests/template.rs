@@ -122,6 +122,7 @@ fn every_setting_is_in_the_template() {
         "[identity.jwt]",
         "[log]",
         "[privacy]",
+        "[privacy.retention]",
         "[geo]",
         "[[geo.source]]",
         "[[geo.download]]",

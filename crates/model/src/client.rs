@@ -70,6 +70,15 @@ impl ClientIp {
         self.0
     }
 
+    /// The first address of its network: the /24 of an IPv4 address, the /48 of an IPv6 address, which say where
+    /// somebody is and not who.
+    pub fn network(self) -> Self {
+        Self(match self.0 {
+            IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << 8))),
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 80))),
+        })
+    }
+
     /// The address whose requests are counted together: IPv4 as it is, IPv6 by its /64, because one
     /// subscriber commonly owns a whole /64 and can use any address of it.
     pub fn limit_key(self) -> IpAddr {

@@ -4,7 +4,7 @@
 //! every reader. Must not keep who is behind one.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use portcullis_model::ClientIp;
 use ring::hmac;
@@ -48,10 +48,7 @@ pub fn is_pseudonym(client: ClientIp) -> bool {
 
 /// The first address of an IPv4 address's /24, of an IPv6 address's /48.
 pub fn truncate(client: ClientIp) -> ClientIp {
-    ClientIp::new(match client.ip() {
-        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << 8))),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 80))),
-    })
+    client.network()
 }
 
 /// The key behind pseudonyms (HMAC-SHA-256). Whoever has it can try all IPv4 addresses in minutes; once it is

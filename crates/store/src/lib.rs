@@ -14,7 +14,8 @@ mod subject;
 pub use error::StoreError;
 pub use fail2ban::{BanEnd, Fail2banBan, MAX_BANS, fail2ban_bans};
 pub use log::{
-    Enrich, ErasedFromLog, Eraser, Flusher, Locator, Log, LogSettings, LogStats, NoEnrichment, Recorder,
+    Enrich, ErasedFromLog, Eraser, FieldRetention, Flusher, Locator, Log, LogSettings, LogStats,
+    NoEnrichment, Recorder,
 };
 pub use read::{
     ClientReport, Coverage, LogCursor, LogFilter, LogReader, LogRow, LoggedRequest, SensitiveHits,

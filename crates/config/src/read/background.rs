@@ -28,6 +28,8 @@ pub(super) fn log(root: &mut Section<'_>) -> LogSettings {
         retention: log.read("retention", default.retention, |value| value.duration(HOUR..=3_650 * DAY)),
         max_bytes: log.read("max_size", default.max_bytes, |value| value.size(32 << 20..=1 << 50)),
         queue: log.read("queue", default.queue, |value| value.count(1_024..=MAX_QUEUE)),
+        // Of [privacy], which comes later.
+        fields: default.fields,
         flush_interval: log.read("flush_interval", default.flush_interval, |value| {
             value.duration(10 * MILLISECOND..=60 * SECOND)
         }),

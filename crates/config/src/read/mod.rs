@@ -126,9 +126,9 @@ fn document_settings<'a>(
     let access = limits::access(&mut root);
     let (blocks, allows) = rules::lists(&mut root, context, &server.trusted_proxies);
     let feeds = feeds::read(&mut root);
-    let log = background::log(&mut root);
+    let mut log = background::log(&mut root);
     let (mut geo, geo_downloads) = geo::read(&mut root);
-    let privacy = privacy::read(&mut root, &geo);
+    let privacy = privacy::read(&mut root, &geo, &mut log);
     // Who is to stay anonymous, or may have opted out, is not named to a third party either.
     geo.networks_only = privacy.anonymise != Anonymise::None || !privacy.opt_out_countries.is_empty();
     let detection = background::detection(&mut root, &log);

@@ -6,7 +6,10 @@ use std::time::Duration;
 use portcullis_policy::PathPattern;
 use portcullis_privacy::{Anonymise, MAX_NAMES, SecretNames};
 
+use portcullis_store::{FieldRetention, LogSettings};
+
 use crate::Privacy;
+use crate::units::parse_duration;
 
 use super::fields::{Section, Value, quoted};
 use super::{DAY, HOUR};
@@ -21,7 +24,7 @@ const EU: [&str; 27] = [
     "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
 ];
 
-pub(super) fn read(root: &mut Section<'_>, geo: &portcullis_geo::Settings) -> Privacy {
+pub(super) fn read(root: &mut Section<'_>, geo: &portcullis_geo::Settings, log: &mut LogSettings) -> Privacy {
     let mut privacy = root.section("privacy");
     let opt_out_countries = privacy.read("opt_out_countries", Vec::new(), |value| {
         let countries = countries(value)?;
@@ -54,8 +57,32 @@ pub(super) fn read(root: &mut Section<'_>, geo: &portcullis_geo::Settings) -> Pr
             _ => url(value).map(Some),
         }),
     };
+    log.fields = fields(&mut privacy);
     privacy.finish();
     settings
+}
+
+/// `[privacy.retention]`.
+fn fields(privacy: &mut Section<'_>) -> FieldRetention {
+    let mut section = privacy.section("retention");
+    let fields = FieldRetention {
+        addresses: section.read("addresses", None, kept),
+        user_agents: section.read("user_agents", None, kept),
+        referers: section.read("referers", None, kept),
+        queries: section.read("queries", None, kept),
+        users: section.read("users", None, kept),
+    };
+    section.finish();
+    fields
+}
+
+fn kept(value: &Value<'_>) -> Option<Option<Duration>> {
+    const WHAT: &str = "a duration such as \"7d\", or \"log\" for as long as the row";
+    match value.text(WHAT)? {
+        "log" => Some(None),
+        text if parse_duration(text).is_none() => value.expected(WHAT),
+        _ => value.duration(HOUR..=3_650 * DAY).map(Some),
+    }
 }
 
 fn names(value: &Value<'_>) -> Option<SecretNames> {

@@ -114,7 +114,7 @@ fn referred_to(connection: &Connection, slice: &Slice, condition: &str) -> rusql
 
 /// Empties the texts that no row refers to any more. Their numbers stay taken: the writer gives out the next one by
 /// counting.
-fn forget_texts(
+pub(super) fn forget_texts(
     transaction: &Transaction<'_>,
     slice: &Slice,
     mut orphans: HashSet<i64>,

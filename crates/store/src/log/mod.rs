@@ -9,6 +9,7 @@ mod late;
 mod limit_events;
 mod panics;
 mod retention;
+mod scrub;
 pub(crate) mod slice;
 mod stats;
 mod writer;
@@ -25,6 +26,7 @@ use portcullis_model::{ClientIp, Location, Reason, RequestRecord};
 
 pub use erase::ErasedFromLog;
 pub(crate) use intern::MAX_STRINGS;
+pub use scrub::FieldRetention;
 pub use stats::LogStats;
 
 use crate::error::StoreError;
@@ -54,6 +56,8 @@ pub struct LogSettings {
     pub max_bytes: u64,
     /// Requests that may wait for the writer; takes effect at the next start.
     pub queue: usize,
+    /// How long kinds of fields are kept. They go with a whole slice, so a little later.
+    pub fields: FieldRetention,
     /// How long a request may wait for others to be committed with it. A crash loses no more than this.
     pub flush_interval: Duration,
 }
@@ -64,6 +68,7 @@ impl Default for LogSettings {
             retention: Duration::from_secs(30 * 24 * 60 * 60),
             max_bytes: 10 << 30,
             queue: 65_536,
+            fields: FieldRetention::default(),
             flush_interval: Duration::from_millis(250),
         }
     }

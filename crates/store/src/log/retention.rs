@@ -12,6 +12,10 @@ use super::slice::{MAX_SLICES, Slice};
 /// Age and size are each divided into this many slices: rows outlive the retention by at most 1/64 of
 /// it, and both together stay far below [`MAX_SLICES`].
 const PARTS: u32 = 64;
+/// The shortest time that a field is kept is divided into this many.
+const FIELD_PARTS: u32 = 8;
+/// The retention into no more than this.
+const MOST_PARTS: u32 = 300;
 const MIN_SLICE_LENGTH: Duration = Duration::from_secs(1);
 /// A slice's empty tables take 32 KiB, so slices that are much smaller would hold little else.
 const MIN_SLICE_BYTES: u64 = 256 << 10;
@@ -35,8 +39,18 @@ pub(crate) fn is_slice_full(
     if live.rows == 0 || slices >= MAX_SLICES {
         return false;
     }
-    let length = (settings.retention / PARTS).max(MIN_SLICE_LENGTH);
+    let length = slice_length(settings).max(MIN_SLICE_LENGTH);
     now.since(UnixMs(live.base_ms)) >= length || bytes >= max_slice_bytes(settings)
+}
+
+/// Fields that go earlier than their rows go with a slice too, so slices are shorter then, but never so short that
+/// there would be too many.
+fn slice_length(settings: &LogSettings) -> Duration {
+    let length = settings.retention / PARTS;
+    match settings.fields.shortest() {
+        Some(shortest) => length.min(shortest / FIELD_PARTS).max(settings.retention / MOST_PARTS),
+        None => length,
+    }
 }
 
 fn max_slice_bytes(settings: &LogSettings) -> u64 {

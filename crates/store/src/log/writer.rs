@@ -19,6 +19,7 @@ use super::batch::LiveSlice;
 use super::erase::{self, ErasedFromLog};
 use super::late::{self, Late};
 use super::limit_events::{LimitEvents, WRITE_INTERVAL};
+use super::scrub;
 use super::stats::LogStats;
 use super::{Enrich, LogSettings, retention, slice, text_bytes};
 use crate::error::{StoreError, sqlite_error};
@@ -722,7 +723,11 @@ impl Writer {
         let now = now();
         let settings = self.settings.clone();
         let is_old = |slice: &slice::Slice| retention::is_expired(slice, now, &settings);
-        if self.slices()?.last().is_some_and(is_old) {
+        let has_old_fields = |slice: &slice::Slice| {
+            let kept = settings.fields.shortest().unwrap_or(settings.retention);
+            slice.span.is_some_and(|(_, newest)| UnixMs(newest) < now.minus(kept))
+        };
+        if self.slices()?.last().is_some_and(|live| is_old(live) || has_old_fields(live)) {
             self.roll()?;
         }
         let slices = self.slices()?;
@@ -733,6 +738,7 @@ impl Writer {
         }
         self.bound_bytes()?;
         self.index_sealed()?;
+        self.scrub(now)?;
         self.shrink()?;
         self.bound_bytes()?;
         self.count_slices()
@@ -751,6 +757,34 @@ impl Writer {
                 slice::build_index(&transaction, slice.id).map_err(error())?;
                 transaction.commit().map_err(error())?;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes out of a sealed slice what its rows have kept long enough: one slice at a time, so that requests are
+    /// written in between.
+    fn scrub(&mut self, now: UnixMs) -> Result<(), StoreError> {
+        if self.settings.fields.shortest().is_none() {
+            return Ok(());
+        }
+        for slice in self.slices()? {
+            let is_quiet = self.is_quiet();
+            let Some(Database { connection, .. }) = &mut self.database else { return Ok(()) };
+            let error = || sqlite_error(&self.path, "taking out old fields");
+            let kinds = scrub::due(connection, &slice, &self.settings.fields, now).map_err(error())?;
+            // The index makes it quick, and comes first in a quiet moment.
+            if kinds == 0 || !slice.is_indexed || !is_quiet {
+                continue;
+            }
+            connection.execute_batch("PRAGMA secure_delete = ON").map_err(error())?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error())?;
+            scrub::scrub(&transaction, &slice, kinds).map_err(error())?;
+            transaction.commit().map_err(error())?;
+            connection.execute_batch("PRAGMA secure_delete = FAST").map_err(error())?;
+            checkpoint(connection).map_err(error())?;
+            self.maintenance_due = Instant::now();
+            break;
         }
         Ok(())
     }

@@ -220,7 +220,7 @@ fn row_limit(limit: usize) -> i64 {
 }
 
 /// Reads a column that holds the text form of `T`.
-fn parsed<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(crate) fn parsed<T: std::str::FromStr>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     text.parse().map_err(|_| {
         let error = format!("unexpected value {text:?}");

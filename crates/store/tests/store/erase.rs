@@ -5,7 +5,8 @@ use std::path::Path;
 
 use portcullis_model::{BlockSource, Finding, RecordText, RequestRecord, Severity, TextFields, UnixMs};
 use portcullis_store::{
-    FindingFilter, GeoAnswer, Log, LogReader, LogSettings, NewBlock, NoEnrichment, State, Subject,
+    FieldRetention, FindingFilter, GeoAnswer, Log, LogReader, LogSettings, NewBlock, NoEnrichment, State,
+    Subject,
 };
 
 use crate::support::{ip, now, request_to, start};
@@ -230,4 +231,58 @@ fn the_state_forgets_an_address_in_every_table() {
     assert_eq!(reasons, ["a friend of [erased]"]);
     let receipt = state.audit(UnixMs(0), 1).unwrap().remove(0);
     assert_eq!((&*receipt.action, &*receipt.subject, &*receipt.detail), ("erase", "receipt 1", "3 tables"));
+}
+
+#[test]
+fn fields_go_before_their_rows_and_what_is_young_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let day = std::time::Duration::from_secs(86_400);
+    let fields = FieldRetention {
+        addresses: Some(day),
+        user_agents: Some(day),
+        queries: Some(day),
+        users: Some(9 * day),
+        ..FieldRetention::default()
+    };
+    let settings = LogSettings { fields, ..LogSettings::default() };
+    let log = Log::start(folder.path(), settings.clone(), Box::new(NoEnrichment)).unwrap();
+    let old = now().minus(2 * day);
+    offer(
+        &log,
+        (0..30).map(|n| {
+            visit(
+                n,
+                old,
+                &format!("203.0.113.{}", n % 10),
+                "alice",
+                &format!("/old/{}", n % 3),
+                "OldBrowser/1",
+            )
+        }),
+    );
+    offer(&log, [visit(90, old, "2001:db8:1:2::5", "alice", "/old/0", "OldBrowser/1")]);
+    // Looks at once.
+    log.apply(&settings);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while traces(folder.path(), "OldBrowser") > 0 {
+        assert!(std::time::Instant::now() < deadline, "nothing is taken out");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    offer(&log, [visit(99, now(), "203.0.113.7", "bob", "/young", "YoungBrowser/1")]);
+    let rows = LogReader::open(folder.path()).unwrap().rows(&Default::default(), 99).unwrap();
+    let (young, old) = rows.split_first().unwrap();
+    assert_eq!(
+        (young.client, &*young.user_agent, &*young.query),
+        (ip("203.0.113.7"), "YoungBrowser/1", "from=203.0.113.7")
+    );
+    assert_eq!(old.len(), 31);
+    for row in old {
+        let network = if row.client == ip("2001:db8:1::") { row.client } else { ip("203.0.113.0") };
+        assert_eq!((row.client, &*row.user_agent, &*row.query), (network, "", ""));
+        assert_eq!((&*row.user, &*row.referer), ("alice", "https://example.com/"), "what may stay longer");
+        assert!(row.path.starts_with("/old/"));
+    }
+    assert_eq!(traces(folder.path(), "2001:db8:1:2::5") + traces(folder.path(), "203.0.113.5"), 0);
+    assert_eq!(rows_of(folder.path(), &address("203.0.113.0")), 30, "found by the network");
+    log.shutdown();
 }
