@@ -228,24 +228,24 @@ impl Window {
             return false;
         }
         let login: &mut Login = self.clients[slot].login.get_or_insert_default();
-        let counter = match (seen.verdict, seen.status) {
-            _ if seen.login == Some(LoginOutcome::Failed) => &mut login.failures,
+        let (counter, is_failure) = match (seen.verdict, seen.status) {
+            _ if seen.login == Some(LoginOutcome::Failed) => (&mut login.failures, true),
             // It got in, whatever the status.
-            _ if seen.login == Some(LoginOutcome::Succeeded) => &mut login.redirected,
-            (VerdictKind::Limited, _) => &mut login.limited,
+            _ if seen.login == Some(LoginOutcome::Succeeded) => (&mut login.redirected, false),
+            (VerdictKind::Limited, _) => (&mut login.limited, true),
             (VerdictKind::Blocked | VerdictKind::Malformed, _) => return false,
-            (_, 400 | 401 | 403 | 422 | 429) => &mut login.failures,
-            (_, 300..=399) => &mut login.redirected,
+            (_, 400 | 401 | 403 | 422 | 429) => (&mut login.failures, true),
+            (_, 300..=399) => (&mut login.redirected, false),
             (_, 200..=299) => {
                 login.quiet_api = login.quiet_api.saturating_add(u32::from(is_login_api(normal)));
-                &mut login.quiet
+                (&mut login.quiet, false)
             }
             _ => return false,
         };
         *counter = counter.saturating_add(1);
         login.attempts = login.attempts.saturating_add(1);
         self.sample(slot, SampleKind::Login, seen);
-        seen.verdict == VerdictKind::Limited || seen.status >= 400
+        is_failure
     }
 
     fn count_sensitive(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) {

@@ -99,7 +99,7 @@ impl Default for Crowds {
 }
 
 impl Crowds {
-    /// Counts a verified identity on the client's address; true if it was not there in the last hour.
+    /// Counts a verified identity on the client's address; true if that is one more than before.
     pub fn note(&self, client: ClientIp, identity: &Identity, now_ms: u64) -> bool {
         let (key, half) = (client.limit_key(), now_ms / HALF_MS);
         // A user with several sessions is one.

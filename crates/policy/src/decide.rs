@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use portcullis_model::{Reason, VerdictKind};
+use portcullis_model::{ClientIp, Identity, Reason, VerdictKind};
 
 use crate::{
     AccessRule, Blocklist, Crowds, Exhausted, Feeds, LimitHit, Limiter, Mode, Now, Parties, Permit,
@@ -67,10 +67,9 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
     if let Some(feed) = listed.filter(|feed| feed.mode == Mode::Enforce) {
         return decision(Verdict::Feed(Arc::clone(&feed.name)), rules.mode);
     }
-    if let Some(identity) = facts.identity
-        && state.crowds.note(facts.client, identity, now.monotonic_ms)
-    {
-        state.parties.newcomer_arrived(facts.client);
+    if let Some(identity) = facts.identity {
+        state.crowds.note(facts.client, identity, now.monotonic_ms);
+        state.parties.user_is_here(facts.client, identity);
     }
     let denial = access::denial(rules, facts);
     if let Some(rule) = denial.filter(|rule| rule.mode == Mode::Enforce) {
@@ -97,6 +96,16 @@ fn find_block(state: &LiveState, facts: &RequestFacts<'_>, now: Now) -> Option<i
         Some(_) => state.blocks.find_for_users(facts.client, now),
     };
     of_address.or_else(|| state.parties.find(facts, now))
+}
+
+impl LiveState {
+    /// The block that ends what a client has open: of its address, or of the verified user that it is.
+    pub fn blocked(&self, client: ClientIp, identity: Option<&Identity>, now: Now) -> Option<i64> {
+        match identity {
+            None => self.blocks.find(client, now),
+            Some(user) => self.blocks.find_for_users(client, now).or_else(|| self.parties.of_user(user, now)),
+        }
+    }
 }
 
 impl Decision {
@@ -153,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{AccessAction, BlockChange, LimitRule, RequestMatch};
     use ipnet::IpNet;
-    use portcullis_model::{Identity, Party, UnixMs, normalise_path};
+    use portcullis_model::{Party, UnixMs, normalise_path};
 
     const NOW: Now = Now { wall: UnixMs(1_000_000), monotonic_ms: 1_000_000 };
 
@@ -240,7 +249,7 @@ mod tests {
         };
         let rules = enforcing(vec![limit("login", "3/1h", &["/login"], Mode::Enforce), Arc::new(per_user)]);
         let state = state(&[], &[]);
-        let client: portcullis_model::ClientIp = "192.0.2.1".parse().unwrap();
+        let client: ClientIp = "192.0.2.1".parse().unwrap();
         let visit = |n: usize| {
             let identity =
                 Identity { user: Some(format!("user-{n}").into()), roles: Vec::new(), session: None };

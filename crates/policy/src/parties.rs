@@ -5,10 +5,11 @@
 //! the culprit's user agent, what is an attack by itself, and logins beyond the newcomers' room; the rest goes
 //! through. A user agent only ever narrows the block: with another one there are still the other two bars.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,11 +19,14 @@ use portcullis_model::{ClientIp, Identity, Party, UnixMs};
 use crate::clock::millis;
 use crate::{Now, RequestFacts};
 
-/// Logins that the anonymous clients of such an address may try in [`ROOM_PERIOD`], all together. One that
-/// succeeds makes room for the next.
+/// Logins that the anonymous clients of such an address may try in [`ROOM_PERIOD`], all together. Whoever becomes a
+/// verified user makes room for the next.
 pub const ROOM_LOGINS: usize = 10;
 /// See [`ROOM_LOGINS`].
 pub const ROOM_PERIOD: Duration = Duration::from_secs(5 * 60);
+
+/// Users of one address who have made room, at most; later ones make none.
+const MAX_ARRIVALS: usize = 4_096;
 
 /// What an anonymous request looks like by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,8 @@ pub struct Parties {
     is_in_use: AtomicBool,
     /// Changes come one after another.
     applying: Mutex<()>,
-    look: std::sync::OnceLock<Look>,
+    look: OnceLock<Look>,
+    hasher: RandomState,
 }
 
 #[derive(Clone, Default)]
@@ -84,13 +89,21 @@ struct Anonymous {
     room: Arc<Room>,
 }
 
-/// The logins of the last [`ROOM_PERIOD`], the oldest first; at most [`ROOM_LOGINS`].
+/// The room for newcomers of one address.
 #[derive(Default)]
-struct Room(Mutex<VecDeque<u64>>);
+struct Room(Mutex<Logins>);
+
+#[derive(Default)]
+struct Logins {
+    /// Those of the last [`ROOM_PERIOD`], the oldest first; at most [`ROOM_LOGINS`].
+    taken: VecDeque<u64>,
+    /// Hashes of the users who were seen since the block began.
+    arrived: HashSet<u64>,
+}
 
 impl Room {
     fn take(&self, now_ms: u64) -> bool {
-        let mut taken = self.0.lock();
+        let taken = &mut self.0.lock().taken;
         let since = now_ms.saturating_sub(millis(ROOM_PERIOD));
         while taken.front().is_some_and(|&at| at < since) {
             taken.pop_front();
@@ -100,6 +113,14 @@ impl Room {
             taken.push_back(now_ms);
         }
         has_room
+    }
+
+    /// Each user gives one login back, once: somebody with an account must not do so again and again.
+    fn arrive(&self, user: u64) {
+        let mut logins = self.0.lock();
+        if logins.arrived.len() < MAX_ARRIVALS && logins.arrived.insert(user) {
+            logins.taken.pop_front();
+        }
     }
 }
 
@@ -163,10 +184,14 @@ impl Parties {
         block.refuses(glance, facts.user_agent, now).then_some(block.entry.id)
     }
 
-    /// Somebody has logged in from this address: the login that it took is given back to the other newcomers.
-    pub fn newcomer_arrived(&self, client: ClientIp) {
+    /// A verified user is on this address. If it was not before, the login that it took is given back to the other
+    /// newcomers.
+    pub fn user_is_here(&self, client: ClientIp, identity: &Identity) {
+        if !self.is_in_use() {
+            return;
+        }
         if let Some(block) = self.held.load().anonymous.get(&client.limit_key()) {
-            block.room.0.lock().pop_front();
+            block.room.arrive(self.hasher.hash_one(&*identity.name()));
         }
     }
 
@@ -297,8 +322,14 @@ mod tests {
         assert_eq!(ask(&parties, "/login", "browser", START), Some(3), "no room is left");
         assert_eq!(ask(&parties, "/", "browser", START), None, "a page is no login");
         assert_eq!(ask_as(&parties, &user("alice"), START), None);
-        parties.newcomer_arrived(ADDRESS.parse().unwrap());
-        assert_eq!(ask(&parties, "/login", "browser", START), None, "one has arrived");
+        for _ in 0..5 {
+            parties.user_is_here(ADDRESS.parse().unwrap(), &user("alice"));
+        }
+        assert_eq!(
+            ask(&parties, "/login", "browser", START),
+            None,
+            "one has arrived, and was seen five times"
+        );
         assert_eq!(ask(&parties, "/login", "browser", START), Some(3));
         assert_eq!(ask(&parties, "/login", "browser", later(ROOM_PERIOD + Duration::from_millis(1))), None);
     }

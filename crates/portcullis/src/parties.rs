@@ -25,7 +25,14 @@ pub(crate) fn look(config: &Arc<ArcSwap<Config>>) -> Look {
     Box::new(move |facts: &RequestFacts<'_>| {
         let (path, query) = (String::from_utf8_lossy(facts.raw_path), String::from_utf8_lossy(facts.query));
         let asked = Asked { method: facts.method, path: &path, query: &query, user_agent: facts.user_agent };
-        match glance(&config.load().detection, &signatures, &asked) {
+        let config = config.load();
+        // The paths of [identity] may be others than those that the detector knows.
+        let logs_in = || {
+            facts.method.eq_ignore_ascii_case("POST")
+                && config.identity.logins.paths.iter().any(|path| path.matches(&facts.path))
+        };
+        match glance(&config.detection, &signatures, &asked) {
+            Looks::Ordinary if logs_in() => Glance::Login,
             Looks::Ordinary => Glance::Ordinary,
             Looks::Login => Glance::Login,
             Looks::Attack => Glance::Attack,

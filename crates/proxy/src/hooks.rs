@@ -232,6 +232,9 @@ impl ProxyHttp for Hooks {
             |rules: &IdentityRules| rules.visit(identities, &head.method, &head.headers, &path, now.wall);
         ctx.visit = rules.identity.as_ref().map(look);
         let identity = ctx.visit.as_ref().and_then(Visit::identity).cloned();
+        if let Some(identity) = &identity {
+            connection.identified(client, identity);
+        }
         let identity = identity.as_deref();
 
         let is_https = is_https(connection.peer, connection.is_tls, &rules, &head.headers);

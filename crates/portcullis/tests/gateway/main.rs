@@ -32,6 +32,7 @@ mod privacy_requests;
 mod proxy_protocol;
 mod reload;
 mod report;
+mod shared;
 mod start;
 mod streaming;
 mod tasks;

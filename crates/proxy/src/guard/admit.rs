@@ -69,7 +69,7 @@ impl Connection {
             // Over plaintext people learn from the page why they are refused.
             if self.is_tls
                 && rules.policy.mode == Mode::Enforce
-                && let Some(reason) = blocked(&self.edge, self.peer)
+                && let Some(reason) = blocked(&self.edge, self.peer, rules.identity.is_some())
             {
                 return Err(reason);
             }
@@ -99,12 +99,15 @@ impl Connection {
     }
 }
 
-/// The block or the list that keeps a client out; an allow wins.
-fn blocked(edge: &Edge, client: ClientIp) -> Option<Reason> {
+/// The block or the list that keeps a client out; an allow wins. Where users can be known, of the blocks those alone
+/// that mean verified users too: whether the client is one shows with its request.
+fn blocked(edge: &Edge, client: ClientIp, knows_users: bool) -> Option<Reason> {
     if edge.state.allows.load().lookup(client.ip()).is_some() {
         return None;
     }
-    if let Some(block) = edge.state.blocks.find(client, edge.clock.now()) {
+    let (blocks, now) = (&edge.state.blocks, edge.clock.now());
+    let block = if knows_users { blocks.find_for_users(client, now) } else { blocks.find(client, now) };
+    if let Some(block) = block {
         return Some(Reason::Block(block));
     }
     let feeds = edge.state.feeds.load();

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use portcullis_model::{
-    ClientIp, ConnectionLimit, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord,
-    TextFields, VerdictKind,
+    ClientIp, ConnectionLimit, Identity, MalformedKind, Protocol, Reason, RecordText, RequestId,
+    RequestRecord, TextFields, VerdictKind,
 };
 
 use crate::edge::Edge;
@@ -152,6 +152,11 @@ impl Connection {
             self.watched.lock().serve(self.edge.watch.now_ms(), client);
         }
         self.head_began.lock().take()
+    }
+
+    /// Called by the hooks when they know who the client's request is from.
+    pub(crate) fn identified(&self, client: ClientIp, identity: &Arc<Identity>) {
+        self.watched.lock().identify(client, identity);
     }
 
     /// Called by the hooks when the request has been written to a server.

@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use portcullis_model::{ClientIp, MalformedKind};
+use portcullis_model::{ClientIp, Identity, MalformedKind};
 use portcullis_policy::Now;
 
 use crate::edge::Edge;
@@ -60,6 +60,8 @@ pub(super) struct Watched {
     stalled_since: u64,
     /// Since when it serves a client that was let in, and whom.
     serving: Option<(u64, ClientIp)>,
+    /// Who that is, if it is verified; the latest, where requests of several users come on one connection.
+    identity: Option<Arc<Identity>>,
     /// Nothing has come of the next request.
     is_idle: bool,
     /// When to wake the connection's task, which has something else to do then.
@@ -75,6 +77,7 @@ impl Default for Watched {
             deadline: NEVER,
             stalled_since: NEVER,
             serving: None,
+            identity: None,
             is_idle: false,
             wake_at: NEVER,
             seat: Seat::None,
@@ -124,12 +127,21 @@ impl Watched {
     pub(super) fn serve(&mut self, since: u64, client: ClientIp) {
         if self.serving.is_none_or(|(_, served)| served != client) {
             self.serving = Some((since, client));
+            self.identity = None;
+        }
+    }
+
+    /// The client that is served is a verified user.
+    pub(super) fn identify(&mut self, client: ClientIp, identity: &Arc<Identity>) {
+        if self.serving.is_some_and(|(_, served)| served == client) {
+            self.identity = Some(Arc::clone(identity));
         }
     }
 
     /// Nobody is served.
     pub(super) fn serve_nobody(&mut self) {
         self.serving = None;
+        self.identity = None;
     }
 
     /// The request has been answered.
@@ -167,7 +179,7 @@ impl Watched {
         &mut self,
         now_ms: u64,
         is_closing: bool,
-        is_blocked: &mut dyn FnMut(ClientIp) -> Option<i64>,
+        is_blocked: &mut dyn FnMut(ClientIp, Option<&Identity>) -> Option<i64>,
     ) -> Option<u64> {
         if self.ending.is_some() {
             return None;
@@ -182,7 +194,7 @@ impl Watched {
         }
         if let Some((since, client)) = self.serving
             && since.saturating_add(JUDGED_LATELY_MS) <= now_ms
-            && let Some(block) = is_blocked(client)
+            && let Some(block) = is_blocked(client, self.identity.as_deref())
         {
             self.end(Ending::Blocked(block));
             return None;
@@ -256,11 +268,11 @@ impl Watch {
         self.now_ms.store(now.monotonic_ms, Ordering::Relaxed);
         let rules = edge.rules.load();
         let enforces = rules.policy.mode == portcullis_policy::Mode::Enforce;
-        let mut is_blocked = |client: ClientIp| {
+        let mut is_blocked = |client: ClientIp, identity: Option<&Identity>| {
             if !(with_blocks && enforces) || edge.state.allows.load().lookup(client.ip()).is_some() {
                 return None;
             }
-            edge.state.blocks.find(client, now)
+            edge.state.blocked(client, identity, now)
         };
         let is_closing = self.is_closing.load(Ordering::Relaxed);
         let mut lapsed = 0;
