@@ -403,3 +403,21 @@ fn identity_is_switched_on_and_off_while_the_gateway_runs_and_the_command_shows_
         (user(&gateway, &mut gateway.client(), "n0", &path)).is_empty().then_some(())
     });
 }
+
+#[test]
+fn a_login_takes_a_visitor_from_the_limit_of_strangers_to_that_of_users() {
+    let upstream = Upstream::start();
+    let limits = "[[limit]]\nname = \"anonymous\"\nidentity = [\"anonymous\"]\nrate = \"5/1h\"\n\
+                  [[limit]]\nname = \"authenticated\"\nidentity = [\"authenticated\"]\nkey = \"user\"\nrate = \"10/1h\"";
+    let gateway = Gateway::start(config().upstream(&upstream).section(DJANGO).section(limits));
+    let served = |cookie: &str| {
+        let mut client = gateway.client();
+        let visit = || Request::get("/echo").header("Cookie", &format!("sessionid={cookie}"));
+        (0..15).filter(|_| client.send(&visit()).status() == 200).count()
+    };
+    // The login itself is a stranger's request.
+    log_in(&mut gateway.client(), "mine");
+    assert_eq!(served("made-up"), 4);
+    assert_eq!(served("mine"), 10);
+    assert_eq!((served("made-up"), served("mine")), (0, 0));
+}
