@@ -80,7 +80,7 @@ impl PseudonymKey {
             // The other bytes of the same hash: one is enough.
             IpAddr::V4(_) => lower_half(&of_subscriber),
             // The /64 itself has the pseudonym of a /64.
-            ip if ip == subscriber => 0,
+            ip @ IpAddr::V6(_) if ip == subscriber => 0,
             ip @ IpAddr::V6(_) => lower_half(&self.hash(kind, ip)),
         };
         let kept = match kind {
