@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use portcullis_policy::Mode;
+use portcullis_policy::{IdentityMatch, Mode, RequestMatch};
 
 use crate::{Acme, AcmeChallenge, Config, FeedSource, KeySetSource};
 
@@ -35,6 +35,7 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
     notes.add(config.limits.is_empty(), "no limits: nobody is slowed down ([[limit]] adds one)");
     places(config, &mut notes);
     identity(config, &mut notes);
+    users(config, &mut notes);
     background(config, &mut notes);
     lists(config, &mut notes);
     feeds(config, &mut notes);
@@ -120,6 +121,24 @@ fn places(config: &Config, notes: &mut Notes) {
         notes.add(
             true,
             &format!("{kind}.{name} asks where clients are from, and there is no geo database: {effect}"),
+        );
+    }
+}
+
+/// Rules that ask who a client is.
+fn users(config: &Config, notes: &mut Notes) {
+    if config.identity.tokens.is_some() || config.identity.sessions.is_some() {
+        return;
+    }
+    let limits = config.limits.iter().map(|rule| ("limit", &rule.name, &rule.applies_to));
+    let access = config.access.iter().map(|rule| ("access", &rule.name, &rule.applies_to));
+    let asks = |rule: &RequestMatch| rule.identities.iter().any(|who| *who != IdentityMatch::Anonymous);
+    if let Some((kind, name, _)) = limits.chain(access).find(|(_, _, rule)| asks(rule)) {
+        notes.add(
+            true,
+            &format!(
+                "{kind}.{name} means users, and everybody is anonymous: [identity] says how the gateway knows them"
+            ),
         );
     }
 }

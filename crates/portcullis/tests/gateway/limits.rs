@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use portcullis_testkit::{Gateway, Request, Upstream, eventually, tungstenite};
+use portcullis_testkit::{Gateway, Request, Signer, Upstream, eventually, tungstenite};
 use serde_json::Value;
 
+use crate::identity::{SECRET, claims};
 use crate::mmdb::Field::{Map, Number, Text};
 use crate::mmdb::{Tree, Writer};
 use crate::{behind_proxy, config};
@@ -221,23 +222,67 @@ fn a_limit_of_concurrency_holds_while_requests_and_websockets_last() {
     eventually("the sockets have ended", is_free);
 }
 
+/// The limits of `config/originals.toml`.
+fn originals() -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/originals.toml");
+    let text = fs::read_to_string(file).unwrap();
+    let (_, limits) = text.split_once("\n[[limit]]").unwrap();
+    format!("[[limit]]{limits}\n")
+}
+
+/// How many of 200 requests at once are served.
+fn served_at_once(ask: &(dyn Fn(usize) -> u16 + Sync)) -> usize {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..200).map(|n| scope.spawn(move || ask(n))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).filter(|status| *status == 200).count()
+    })
+}
+
 #[test]
 fn two_hundred_requests_at_once_find_exactly_the_limit() {
     let upstream = Upstream::start();
-    let originals =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/originals.toml")).unwrap();
-    let (_, limits) = originals.split_once("\n[[limit]]").unwrap();
-    let gateway = Gateway::start(behind_proxy(&upstream).section(&format!("[[limit]]{limits}")));
-    let served_of = |request: &Request, client: &str| {
-        std::thread::scope(|scope| {
-            let ask = |_| scope.spawn(|| gateway.client_of(client).send(request).status());
-            let threads: Vec<_> = (0..200).map(ask).collect();
-            threads.into_iter().map(|t| t.join().unwrap()).filter(|s| *s == 200).count()
-        })
-    };
-    assert_eq!(served_of(&Request::get("/page"), "203.0.113.1"), 5, "anonymous: 5 in a minute");
-    assert_eq!(served_of(&Request::post("/accounts/login/", "x"), "203.0.113.2"), 3, "login: 3 in 5 minutes");
+    let gateway = Gateway::start(behind_proxy(&upstream).section(&originals()));
+    let pages = served_at_once(&|_| gateway.client_of("203.0.113.1").get("/page").status());
+    assert_eq!(pages, 5, "anonymous: 5 in a minute");
+    let logins = |_| gateway.client_of("203.0.113.2").post("/accounts/login/", "x").status();
+    assert_eq!(served_at_once(&logins), 3, "login: 3 in 5 minutes");
     assert_eq!(upstream.requests(), 8);
+}
+
+#[test]
+fn a_verified_user_has_one_limit_from_wherever_and_neighbours_have_theirs() {
+    let upstream = Upstream::start();
+    let jwt = format!("[identity.jwt]\nkeys = [{{ algorithm = \"HS256\", secret = {SECRET:?} }}]\n");
+    let staff = "[[access]]\nname = \"staff\"\npaths = [\"/admin/*\"]\nidentity = [\"user:alice\"]\naction = \"allow\"\n\
+                 [[access]]\nname = \"no-admin\"\npaths = [\"/admin/*\"]\naction = \"deny\"\n";
+    let sections = [&jwt, staff, &originals()].concat();
+    let gateway = Gateway::start(behind_proxy(&upstream).section(&sections));
+    let signer = Signer::hs("HS256", SECRET.as_bytes());
+    let ask = |client: &str, user: Option<&str>, path: &str| {
+        let request = match user {
+            Some(user) => {
+                Request::get(path).header("Authorization", &format!("Bearer {}", signer.token(&claims(user))))
+            }
+            None => Request::get(path),
+        };
+        gateway.client_of(client).send(&request)
+    };
+    let alice = |n: usize| ask(&format!("203.0.113.{n}"), Some("alice"), "/page").status();
+    assert_eq!(served_at_once(&alice), 10, "authenticated: 10 in a minute, from 200 addresses");
+    let refused = ask("203.0.113.7", Some("alice"), "/page");
+    assert_eq!(gateway.data().row(&refused.decision_id()).reason, "limit:authenticated");
+    let why = gateway.cli_ok(&["why", &refused.decision_id()]);
+    assert!(why.contains("10 requests of one user") && why.contains("the user alice had 10 served"), "{why}");
+    assert_eq!(ask("203.0.113.7", Some("bob"), "/page").status(), 200, "another user at the same address");
+    assert_eq!(served_at_once(&|_| ask("203.0.113.7", None, "/page").status()), 5, "strangers there");
+    let denied = ask("203.0.113.8", Some("bob"), "/admin/x");
+    assert_eq!(gateway.data().row(&denied.decision_id()).reason, "access:no-admin");
+    assert_eq!(
+        ask("203.0.113.8", Some("alice"), "/admin/x").status(),
+        429,
+        "let past the list, not past the limit"
+    );
+    assert_eq!(upstream.requests(), 16);
 }
 
 #[test]

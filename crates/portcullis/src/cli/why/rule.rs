@@ -55,8 +55,8 @@ impl Counted {
         let network = |network, path| Self::Network { network, user: row.user.clone(), path };
         match &rule.key {
             LimitKey::Session | LimitKey::Header(_) => None,
-            // A session whose user is not known looks anonymous in the log.
-            LimitKey::User if row.user.is_empty() && !is_for_anonymous(rule) => None,
+            // The rule means users alone, and the log was told not to keep them.
+            LimitKey::User if row.user.is_empty() && !means_anonymous(rule) => None,
             LimitKey::User if !row.user.is_empty() => Some(Self::User(row.user.clone())),
             LimitKey::Ip | LimitKey::User => Some(network(client, None)),
             LimitKey::Prefix { .. } => match rule.key.subject(&bare_facts(row)) {
@@ -98,8 +98,9 @@ impl Counted {
     }
 }
 
-fn is_for_anonymous(rule: &LimitRule) -> bool {
-    rule.applies_to.identities.contains(&IdentityMatch::Anonymous)
+fn means_anonymous(rule: &LimitRule) -> bool {
+    let identities = &rule.applies_to.identities;
+    identities.is_empty() || identities.contains(&IdentityMatch::Anonymous)
 }
 
 fn bare_facts(row: &LogRow) -> RequestFacts<'_> {
