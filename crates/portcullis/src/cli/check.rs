@@ -258,8 +258,12 @@ fn identity_in_words(identity: &Identity) -> String {
         by.push(format!("sessions with the cookie {:?}", sessions.cookie));
     }
     if let Some(tokens) = &identity.tokens {
-        let issuer = if tokens.key_set.is_some() { " and those of an issuer" } else { "" };
-        by.push(format!("tokens with {}{issuer}", count(tokens.rules.keys.len() as u64, "key")));
+        let own = tokens.rules.keys.len();
+        by.push(match (own, &tokens.key_set) {
+            (0, _) => "tokens with the keys of an issuer".to_owned(),
+            (_, Some(_)) => format!("tokens with {} and those of an issuer", count(own as u64, "key")),
+            (_, None) => format!("tokens with {}", count(own as u64, "key")),
+        });
     }
     if by.is_empty() { "nobody is known; logins are recognised".to_owned() } else { by.join(", ") }
 }

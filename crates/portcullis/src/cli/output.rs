@@ -430,7 +430,9 @@ pub(crate) fn count(n: u64, noun: &str) -> String {
     let plural = match noun {
         _ if n == 1 => noun.to_owned(),
         noun if noun.ends_with("ss") || noun.ends_with("ch") => format!("{noun}es"),
-        noun if noun.ends_with('y') && !noun.ends_with("ay") => format!("{}ies", &noun[..noun.len() - 1]),
+        noun if noun.ends_with('y') && !noun.ends_with("ay") && !noun.ends_with("ey") => {
+            format!("{}ies", &noun[..noun.len() - 1])
+        }
         noun => format!("{noun}s"),
     };
     format!("{} {plural}", number(n))
