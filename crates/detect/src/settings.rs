@@ -28,8 +28,11 @@ pub struct Settings {
     pub login_paths: Vec<String>,
     /// Findings at least this severe are to be blocked; `None` never blocks.
     pub block_severity: Option<Severity>,
-    /// How long such a block lasts; `None` until somebody removes it.
-    pub block_for: Option<Duration>,
+    /// How long such a block lasts, the first of a client, the second, and so on, the last one for all further
+    /// ones; `None` until somebody removes it. At least one step.
+    pub block_for: Vec<Option<Duration>>,
+    /// Blocks count as earlier ones for so long.
+    pub block_memory: Duration,
     /// Whether the isolation forest gives its second opinion.
     pub forest: bool,
     /// The most clients that a window keeps apart.
@@ -81,10 +84,19 @@ impl Default for Settings {
                 "/administrator/index.php",
             ]),
             block_severity: Some(Severity::High),
-            block_for: Some(24 * HOUR),
+            block_for: [1, 4, 24, 7 * 24].map(|hours| Some(hours * HOUR)).to_vec(),
+            block_memory: 30 * 24 * HOUR,
             forest: true,
             max_clients: 200_000,
         }
+    }
+}
+
+impl Settings {
+    /// Which step a block is, from 1, after so many earlier ones, and how long it lasts.
+    pub fn block_step(&self, earlier: usize) -> (usize, Option<Duration>) {
+        let step = earlier.min(self.block_for.len().saturating_sub(1));
+        (step + 1, self.block_for.get(step).copied().flatten())
     }
 }
 

@@ -603,7 +603,7 @@ fn detector_line(detection: &portcullis_detect::Settings) -> String {
         return "off".to_owned();
     }
     let minutes = detection.interval.as_secs_f64() / 60.0;
-    let action = match (detection.block_severity, detection.block_for) {
+    let action = match (detection.block_severity, detection.block_step(0).1) {
         (None, _) => "never blocks".to_owned(),
         (Some(least), Some(span)) => {
             format!("blocks from severity {least} for {} h", (span.as_secs_f64() / 360.0).round() / 10.0)

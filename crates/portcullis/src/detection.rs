@@ -229,19 +229,36 @@ fn block_prefixes(
         if guard.spares_prefix(state, &network, now)? {
             continue;
         }
+        let (step, span) = block_step(state, settings, &network, now)?;
         let new = NewBlock {
             network,
             reason: format!(
-                "{bad} of the {seen} /64 networks that came from it attack: somebody changes addresses"
+                "{bad} of the {seen} /64 networks that came from it attack: somebody changes addresses{step}"
             ),
             source: BlockSource::Detector,
             created_at: now,
-            expires_at: settings.block_for.map(|span| now.plus(span)),
+            expires_at: span.map(|span| now.plus(span)),
             finding_id: None,
         };
         blocked.push(state.add_block(new, TASK)?);
     }
     Ok(blocked)
+}
+
+/// How long the next block of a network lasts, and the words for it when it is not the first one.
+fn block_step(
+    state: &State,
+    settings: &Settings,
+    network: &IpNet,
+    now: UnixMs,
+) -> anyhow::Result<(String, Option<Duration>)> {
+    let earlier = state.earlier_blocks(network, now.minus(settings.block_memory))?;
+    let (step, span) = settings.block_step(earlier);
+    let words = match (earlier, settings.block_for.len()) {
+        (0, _) | (_, 0 | 1) => String::new(),
+        (earlier, steps) => format!("; blocked {earlier} times before: step {step} of {steps}"),
+    };
+    Ok((words, span))
 }
 
 /// The addresses that the detector never blocks.

@@ -16,6 +16,7 @@ use super::{DAY, HOUR, MILLISECOND, SECOND};
 const MAX_QUEUE: usize = 4 << 20;
 const MAX_PATHS: usize = 1_000;
 const MAX_PATH: usize = 2_048;
+const MAX_BLOCK_STEPS: usize = 16;
 /// The longest window of the detector: a run reads all of it.
 const MAX_WINDOW: Duration = Duration::from_secs(7 * 86_400);
 
@@ -54,7 +55,9 @@ pub(super) fn detection(root: &mut Section<'_>, log: &LogSettings) -> portcullis
         sensitive_paths: detection.read("sensitive_paths", default.sensitive_paths, paths),
         login_paths: detection.read("login_paths", default.login_paths, paths),
         block_severity: detection.read("block_severity", default.block_severity, block_severity),
-        block_for: detection.read("block_for", default.block_for, block_for),
+        block_for: detection.read("block_for", default.block_for, block_steps),
+        block_memory: detection
+            .read("block_memory", default.block_memory, |value| value.duration(HOUR..=90 * DAY)),
         forest: detection.read("forest", default.forest, Value::boolean),
         max_clients: default.max_clients,
     };
@@ -100,6 +103,24 @@ fn paths(value: &Value<'_>) -> Option<Vec<String>> {
 fn block_severity(value: &Value<'_>) -> Option<Option<Severity>> {
     let choices: Vec<_> = Severity::ALL.into_iter().map(Some).chain([None]).collect();
     value.choice(&choices, |severity| severity.map_or("never", Severity::as_str))
+}
+
+/// One duration, or one for each block of a repeat offender.
+fn block_steps(value: &Value<'_>) -> Option<Vec<Option<Duration>>> {
+    if value.is_text() {
+        return block_for(value).map(|step| vec![step]);
+    }
+    if value.is_empty_list() {
+        value.fail("expected at least one duration");
+        return None;
+    }
+    let mut is_wrong = false;
+    let steps = value.list(MAX_BLOCK_STEPS, |item| {
+        let step = block_for(item);
+        is_wrong |= step.is_none();
+        step
+    })?;
+    (!is_wrong).then_some(steps)
 }
 
 fn block_for(value: &Value<'_>) -> Option<Option<Duration>> {

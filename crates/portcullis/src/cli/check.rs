@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -317,6 +318,16 @@ fn access(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `for 1h, 4h, 1d, 7d`: each further block of a repeat offender is longer.
+fn block_steps(steps: &[Option<Duration>]) -> String {
+    let step = |step: &Option<Duration>| step.map_or_else(|| "forever".to_owned(), format_duration);
+    let steps: Vec<String> = steps.iter().map(step).collect();
+    match steps.join(", ").as_str() {
+        "forever" => "forever".to_owned(),
+        steps => format!("for {steps}"),
+    }
+}
+
 fn background(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
     let detection = &config.detection;
     let detector = match (detection.enabled, detection.block_severity) {
@@ -326,10 +337,7 @@ fn background(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
             "every {} over the last {}, blocks from severity {severity} on {}",
             format_duration(detection.interval),
             format_duration(detection.window),
-            match detection.block_for {
-                Some(time) => format!("for {}", format_duration(time)),
-                None => "forever".to_owned(),
-            }
+            block_steps(&detection.block_for)
         ),
     };
     screen.field("detector", &detector)?;

@@ -7,7 +7,7 @@ use portcullis_detect::Settings;
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, Party, PartyBlock, UnixMs};
 use portcullis_store::{NewBlock, NewPartyBlock, State};
 
-use super::{Guard, Outcome, Spared, TASK};
+use super::{Guard, Outcome, Spared, TASK, block_step};
 
 /// A finding that is to lead to a block.
 pub(super) struct Found<'a> {
@@ -124,13 +124,15 @@ impl Acting<'_> {
     }
 
     fn block(&self, state: &mut State, found: &Found<'_>, client: ClientIp) -> anyhow::Result<Block> {
+        let network = self.guard.network(client);
+        let (step, span) = block_step(state, self.settings, &network, self.now)?;
         let block = state.add_block(
             NewBlock {
-                network: self.guard.network(client),
-                reason: reason(found.finding),
+                network,
+                reason: reason(found.finding) + &step,
                 source: BlockSource::Detector,
                 created_at: self.now,
-                expires_at: self.expires_at(),
+                expires_at: span.map(|span| self.now.plus(span)),
                 finding_id: Some(found.id),
             },
             TASK,
@@ -155,8 +157,9 @@ impl Acting<'_> {
         Ok(block)
     }
 
+    /// Blocks of users and of anonymous clients are the first step always: they are made anew as evidence comes.
     fn expires_at(&self) -> Option<UnixMs> {
-        self.settings.block_for.map(|span| self.now.plus(span))
+        self.settings.block_step(0).1.map(|span| self.now.plus(span))
     }
 }
 
@@ -251,6 +254,45 @@ mod tests {
 
     fn guess(agent: &'static str, times: usize) -> Vec<Asked<'static>> {
         (0..times).map(|_| Asked { user: "", agent, method: "POST", path: "/login", status: 401 }).collect()
+    }
+
+    #[test]
+    fn a_repeat_offender_is_blocked_longer_each_time_until_that_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(folder.path()).unwrap();
+        let config = config(folder.path());
+        let mut n = 0;
+        // Scans so many hours after the first time; returns how long the block lasts in hours, and why.
+        let mut scan_at = |hours: u32| {
+            let now = NOW.plus(Duration::from_secs(3_600) * hours);
+            let log = Log::start(folder.path(), LogSettings::default(), Box::new(NoEnrichment)).unwrap();
+            for asked in &scan("", "scanner/1") {
+                n += 1;
+                let id = RequestId::new(now.minus(Duration::from_secs(60)), n);
+                assert!(log.recorder().offer(RequestRecord { id, ..record(n, asked) }));
+            }
+            log.flusher().flush().unwrap();
+            drop(log);
+            let outcome = super::super::run(&config, now, &Arc::default()).unwrap();
+            let [block] = &outcome.blocked[..] else { panic!("{:?}", outcome.spared) };
+            (block.expires_at.unwrap().since(now).as_secs() / 3_600, block.reason.clone())
+        };
+        let (first, reason) = scan_at(0);
+        assert!(first == 1 && !reason.contains("step"), "{reason}");
+        let (second, reason) = scan_at(2);
+        assert!(second == 4 && reason.contains("blocked 1 times before: step 2 of 4"), "{reason}");
+        // What a person lifts was a mistake and does not count.
+        let network = ADDRESS.parse::<std::net::IpAddr>().unwrap().into();
+        assert_eq!(
+            state
+                .remove_block(&network, "cli:alice", NOW.plus(Duration::from_secs(3 * 3_600)))
+                .unwrap()
+                .len(),
+            1
+        );
+        assert_eq!(scan_at(4).0, 4);
+        assert_eq!((scan_at(10).0, scan_at(40).0, scan_at(300).0), (24, 168, 168));
+        assert_eq!(scan_at(300 + 32 * 24).0, 1, "a month later all is forgotten");
     }
 
     #[test]

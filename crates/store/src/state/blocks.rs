@@ -211,6 +211,22 @@ impl State {
         })
     }
 
+    /// How often the detector has blocked exactly this network since then. Blocks that a person lifted do not
+    /// count: they were mistakes.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn earlier_blocks(&self, network: &IpNet, since: UnixMs) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) FROM blocks WHERE source = 'detector' AND network = ?1 AND created_at >= ?2 \
+                   AND (removed_by IS NULL OR removed_by IN ('expired', 'replaced'))";
+        self.read("counting the earlier blocks of a network", || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let count: i64 =
+                statement.query_row(params![network.trunc().to_string(), since.0], |row| row.get(0))?;
+            Ok(usize::try_from(count).unwrap_or(0))
+        })
+    }
+
     /// All blocks in force at `now`, oldest first.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/state/005_alerts.sql"),
     include_str!("../../migrations/state/006_limit_bounds.sql"),
     include_str!("../../migrations/state/007_opt_outs.sql"),
+    include_str!("../../migrations/state/008_repeat_offenders.sql"),
 ];
 
 /// FULL: a block that was acknowledged survives a power failure.
