@@ -156,7 +156,7 @@ fn every_setting_arrives() {
     let detection = &config.detection;
     assert_eq!(detection.interval, Duration::from_secs(15));
     assert_eq!((detection.error_rate, &*detection.sensitive_paths), (1.0, &["/secret".to_owned()][..]));
-    assert_eq!((detection.block_severity, detection.block_for), (None, vec![None]));
+    assert_eq!((detection.block_severity, detection.block_for.as_slice()), (None, [None].as_slice()));
     assert_eq!(config.metrics, None);
     assert_eq!(config.pages.brand, "Example");
     assert_eq!(config.pages.template.as_deref(), Some("<p>{{ decision_id }}</p>"));

@@ -592,7 +592,7 @@ fn why_explains_a_block_of_the_detector_and_how_to_undo_it() {
             "asked for 12 files that scanners ask for",
             "GET /.env  404",
             "until ",
-            "in 60 min",
+            "(in ",
             "portcullis unblock 203.0.113.9",
             "portcullis allow 203.0.113.9",
             "portcullis suspicious 1 --dismiss",
