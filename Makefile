@@ -22,6 +22,7 @@ demo: build-tools ## A sample site, the gateway in front of it, visitors and att
 test: lint ## Everything that must pass: format, lints, all tests, a real browser.
 	@.ci/need chromedriver "the browser tests" chromium chromium-driver || [ "$$CI" != true ]
 	@.ci/need pebble "the tests of certificates from an authority" pebble || [ "$$CI" != true ]
+	@.ci/django $(TARGET) || [ "$$CI" != true ]
 	$(CARGO) test --locked --workspace
 
 check: build-tools ## Does it compile?
@@ -70,9 +71,10 @@ release: build-tools ## The binary as it is shipped: target/release/portcullis.
 	$(CARGO) build --locked --release -p portcullis
 	@ls -lh $(TARGET)/release/portcullis
 
-install-tools: build-tools ## What a build and the tests need besides Rust: cmake, Chromium and its driver, Pebble.
+install-tools: build-tools ## What a build and the tests need besides Rust: cmake, Chromium, Pebble, Python with Django.
 	@.ci/need chromedriver "the browser tests" chromium chromium-driver
 	@.ci/need pebble "the tests of certificates from an authority" pebble
+	@.ci/django $(TARGET)
 
 build-tools:
 	@.ci/need cc "building SQLite" gcc libc6-dev

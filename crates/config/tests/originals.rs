@@ -30,5 +30,8 @@ fn the_originals_limits_are_theirs_and_all_else_is_the_default() {
     assert!(config.limits.iter().map(AsRef::as_ref).eq(&expected), "{:#?}", config.limits);
     let base = file.parent().unwrap();
     let defaults = parse(TEMPLATE, "portcullis.toml", base, &Overrides::default()).unwrap();
-    assert_eq!(config, Config { limits: config.limits.clone(), ..defaults });
+    let sessions = config.identity.sessions.as_ref().unwrap();
+    assert_eq!(sessions.cookie, "sessionid");
+    let identity = config.identity.clone();
+    assert_eq!(config, Config { limits: config.limits.clone(), identity, ..defaults });
 }

@@ -8,6 +8,7 @@
 
 mod certificates;
 mod client;
+mod django;
 mod fail2ban;
 mod files;
 mod gateway;
@@ -29,6 +30,7 @@ pub use certificates::{
     Authority, Issued, client_config, client_config_as, old_client_config, server_config, trusting,
 };
 pub use client::{Client, Head, Request, Response, exchange, parse_response};
+pub use django::{Browser, DjangoSite};
 pub use fail2ban::{Fail2banRow, write_fail2ban_database};
 pub use files::Data;
 pub use gateway::{Ended, Gateway, GatewayConfig, Output};

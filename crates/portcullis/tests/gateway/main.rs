@@ -10,6 +10,7 @@ mod client_ip;
 mod counts;
 mod decisions;
 mod detector;
+mod django;
 mod doctor;
 mod feeds;
 mod forwarding;
