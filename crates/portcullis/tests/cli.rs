@@ -1058,3 +1058,57 @@ fn migrate_beside_a_running_writer_says_so() {
     place.run("migrate").expect(DONE, &["up to date. The running gateway did it"]);
     log.shutdown();
 }
+
+/// People read some pages, each with its assets, in the last hour.
+fn ordinary_visits(clients: usize) -> Vec<RequestRecord> {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let mut records = Vec::new();
+    for n in 0..clients {
+        let client = format!("198.51.{}.{}", n / 250, n % 250);
+        let mut ago = rng.u64(2_000..3_300);
+        for _ in 0..rng.usize(2..9) {
+            let page = format!("/articles/{}", rng.u32(0..40));
+            let assets = (0..rng.usize(2..7)).map(|n| format!("/assets/{n}.js"));
+            for path in std::iter::once(page).chain(assets) {
+                let bytes_out = rng.u64(2_000..30_000);
+                records.push(RequestRecord { bytes_out, ..request(&client, &path, ago) });
+            }
+            ago -= rng.u64(5..120);
+        }
+    }
+    records
+}
+
+#[test]
+fn the_isolation_forest_notes_an_address_that_no_rule_minds_and_blocks_nobody() {
+    let place = Place::new();
+    let mut records = ordinary_visits(300);
+    records.extend((0..90).map(|n| RequestRecord {
+        text: text("POST", &format!("/a/b/c/d/e/{n}"), "harvester"),
+        ..request("192.0.2.1", "/", 1_500 - n / 5)
+    }));
+    records.sort_by_key(|record| record.id.time());
+    place.log(records);
+    drop(place.state());
+    place.run("detect").expect(DONE, &["isolation forest: trained on", "192.0.2.1"]);
+    let findings = place.run("suspicious --json").json();
+    let findings = findings.as_array().unwrap();
+    let odd = findings.iter().find(|finding| finding["client"] == "192.0.2.1").unwrap();
+    assert_eq!((&odd["reason"], &odd["severity"]), (&"forest".into(), &"low".into()), "{odd:#}");
+    // It says what is odd: how much was asked for, and how many paths, for example.
+    let strongest = odd["details"]["forest"]["strongest"].as_array().unwrap();
+    assert!(strongest.iter().all(|feature| feature["feature"].is_string()), "{odd:#}");
+    place.run("blocks").expect(DONE, &["No blocks."]);
+}
+
+#[test]
+fn a_spike_of_pages_within_seconds_is_noted_and_blocks_nobody() {
+    let place = Place::new();
+    // Too few in the hour to be noted for that.
+    place.log((0..90).map(|n| request("203.0.113.9", &format!("/page/{n}"), 600 - n / 10)));
+    drop(place.state());
+    place.run("detect").expect(DONE, &["203.0.113.9"]);
+    let findings = place.run("suspicious --json").json();
+    assert_eq!((&findings[0]["reason"], &findings[0]["severity"]), (&"spike".into(), &"low".into()));
+    place.run("blocks").expect(DONE, &["No blocks."]);
+}

@@ -28,6 +28,7 @@ mod malformed;
 #[allow(dead_code, reason = "the tests of the geo crate need more of it")]
 mod mmdb;
 mod mtls;
+mod originals;
 mod privacy;
 mod privacy_requests;
 mod proxy_protocol;
