@@ -2,6 +2,8 @@
 //! docs/ORIGINALS.md names these tests. Features that have tests of their own elsewhere are not tested again.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use portcullis_model::{
@@ -356,4 +358,18 @@ fn mail_goes_out_over_tls_from_the_first_byte_too() {
         (mail.from.as_str(), mail.to.as_slice()),
         ("gate@example.com", ["admin@example.com".to_owned()].as_slice())
     );
+}
+
+#[test]
+fn the_data_folder_is_for_its_owner_alone() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    gateway.get("/");
+    gateway.data().wait_for_count(1);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = gateway.data().folder();
+    assert_eq!(mode(folder), 0o700);
+    for name in ["log.db", "state.db"] {
+        assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
+    }
 }
