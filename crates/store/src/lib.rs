@@ -22,9 +22,9 @@ pub use read::{
     StatusCounts, StatusFilter, TopBy, TopRow,
 };
 pub use state::{
-    AuditEntry, BlockChange, Changes, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, LimitEvent,
-    LimitTotal, MAX_TASK_RUNS, NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State,
-    StateWatcher, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
+    AuditEntry, BlockChange, Changes, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, Lifted,
+    LimitEvent, LimitTotal, MAX_TASK_RUNS, NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq,
+    Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
 };
 
 pub use read::{LogSummary, LogTotals};

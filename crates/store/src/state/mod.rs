@@ -40,7 +40,7 @@ pub use opt_outs::{MAX_OPT_OUTS, OptOut};
 pub use parties::{NewPartyBlock, PartyChange, StoredPartyBlock};
 pub use purge::Purged;
 pub use settings::Setting;
-pub use subject::{ErasedFromState, Found};
+pub use subject::{ErasedFromState, Found, Lifted};
 pub use summary::{LimitSum, StateSummary};
 pub use tasks::{MAX_TASK_RUNS, NewTaskRun, TaskRun};
 pub use watcher::StateWatcher;

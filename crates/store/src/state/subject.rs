@@ -18,6 +18,42 @@ use crate::subject::Subject;
 /// Kept with the subject taken out: that something happened is not about anybody.
 const RECORDS: [&str; 3] = ["audit", "task_runs", "settings"];
 
+/// Columns that hold the name of a user.
+const NAMES: [(&str, &str); 2] = [("findings", "user"), ("party_blocks", "user")];
+/// Columns with sentences, or with what clients sent, in which a user may be named. The other ones hold words of this
+/// program or of its operator, and a user may be called like any of them: "detector", "report", "open".
+const SENTENCES: [(&str, &str); 10] = [
+    ("alert_outbox", "message"),
+    ("alerts", "body"),
+    ("allows", "reason"),
+    ("audit", "detail"),
+    ("audit", "subject"),
+    ("blocks", "reason"),
+    ("findings", "details"),
+    ("limit_events", "endpoint"),
+    ("party_blocks", "reason"),
+    ("task_runs", "summary"),
+];
+
+/// Whether the column may speak of the subject.
+fn may_mention(subject: &Subject, table: &str, column: &str) -> bool {
+    let place = (table, column);
+    subject.user().is_none() || NAMES.contains(&place) || SENTENCES.contains(&place)
+}
+
+/// Whether the value of the column is the subject itself.
+fn is_subject(subject: &Subject, table: &str, column: &str, value: &str) -> bool {
+    (subject.user().is_none() || NAMES.contains(&(table, column))) && subject.is_whole(value)
+}
+
+/// A block that was lifted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifted {
+    pub block: Block,
+    /// The number of the block that goes on in its place.
+    pub kept: Option<i64>,
+}
+
 /// Rows of one table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Found {
@@ -62,62 +98,67 @@ impl State {
     }
 
     /// Lifts the blocks and allows of exactly this subject, so that a running gateway hears of it while their rows
-    /// still say what they are of. Returns the blocks of addresses that were in force.
+    /// still say what they are of. At the same moment what `keep` makes of a block goes in its place: whatever becomes
+    /// of the erasure, nobody is let in by it. Returns the blocks of addresses that were in force.
     ///
     /// # Errors
     /// SQLite fails; then nothing has changed.
     pub fn lift_blocks(
         &mut self,
         subject: &Subject,
-        actor: &str,
-        now: UnixMs,
-    ) -> Result<Vec<Block>, StoreError> {
+        keep: impl Fn(&Block) -> Option<NewBlock>,
+        (actor, now): (&str, UnixMs),
+    ) -> Result<Vec<Lifted>, StoreError> {
         self.write("lifting a person's blocks", |transaction| {
             let sql = format!("SELECT {} FROM blocks WHERE removed_at IS NULL", blocks::COLUMNS);
+            let is_theirs =
+                |block: &Block| is_subject(subject, "blocks", "network", &block.network.to_string());
             let standing: Vec<Block> = transaction
                 .prepare(&sql)?
                 .query_map([], blocks::from_row)?
-                .filter(|block| {
-                    block.as_ref().map_or(true, |block| subject.is_whole(&block.network.to_string()))
-                })
+                .filter(|block| block.as_ref().map_or(true, is_theirs))
                 .collect::<rusqlite::Result<_>>()?;
             let seq = next_seq(transaction)?;
             for block in &standing {
                 blocks::mark_removed(transaction, block.id, now, actor, seq)?;
             }
-            for table in ["allows", "party_blocks"] {
-                lift(transaction, table, subject, (actor, now, seq))?;
+            for (table, column) in
+                [("allows", "network"), ("party_blocks", "network"), ("party_blocks", "user")]
+            {
+                lift(transaction, (table, column), subject, (actor, now, seq))?;
             }
-            Ok(standing.into_iter().filter(|block| !block.is_expired(now)).collect())
+            let in_force = standing.into_iter().filter(|block| !block.is_expired(now));
+            in_force
+                .map(|block| {
+                    let kept = keep(&block).map(|new| blocks::insert(transaction, &new, seq)).transpose()?;
+                    Ok(Lifted { block, kept })
+                })
+                .collect()
         })
     }
 
-    /// Erases everything about the subject, puts `kept` in the place of blocks that go on, and writes the receipt
-    /// into the audit trail. `receipt` gets what went and gives the entry's subject and detail.
+    /// Erases everything about the subject but the blocks with the numbers `kept`, and writes the receipt into the
+    /// audit trail. `receipt` gets what went and gives the entry's subject and detail.
     ///
     /// # Errors
     /// SQLite fails; then nothing has changed.
     pub fn erase(
         &mut self,
         subject: &Subject,
-        kept: Vec<NewBlock>,
+        kept: &[i64],
         (actor, now): (&str, UnixMs),
         receipt: impl FnOnce(&ErasedFromState) -> (String, String),
     ) -> Result<ErasedFromState, StoreError> {
         self.write("erasing a person's data", |transaction| {
             let mut erased = ErasedFromState::default();
             for table in tables(transaction)? {
-                let (deleted, altered) = erase_from(transaction, &table, subject)?;
+                let (deleted, altered) = erase_from(transaction, &table, subject, kept)?;
                 if deleted > 0 {
                     erased.deleted.push((table.clone(), deleted));
                 }
                 if altered > 0 {
                     erased.altered.push((table, altered));
                 }
-            }
-            let seq = next_seq(transaction)?;
-            for block in kept {
-                blocks::insert(transaction, &block, seq)?;
             }
             let (about, detail) = receipt(&erased);
             note(transaction, now, actor, "erase", &about, &detail)?;
@@ -143,18 +184,17 @@ impl State {
 
 fn lift(
     transaction: &Transaction<'_>,
-    table: &str,
+    (table, column): (&str, &str),
     subject: &Subject,
     (actor, now, seq): (&str, UnixMs, i64),
 ) -> rusqlite::Result<()> {
-    let who = if table == "party_blocks" { "coalesce(user, network)" } else { "network" };
-    let mut statement =
-        transaction.prepare(&format!("SELECT id, {who} FROM {table} WHERE removed_at IS NULL"))?;
+    let sql = format!("SELECT id, {column} FROM {table} WHERE removed_at IS NULL AND {column} IS NOT NULL");
+    let mut statement = transaction.prepare(&sql)?;
     let mut rows = statement.query([])?;
     let sql = format!("UPDATE {table} SET removed_at = ?2, removed_by = ?3, seq = ?4 WHERE id = ?1");
     let mut remove = transaction.prepare(&sql)?;
     while let Some(row) = rows.next()? {
-        if subject.is_whole(&parsed::<String>(row, 1)?) {
+        if is_subject(subject, table, column, &parsed::<String>(row, 1)?) {
             remove.execute(rusqlite::params![row.get::<_, i64>(0)?, now.0, actor, seq])?;
         }
     }
@@ -182,8 +222,12 @@ fn mentions(
     let texts = subject.texts();
     let conditions: Vec<String> = columns
         .iter()
+        .filter(|column| may_mention(subject, table, column))
         .flat_map(|column| (1..=texts.len()).map(move |n| format!("instr(\"{column}\", ?{n}) > 0")))
         .collect();
+    if conditions.is_empty() {
+        return Ok(Vec::new());
+    }
     let names = columns.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
     let sql = format!("SELECT {names} FROM \"{table}\" WHERE {}", conditions.join(" OR "));
     let mut statement = connection.prepare(&sql)?;
@@ -192,11 +236,15 @@ fn mentions(
     while let Some(row) = rows.next()? {
         let values: Vec<Value> =
             (0..columns.len()).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?;
-        let of = |is: &dyn Fn(&str) -> bool| {
-            values.iter().any(|value| matches!(value, Value::Text(text) if is(text)))
+        let texts = || {
+            columns.iter().zip(&values).filter_map(|(column, value)| match value {
+                Value::Text(text) => Some((column.as_str(), text.as_str())),
+                Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => None,
+            })
         };
-        let is_about = of(&|text| subject.is_whole(text));
-        if is_about || of(&|text| subject.is_in(text)) {
+        let is_about = texts().any(|(column, text)| is_subject(subject, table, column, text));
+        let is_in = |(column, text)| may_mention(subject, table, column) && subject.is_in(text);
+        if is_about || texts().any(is_in) {
             found.push(Mention { values, is_about });
         }
     }
@@ -219,7 +267,12 @@ fn object(columns: &[String], values: Vec<Value>) -> serde_json::Value {
 }
 
 /// Deletes what is about the subject, and takes mentions out of the rest. Returns how many rows each.
-fn erase_from(transaction: &Transaction<'_>, table: &str, subject: &Subject) -> rusqlite::Result<(u64, u64)> {
+fn erase_from(
+    transaction: &Transaction<'_>,
+    table: &str,
+    subject: &Subject,
+    kept: &[i64],
+) -> rusqlite::Result<(u64, u64)> {
     let columns = columns(transaction, table)?;
     let is_row = |from: usize| {
         let parts = columns.iter().enumerate().map(|(n, column)| format!("\"{column}\" IS ?{}", from + n));
@@ -227,13 +280,19 @@ fn erase_from(transaction: &Transaction<'_>, table: &str, subject: &Subject) -> 
     };
     let (mut deleted, mut altered) = (0, 0);
     for Mention { values, is_about } in mentions(transaction, table, &columns, subject)? {
+        // A number is the first column where there is one.
+        if table == "blocks" && matches!(values.first(), Some(Value::Integer(id)) if kept.contains(id)) {
+            continue;
+        }
         if is_about && !RECORDS.contains(&table) {
             let sql = format!("DELETE FROM \"{table}\" WHERE {}", is_row(1));
             deleted += transaction.prepare_cached(&sql)?.execute(params_from_iter(&values))? as u64;
             continue;
         }
-        let left = values.iter().map(|value| match value {
-            Value::Text(text) => Value::Text(subject.without(text).into_owned()),
+        let left = columns.iter().zip(&values).map(|(column, value)| match value {
+            Value::Text(text) if may_mention(subject, table, column) => {
+                Value::Text(subject.without(text).into_owned())
+            }
             other => other.clone(),
         });
         let set = columns.iter().enumerate().map(|(n, column)| format!("\"{column}\" = ?{}", n + 1));

@@ -210,11 +210,11 @@ fn the_state_forgets_an_address_in_every_table() {
     let tables: Vec<&str> = found.iter().map(|found| found.table.as_str()).collect();
     assert_eq!(tables, ["audit", "blocks", "findings", "geo_cache"]);
 
-    let lifted = state.lift_blocks(&address(GONE), "t", now()).unwrap();
+    let lifted = state.lift_blocks(&address(GONE), |_| None, ("t", now())).unwrap();
     assert_eq!(lifted.len(), 1);
     assert!(state.covering(ip(GONE), now()).unwrap().is_empty(), "it is not in force any more");
     let erased = state
-        .erase(&address(GONE), Vec::new(), ("cli:test", now()), |erased| {
+        .erase(&address(GONE), &[], ("cli:test", now()), |erased| {
             ("receipt 1".to_owned(), format!("{} tables", erased.deleted.len()))
         })
         .unwrap();
@@ -231,6 +231,141 @@ fn the_state_forgets_an_address_in_every_table() {
     assert_eq!(reasons, ["a friend of [erased]"]);
     let receipt = state.audit(UnixMs(0), 1).unwrap().remove(0);
     assert_eq!((&*receipt.action, &*receipt.subject, &*receipt.detail), ("erase", "receipt 1", "3 tables"));
+}
+
+/// Users call themselves what they like: like a word of the database, a path, or somebody's address.
+#[test]
+fn a_user_who_is_called_like_something_else_takes_nothing_of_others_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = State::open(folder.path()).unwrap();
+    let block = |network: &str, source| NewBlock {
+        network: network.parse().unwrap(),
+        reason: "scans".to_owned(),
+        source,
+        created_at: now(),
+        expires_at: None,
+        finding_id: None,
+    };
+    state.add_block(block("203.0.113.9/32", BlockSource::Detector), "detector").unwrap();
+    state.add_block(block("203.0.113.10/32", BlockSource::Import), "t").unwrap();
+    state.save_finding(&finding(None, "other")).unwrap();
+    let known_since = state.note_task("report", now()).unwrap();
+    let alert = portcullis_store::NewAlert {
+        first_at: now(),
+        last_at: now(),
+        severity: Severity::High,
+        events: 1,
+        body: r#"{"events":1,"worst":"high","samples":[{"title":"user high was blocked"}]}"#.to_owned(),
+    };
+    state.add_alert(&["mail"], &alert, &|_| None).unwrap();
+    let log = start(folder.path());
+    offer(&log, [visit(1, now(), "198.51.100.1", "bob", "/wp-login.php", "curl/8")]);
+    let words = [
+        "detector",
+        "import",
+        "open",
+        "other",
+        "report",
+        "mail",
+        "high",
+        "events",
+        "203.0.113.9",
+        "203.0.113.9/32",
+        "/wp-login.php",
+        "curl/8",
+    ];
+    for word in words {
+        let subject = Subject::User(word.to_owned());
+        assert_eq!(state.lift_blocks(&subject, |_| None, ("t", now())).unwrap(), [], "{word}");
+        let erased = state.erase(&subject, &[], ("t", now()), |_| ("x".to_owned(), String::new())).unwrap();
+        assert_eq!(erased.deleted, [], "{word}");
+        let of_log = log.eraser().erase(subject).unwrap();
+        assert_eq!((of_log.requests, of_log.texts), (0, 0), "{word}");
+    }
+    assert_eq!(state.active_blocks(now()).unwrap().len(), 2);
+    assert_eq!(state.findings(&FindingFilter::default()).unwrap().len(), 1);
+    assert_eq!(state.task_known_since("report").unwrap(), Some(known_since));
+    let mail = state.alert_channel("mail").unwrap();
+    assert_eq!(state.alerts_waiting(mail.done_id).unwrap().unwrap().1, 1);
+    assert_eq!(
+        state.alerts_after(0).unwrap()[0].alert.body,
+        alert.body.replace("user high", "user [erased]"),
+        "the mention goes, the rest can still be read"
+    );
+    let row = LogReader::open(folder.path()).unwrap().rows(&Default::default(), 1).unwrap().remove(0);
+    assert_eq!((&*row.path, &*row.user_agent), ("/wp-login.php", "curl/8"));
+    log.shutdown();
+}
+
+#[test]
+fn the_state_forgets_a_user_in_every_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = State::open(folder.path()).unwrap();
+    state.save_finding(&finding(Some("alice"), "login_failures")).unwrap();
+    state.save_finding(&finding(Some("alicia"), "login_failures")).unwrap();
+    let block = portcullis_store::NewPartyBlock {
+        party: portcullis_model::Party::User("alice".into()),
+        reason: "user alice failed to log in".to_owned(),
+        source: BlockSource::Detector,
+        created_at: now(),
+        expires_at: None,
+        finding_id: None,
+    };
+    state.add_party_block(block, "detector").unwrap();
+    let alice = Subject::User("alice".to_owned());
+    state.lift_blocks(&alice, |_| None, ("t", now())).unwrap();
+    assert!(state.active_party_blocks(now()).unwrap().is_empty());
+    let erased = state.erase(&alice, &[], ("t", now()), |_| ("x".to_owned(), String::new())).unwrap();
+    assert_eq!(erased.deleted, [("findings".to_owned(), 1), ("party_blocks".to_owned(), 1)]);
+    assert_eq!(erased.altered, [("audit".to_owned(), 1)]);
+    assert_eq!(state.rows_about(&alice).unwrap(), []);
+    assert!(state.compact().unwrap());
+    assert_eq!(traces(folder.path(), "alice"), 0);
+}
+
+/// Until the log is done minutes may pass, and the command may be killed.
+#[test]
+fn a_block_that_goes_on_under_another_address_does_so_from_the_moment_of_lifting() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = State::open(folder.path()).unwrap();
+    let block = |network: &str| NewBlock {
+        network: network.parse().unwrap(),
+        reason: "scans".to_owned(),
+        source: BlockSource::Cli,
+        created_at: now(),
+        expires_at: None,
+        finding_id: None,
+    };
+    state.add_block(block("203.0.113.9/32"), "t").unwrap();
+    // The stand-in is an address of the subject as well, since it was erased before.
+    let subject = Subject::Address(vec![ip(GONE), ip("3fff:800::1")]);
+    let keep = |_: &portcullis_model::Block| Some(block("3fff:800::1/128"));
+    let in_force = |state: &State| -> Vec<String> {
+        let blocks = state.active_blocks(now()).unwrap();
+        blocks.into_iter().map(|block| block.network.to_string()).collect()
+    };
+    let lifted = state.lift_blocks(&subject, keep, ("t", now())).unwrap();
+    assert_eq!(in_force(&state), ["3fff:800::1/128"]);
+    drop(lifted);
+    let lifted = state.lift_blocks(&subject, keep, ("t", now())).unwrap();
+    assert_eq!(in_force(&state), ["3fff:800::1/128"], "the next try begins with what the first has left");
+    let kept: Vec<i64> = lifted.into_iter().filter_map(|lifted| lifted.kept).collect();
+    state.erase(&subject, &kept, ("t", now()), |_| ("x".to_owned(), String::new())).unwrap();
+    assert_eq!(in_force(&state), ["3fff:800::1/128"]);
+}
+
+fn finding(user: Option<&str>, reason: &str) -> Finding {
+    Finding {
+        client: ip("198.51.100.1"),
+        user: user.map(str::to_owned),
+        reason: reason.to_owned(),
+        severity: Severity::High,
+        request_count: 1,
+        first_seen: now(),
+        last_seen: now(),
+        detected_at: now(),
+        details: serde_json::json!({ "summary": "scans" }),
+    }
 }
 
 #[test]

@@ -114,13 +114,13 @@ impl Erase {
         let (data, now) = (&config.data, context.now);
         let key = lasting::read_or_make(data)?;
         let mut state = State::open(data)?;
-        let lifted = state.lift_blocks(subject, &actor(), now)?;
-        let kept: Vec<NewBlock> = match self.keep_blocks_hashed {
-            true => lifted.iter().map(|block| under_hash(block, &key)).collect(),
-            false => Vec::new(),
+        let keep = |block: &Block| self.keep_blocks_hashed.then(|| under_hash(block, &key));
+        let lifted = state.lift_blocks(subject, keep, (&actor(), now))?;
+        let kept: Vec<i64> = lifted.iter().filter_map(|lifted| lifted.kept).collect();
+        let order = EraseOrder {
+            subject: subject.clone(),
+            lifted: lifted.iter().map(|lifted| lifted.block.id).collect(),
         };
-        let order =
-            EraseOrder { subject: subject.clone(), lifted: lifted.iter().map(|block| block.id).collect() };
         let log = erase_from_log(config, order)?;
 
         let subject_hash = key.digest("subject", &self.whose.text());
@@ -144,7 +144,7 @@ impl Erase {
             });
             (subject_hash.clone(), detail.to_string())
         };
-        receipt.state = state.erase(subject, kept, (&actor(), now), detail)?;
+        receipt.state = state.erase(subject, &kept, (&actor(), now), detail)?;
         let is_compact = state.compact()?;
         drop(state);
         if !is_compact {
