@@ -25,8 +25,9 @@ pub enum FetchError {
     Timeout { at: String, after: Duration },
     #[error("TLS with {at} failed: {problem}")]
     Tls { at: String, problem: String },
+    /// `status` is that of the answer.
     #[error("the answer of {at} is larger than the {max} bytes that are accepted")]
-    TooLarge { at: String, max: u64 },
+    TooLarge { at: String, max: u64, status: u16 },
     #[error("{at} sent what is no valid HTTP: {problem}")]
     Protocol { at: String, problem: String },
     #[error("the connection to {at} broke: {source}")]

@@ -172,7 +172,9 @@ impl Fetcher {
         }
         let (parts, body) = answer.into_parts();
         let body = read(body, request.max_bytes).map_err(|error| match error {
-            Unread::TooLarge => FetchError::TooLarge { at: masked_url(&hop.url), max: request.max_bytes },
+            Unread::TooLarge => {
+                FetchError::TooLarge { at: masked_url(&hop.url), max: request.max_bytes, status }
+            }
             Unread::Failed(error) => failed(ureq::Error::from(error)),
         })?;
         Ok(Step::Done(Response::new(status, parts.headers, body)))

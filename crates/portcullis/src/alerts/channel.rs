@@ -91,7 +91,7 @@ fn deliver(webhook: &Webhook, post: Post) -> Result<Answer, NoAnswer> {
             Ok(Answer { status: response.status, retry_after: after.map(Duration::from_secs) })
         }
         // The status has come: only what nobody reads is too large.
-        Err(FetchError::TooLarge { .. }) => Ok(Answer { status: 200, retry_after: None }),
+        Err(FetchError::TooLarge { status, .. }) => Ok(Answer { status, retry_after: None }),
         Err(error) => {
             Err(NoAnswer { may_have_arrived: may_have_arrived(&error), problem: error.to_string() })
         }

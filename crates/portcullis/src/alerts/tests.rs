@@ -271,6 +271,22 @@ fn a_webhook_that_is_busy_or_broken_gets_the_same_events_later() {
 }
 
 #[test]
+fn an_error_page_of_any_size_is_no_success() {
+    let receiver = WebhookReceiver::start(&[
+        "404 Not Found\r\nContent-Length: 900000\r\n\r\n<html>",
+        "200 OK\r\nContent-Length: 900000\r\n\r\n<html>",
+    ]);
+    let lines = format!("[[alerts.webhook]]\nname = \"ops\"\nurl = \"{}\"\n", receiver.url("/gone"));
+    let mut scene = Scene::new(tempfile::tempdir().unwrap(), &lines);
+    scene.raise(&[finding(1, "it scans")]);
+    scene.wait(40, 10);
+    let ops = scene.channel("ops");
+    assert_eq!(ops.last_error.as_deref(), Some("the webhook ops answered 404"), "{ops:?}");
+    scene.wait(600, 10);
+    assert_eq!((receiver.posted().len(), scene.channel("ops").sent), (2, 1));
+}
+
+#[test]
 fn a_server_without_starttls_or_with_a_strange_certificate_gets_nothing() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("ca.pem"), Authority::new().pem()).unwrap();
