@@ -39,6 +39,8 @@ struct Loaded {
     files: Files,
     stamps: [Option<FileStamp>; 2],
     status: Status,
+    /// The copy could not be read, and that has been said.
+    is_unreadable: bool,
     /// How many networks the copy has, and the addresses.
     list: Option<(u64, Arc<AddressRanges>)>,
     in_force: Option<Arc<Feed>>,
@@ -65,6 +67,7 @@ impl LiveFeeds {
                     files,
                     stamps: [None; 2],
                     status: Status::default(),
+                    is_unreadable: false,
                     list: None,
                     in_force: None,
                 },
@@ -95,7 +98,8 @@ impl LiveFeeds {
 }
 
 impl Loaded {
-    /// Reads what has changed on disk. A copy that cannot be read leaves what is in memory.
+    /// Reads what has changed on disk. A copy that cannot be read leaves what is in memory. One that is damaged is
+    /// fetched anew; one that a moment without open files keeps from being read is read at the next look.
     fn refresh(&mut self, feed: &Configured, config: &Config) {
         let stamps = [FileStamp::of(&self.files.list), FileStamp::of(&self.files.status)];
         let [was_list, was_status] = std::mem::replace(&mut self.stamps, stamps);
@@ -112,6 +116,16 @@ impl Loaded {
                 networks.push(network);
             }
         });
+        if let Err(error) = &read
+            && error.is::<std::io::Error>()
+        {
+            self.stamps[0] = None;
+            if !std::mem::replace(&mut self.is_unreadable, true) {
+                tracing::warn!("feed {:?}: {error:#}; it is tried again", feed.name);
+            }
+            return;
+        }
+        self.is_unreadable = false;
         match read {
             Ok(true) => self.list = Some((networks.len() as u64, Arc::new(networks.into_iter().collect()))),
             Ok(false) => self.list = None,
@@ -140,5 +154,60 @@ impl Loaded {
             let (name, mode, addresses) = (Arc::clone(&feed.name), feed.mode, Arc::clone(list));
             Arc::new(Feed { name, mode, addresses })
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use portcullis_config::Overrides;
+
+    use super::*;
+
+    fn config(folder: &Path) -> Config {
+        let text = "data = \"data\"\n[[upstream]]\nname = \"a\"\nservers = [\"http://127.0.0.1:1\"]\n\
+                    [[feed]]\nname = \"drop\"\nurl = \"https://lists.example.com/drop.txt\"\n";
+        portcullis_config::parse(text, "test", folder, &Overrides::default()).unwrap()
+    }
+
+    fn entries(feeds: &LiveFeeds) -> u64 {
+        feeds.states()[0].entries
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_read_for_a_moment_is_not_thrown_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let files = Files::of(&config.data, &config.feeds[0]);
+        files.write_list(&["203.0.113.0/24".parse().unwrap()]).unwrap();
+        files.write_status(&Status { fetched_at: Some(UnixMs(1)), ..Status::default() }).unwrap();
+        let feeds = LiveFeeds::default();
+        assert!(feeds.look(&config, UnixMs(2)).is_some());
+        assert_eq!(entries(&feeds), 1);
+        // Whoever is root may read any file, but not follow a link to itself.
+        let aside = files.list.with_extension("aside");
+        fs::rename(&files.list, &aside).unwrap();
+        std::os::unix::fs::symlink(&files.list, &files.list).unwrap();
+        assert!(feeds.look(&config, UnixMs(3)).is_none());
+        assert_eq!(entries(&feeds), 1, "what is in memory stays in force");
+        assert!(files.status.exists() && files.list.is_symlink(), "nothing is removed");
+        fs::rename(&aside, &files.list).unwrap();
+        let begun_anew = LiveFeeds::default();
+        assert!(begun_anew.look(&config, UnixMs(4)).is_some());
+        assert_eq!(entries(&begun_anew), 1);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_removed_so_that_it_is_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let files = Files::of(&config.data, &config.feeds[0]);
+        files.write_list(&["203.0.113.0/24".parse().unwrap()]).unwrap();
+        files.write_status(&Status { etag: Some("x".to_owned()), ..Status::default() }).unwrap();
+        fs::write(&files.list, "203.0.113.0/24\n\0\0\0").unwrap();
+        assert!(LiveFeeds::default().look(&config, UnixMs(2)).is_none());
+        assert!(!files.list.exists() && !files.status.exists());
     }
 }
