@@ -165,7 +165,7 @@ impl Connection {
     }
 
     /// Called by the watch. Whether the connection's seat has lapsed.
-    pub(super) fn gives_back_its_seat(&self, is_stalled: bool, now_ms: u64) -> bool {
+    pub(super) fn gives_back_its_seat(&self, is_stalled: bool, now_ms: u64, is_late: bool) -> bool {
         let progress = match is_stalled {
             true => Progress::Stalled,
             false if Flags::get(&self.flags.is_asked) && !Flags::get(&self.flags.is_answered) => {
@@ -174,7 +174,7 @@ impl Connection {
             false => Progress::Served,
         };
         let mut watched = self.watched.lock();
-        let lapses = watched.seat.lapses(progress, now_ms);
+        let lapses = watched.seat.lapses(progress, now_ms, is_late);
         if lapses {
             watched.seat = Seat::None;
         }

@@ -17,18 +17,21 @@ use super::connection::Failure;
 
 /// The seats are this part of the bodies that may wait for their clients: together with these they are what slow
 /// clients can make the gateway hold.
-const SEATS_PART: usize = 2;
+const SEATS_PART: usize = 4;
 /// How long a newcomer that waits for the site holds a seat.
 const ASKING_MS: u64 = 250;
 /// How long any newcomer does: streams may go on for ever, and handshakes take long over some lines.
 const YOUNG_MS: u64 = 2_000;
-/// Unless clients make the gateway wait, who has waited so long is let in without a free seat: a site may be slow with
+/// Unless clients make the gateway wait, or it has more to do than it can, who has waited so long is let in without a free seat: a site may be slow with
 /// all of its visitors.
-const MOST_WAIT_MS: u64 = 250;
+const MOST_WAIT_MS: u64 = 500;
+/// Which part of those that have waited so long are let in at each look of the watch, but at least as many as there are
+/// seats: however many come, each waits about a second at the most, and a flood is not let in before it is known for one.
+const LET_IN_PART: usize = 8;
 /// Which part of the bodies that may stall must do so for newcomers to wait longer.
-const CROWD_PART: usize = 4;
+const CROWD_PART: usize = 8;
 /// So many newcomers at once are nothing unusual; for more of them little is read ahead.
-const UNRESTRAINED: usize = 32;
+const UNRESTRAINED: usize = 16;
 
 /// Where a newcomer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,12 +67,16 @@ pub(super) enum Progress {
 }
 
 impl Seat {
-    /// Whether it is given back at `now_ms`.
-    pub(super) fn lapses(self, progress: Progress, now_ms: u64) -> bool {
+    pub(super) fn is_held(self) -> bool {
+        matches!(self, Self::Held(_))
+    }
+
+    /// Whether it is given back at `now_ms`. While the gateway itself is late nobody can say that the site is.
+    pub(super) fn lapses(self, progress: Progress, now_ms: u64, is_late: bool) -> bool {
         let Self::Held(since) = self else { return false };
         match progress {
             Progress::Stalled => true,
-            Progress::Asking => since + ASKING_MS <= now_ms,
+            Progress::Asking => !is_late && since + ASKING_MS <= now_ms,
             Progress::Served => since + YOUNG_MS <= now_ms,
         }
     }
@@ -101,7 +108,7 @@ impl Lobby {
     /// Takes the seat of a connection that has taken an answer, or that has ended.
     pub(super) fn leave(&self, connection: &Connection) {
         let seat = std::mem::take(&mut connection.watched.lock().seat);
-        if let Seat::Held(_) = seat {
+        if seat.is_held() {
             self.free(connection.edge.watch.now_ms(), connection.bounds().max_stalled);
         }
     }
@@ -131,24 +138,35 @@ impl Lobby {
         }
     }
 
+    /// Whether so many stall that newcomers have to wait for them.
+    pub(super) fn is_crowd(stalled: usize, max_stalled: usize) -> bool {
+        stalled * CROWD_PART >= max_stalled
+    }
+
     /// Called by the watch when it has looked at all connections, of which so many bodies stall. Returns how many
     /// newcomers they keep waiting.
-    pub(super) fn settle(&self, stalled: usize, now_ms: u64, max_stalled: usize) -> usize {
+    pub(super) fn settle(
+        &self,
+        stalled: usize,
+        is_crowd: bool,
+        is_late: bool,
+        now_ms: u64,
+        max_stalled: usize,
+    ) -> usize {
         let mut waiting = self.waiting.lock();
         self.stalled.store(stalled, Ordering::Relaxed);
-        let is_crowd = stalled * CROWD_PART >= max_stalled;
         waiting.retain(|connection| match connection.watched.lock().seat {
             Seat::Wanted(_) => true,
             Seat::None | Seat::Held(_) => false,
         });
-        if !is_crowd {
-            // In the order in which they came, as many at a time as there are seats.
+        if !is_crowd && !is_late {
+            // In the order in which they came.
             let patient = |connection: &Arc<Connection>| match connection.watched.lock().seat {
                 Seat::Wanted(since) => since + MOST_WAIT_MS > now_ms,
                 Seat::None | Seat::Held(_) => false,
             };
             let impatient = waiting.iter().position(patient).unwrap_or(waiting.len());
-            let let_in = impatient.min(seats(max_stalled));
+            let let_in = impatient.min(seats(max_stalled).max(waiting.len() / LET_IN_PART));
             waiting.drain(..let_in).for_each(|connection| self.seat(&connection, now_ms));
         }
         self.seat_newest(&mut waiting, now_ms, max_stalled);
@@ -163,7 +181,7 @@ fn seats(max_stalled: usize) -> usize {
 impl Connection {
     /// Waits for a seat, unless an answer was taken on this connection before. `Err`: it has to end.
     pub(super) async fn enter(self: &Arc<Self>) -> Result<(), Failure> {
-        let is_seated = matches!(self.watched.lock().seat, Seat::Held(_));
+        let is_seated = self.watched.lock().seat.is_held();
         if self.has_taken_an_answer() || is_seated {
             return Ok(());
         }
@@ -204,10 +222,12 @@ mod tests {
     #[test]
     fn a_seat_lapses_when_it_is_known_what_its_holder_does() {
         let seat = Seat::Held(1_000);
-        assert!(seat.lapses(Progress::Stalled, 1_000));
-        assert!(!seat.lapses(Progress::Asking, 1_249) && seat.lapses(Progress::Asking, 1_250));
-        assert!(!seat.lapses(Progress::Served, 2_999) && seat.lapses(Progress::Served, 3_000));
-        assert!(!Seat::None.lapses(Progress::Stalled, 9_000));
-        assert!(!Seat::Wanted(0).lapses(Progress::Stalled, 9_000));
+        let lapses = |progress, now_ms| seat.lapses(progress, now_ms, false);
+        assert!(lapses(Progress::Stalled, 1_000));
+        assert!(!lapses(Progress::Asking, 1_249) && lapses(Progress::Asking, 1_250));
+        assert!(!lapses(Progress::Served, 2_999) && lapses(Progress::Served, 3_000));
+        assert!(!seat.lapses(Progress::Asking, 2_000, true), "the gateway is late, not the site");
+        assert!(!Seat::None.lapses(Progress::Stalled, 9_000, false));
+        assert!(!Seat::Wanted(0).lapses(Progress::Stalled, 9_000, false));
     }
 }

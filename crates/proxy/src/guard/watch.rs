@@ -17,7 +17,7 @@ use portcullis_policy::Now;
 use crate::edge::Edge;
 
 use super::Connection;
-use super::lobby::Seat;
+use super::lobby::{Lobby, Seat};
 
 /// How often all connections are looked at. Every deadline is kept to within this.
 const TICK: Duration = Duration::from_millis(100);
@@ -32,6 +32,8 @@ const STALL: Patience = Patience { most_ms: 250, least_ms: 50 };
 /// The same for a socket that all streams of an HTTP/2 connection share. A page that loads over a slow line has
 /// dozens of small answers open meanwhile, and must not count like as many large ones at once.
 const SHARED_STALL: Patience = Patience { most_ms: 5_000, least_ms: 250 };
+/// A look that comes so much later than it should shows that the gateway has more to do than it can.
+const LATE_MS: u64 = 30;
 const SHARDS: usize = 16;
 /// A shard keeps room for at least this many connections.
 const LEAST_CAPACITY: usize = 64;
@@ -264,7 +266,7 @@ impl Watch {
     }
 
     /// Looks at every connection once. Returns whether too many stalled.
-    fn tick(&self, edge: &Edge, now: Now, with_blocks: bool) -> bool {
+    fn tick(&self, edge: &Edge, now: Now, with_blocks: bool, is_late: bool) -> bool {
         self.now_ms.store(now.monotonic_ms, Ordering::Relaxed);
         let rules = edge.rules.load();
         let enforces = rules.policy.mode == portcullis_policy::Mode::Enforce;
@@ -275,13 +277,16 @@ impl Watch {
             edge.state.blocked(client, identity, now)
         };
         let is_closing = self.is_closing.load(Ordering::Relaxed);
-        let mut lapsed = 0;
+        let (mut lapsed, mut newly_stalled) = (0, 0);
         let mut stalled = Vec::new();
         let mut sharing = Vec::new();
         for shard in &self.shards {
             for connection in shard.lock().values() {
                 let now_ms = now.monotonic_ms;
-                let waiting = connection.watched.lock().look(now_ms, is_closing, &mut is_blocked);
+                let (waiting, seat) = {
+                    let mut watched = connection.watched.lock();
+                    (watched.look(now_ms, is_closing, &mut is_blocked), watched.seat)
+                };
                 let (frames, streams) = connection.look_at_frames(now_ms, &rules.bounds, is_closing);
                 let stall = |list: &mut Vec<Stalled>, since: u64, bodies| {
                     if since.saturating_add(STALL.least_ms) <= now_ms {
@@ -293,8 +298,10 @@ impl Watch {
                     (None, Some(since)) => stall(&mut stalled, since, 1),
                     (None, None) => {}
                 }
-                if connection.gives_back_its_seat(frames.or(waiting).is_some(), now_ms) {
+                let is_stalled = frames.or(waiting).is_some();
+                if seat.is_held() && connection.gives_back_its_seat(is_stalled, now_ms, is_late) {
                     lapsed += 1;
+                    newly_stalled += usize::from(is_stalled);
                 }
                 // A socket that takes nothing holds up all streams, however wide their windows are.
                 if let Some(since) = waiting.filter(|_| streams > 1) {
@@ -304,7 +311,8 @@ impl Watch {
         }
         let max = rules.bounds.max_stalled;
         let bodies = stalled.iter().map(|one| one.bodies).sum();
-        let waiting = edge.lobby.settle(bodies, now.monotonic_ms, max);
+        let is_crowd = Lobby::is_crowd(bodies + newly_stalled, max);
+        let waiting = edge.lobby.settle(bodies, is_crowd, is_late, now.monotonic_ms, max);
         (0..lapsed).for_each(|_| edge.lobby.free(now.monotonic_ms, max));
         let is_crowded = shed_stalled(stalled, waiting, max, STALL, now.monotonic_ms);
         shed_stalled(sharing, 0, max, SHARED_STALL, now.monotonic_ms);
@@ -375,16 +383,20 @@ pub(super) fn millis(span: Duration) -> u64 {
 /// Ticks until the gateway is gone.
 pub(crate) async fn watch(edge: Weak<Edge>) {
     let mut blocks_due_ms = 0;
+    let mut due_ms = u64::MAX;
     loop {
-        let is_busy = {
+        let pause = {
             let Some(edge) = edge.upgrade() else { return };
             let now = edge.clock.now();
             let with_blocks = blocks_due_ms <= now.monotonic_ms;
             if with_blocks {
                 blocks_due_ms = now.monotonic_ms + BLOCK_INTERVAL_MS;
             }
-            edge.watch.tick(&edge, now, with_blocks)
+            let is_late = now.monotonic_ms > due_ms.saturating_add(LATE_MS);
+            let pause = if edge.watch.tick(&edge, now, with_blocks, is_late) { BUSY_TICK } else { TICK };
+            due_ms = edge.clock.now().monotonic_ms.saturating_add(millis(pause));
+            pause
         };
-        tokio::time::sleep(if is_busy { BUSY_TICK } else { TICK }).await;
+        tokio::time::sleep(pause).await;
     }
 }
