@@ -84,6 +84,18 @@ impl Sessions {
     }
 }
 
+/// Saved sessions without those of a user; `None` when there are none of theirs.
+///
+/// # Errors
+/// They are not what [`Sessions::export`] writes.
+pub fn without_user(saved: &[u8], user: &str) -> Result<Option<Vec<u8>>, IdentityError> {
+    let problem = |error: serde_json::Error| IdentityError::SavedSessions { problem: error.to_string() };
+    let mut document: Document = serde_json::from_slice(saved).map_err(problem)?;
+    let before = document.sessions.len();
+    document.sessions.retain(|row| row.user.as_deref() != Some(user));
+    Ok((document.sessions.len() < before).then(|| document.encode()))
+}
+
 impl Document {
     fn encode(&self) -> Vec<u8> {
         // There is nothing in it that cannot be JSON.

@@ -13,7 +13,7 @@ use portcullis_model::UnixMs;
 use portcullis_proxy::Edge;
 
 pub(crate) use key_set::{KeySetState, KeySetStats};
-pub(crate) use sessions::Late;
+pub(crate) use sessions::{Late, forget_user};
 
 use key_set::KeySets;
 use sessions::Sessions;

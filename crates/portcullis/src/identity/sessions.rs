@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use portcullis_config::Config;
-use portcullis_identity::{HashKey, IdentityError, MAX_SAVED_BYTES, Sessions as Table};
+use portcullis_identity::{HashKey, IdentityError, MAX_SAVED_BYTES, Sessions as Table, without_user};
 use portcullis_model::UnixMs;
 use portcullis_proxy::Edge;
 
@@ -48,6 +48,22 @@ pub(super) fn open(edge: &Edge, config: &Config, now: UnixMs) -> anyhow::Result<
         Err(why) => tracing::warn!("{}: {why:#}; all sessions begin anew", path.display()),
     }
     edge.identities.open(table);
+    Ok(())
+}
+
+/// Takes a user's sessions out of the files of a folder that no gateway works in.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub(crate) fn forget_user(data: &Path, user: &str) -> anyhow::Result<()> {
+    for name in [FILE, LATE_FILE] {
+        let path = data.join(name);
+        let place = || format!("the sessions in {}", path.display());
+        let Some(saved) = files::read(&path, MAX_SAVED_BYTES).with_context(place)? else { continue };
+        if let Some(left) = without_user(&saved, user).with_context(place)? {
+            files::replace(&path, &left).with_context(place)?;
+        }
+    }
     Ok(())
 }
 

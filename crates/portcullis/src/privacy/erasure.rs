@@ -28,6 +28,10 @@ impl Erasure {
     /// Erases, and tells whoever asked. Takes as long as the log is large.
     pub(crate) fn carry_out(&self, order: EraseOrder, asker: &mut Asker) {
         let EraseOrder { subject, lifted } = order;
+        if let (Subject::User(name), Some(sessions)) = (&subject, self.edge.identities.sessions()) {
+            // The copy on disk follows within seconds; the command looks at it last.
+            sessions.close_user(name);
+        }
         if let Subject::Address(clients) = &subject {
             clients.iter().for_each(|client| self.recording.addresses().forget(*client));
             if !self.wait_until_lifted(clients, &lifted) {

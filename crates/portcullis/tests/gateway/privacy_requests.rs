@@ -121,6 +121,43 @@ fn an_address_is_erased_without_a_gateway_too() {
 }
 
 #[test]
+fn an_erased_user_is_in_no_saved_session_whether_the_gateway_runs_or_not() {
+    let upstream = Upstream::start();
+    let identity = "[identity]\nsession_cookie = \"sessionid\"\nlogin_paths = [\"/login\"]\n\
+                    user_header = \"X-User\"";
+    let gateway = Gateway::start(behind_proxy(&upstream).section(identity));
+    let log_in = |gateway: &Gateway, user: &str| {
+        let set = format!("sessionid=of-{user}; Path=/");
+        let headers = [["Location", "/home"], ["Set-Cookie", &set], ["X-User", user]];
+        let answer = serde_json::json!({ "status": 302, "headers": headers, "parts": [] });
+        let request = Request::new("POST", "/login").header("X-Answer", &answer.to_string());
+        assert_eq!(gateway.client_of(NEIGHBOUR).send(&request).status(), 302);
+    };
+    let folder = gateway.data().folder().to_owned();
+    let saved = |user: &str| files_with(&folder, &format!("\"user\":\"{user}\""));
+    let in_the_file = |user: &str| {
+        eventually("the session is saved", || (saved(user) == ["sessions.json"]).then_some(()));
+    };
+    log_in(&gateway, "alice");
+    log_in(&gateway, "bob");
+    in_the_file("alice");
+    in_the_file("bob");
+    let erased = receipt(&gateway.cli(&["privacy", "erase", "alice", "--yes", "--json"]));
+    assert_eq!(erased["left_in"], serde_json::json!([]));
+    assert_eq!((saved("alice").len(), saved("bob").len()), (0, 1));
+    let home = Request::get("/home").header("Cookie", "sessionid=of-alice");
+    gateway.client_of(NEIGHBOUR).send(&home);
+    assert_eq!(gateway.data().row_of("/home").user, "", "nobody knows whose it was");
+
+    log_in(&gateway, "alice");
+    in_the_file("alice");
+    let ended = gateway.terminate();
+    let erased = receipt(&ended.cli(&["privacy", "erase", "alice", "--yes", "--json"]));
+    assert_eq!(erased["left_in"], serde_json::json!([]));
+    assert_eq!((saved("alice").len(), saved("bob").len()), (0, 1));
+}
+
+#[test]
 fn a_block_goes_on_under_a_hash_when_that_is_asked_for() {
     let upstream = Upstream::start();
     let gateway = with_a_past(&upstream, |config| config);

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -26,6 +26,7 @@ use super::super::upgrade::{ask, next};
 use super::export::counts;
 use super::files;
 use super::subject::Whose;
+use crate::identity::forget_user;
 use crate::privacy::lasting;
 use crate::upgrade::{Answer, EraseOrder, Order, connect};
 
@@ -44,6 +45,9 @@ and the files are named.";
 
 /// How long the gateway may take: it goes through the whole log.
 const PATIENCE: Duration = Duration::from_secs(3_660);
+/// How long it may take to write down that a user's sessions are gone.
+const SESSIONS_TIME: Duration = Duration::from_secs(20);
+const SESSIONS_POLL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -75,7 +79,7 @@ struct Receipt {
     state: ErasedFromState,
     blocks_lifted: usize,
     blocks_kept_hashed: usize,
-    /// Files in which the address still stands.
+    /// Files in which the address, or the name as a user's, still stands.
     left_in: Vec<PathBuf>,
 }
 
@@ -153,11 +157,26 @@ impl Erase {
                 "a program that reads state.db keeps its write-ahead log; end it and erase again",
             );
         }
-        if let Some(client) = self.whose.client() {
-            receipt.left_in = files::with_any(data, &[client.to_string()])
-                .context("what is erased is erased; but the data folder cannot be looked through")?;
-        }
+        receipt.left_in = self
+            .left_in(data)
+            .context("what is erased is erased; but the data folder cannot be looked through")?;
         Ok(receipt)
+    }
+
+    /// Files that say something still: an address anywhere, the name of a user as files of ours have it.
+    fn left_in(&self, data: &Path) -> io::Result<Vec<PathBuf>> {
+        let Some(client) = self.whose.client() else {
+            let text = format!("\"user\":{}", serde_json::Value::from(self.whose.text()));
+            let until = Instant::now() + SESSIONS_TIME;
+            loop {
+                let left = files::with_any(data, std::slice::from_ref(&text))?;
+                if left.is_empty() || Instant::now() >= until {
+                    return Ok(left);
+                }
+                std::thread::sleep(SESSIONS_POLL);
+            }
+        };
+        files::with_any(data, &[client.to_string()])
     }
 
     /// What this command cannot change.
@@ -209,6 +228,9 @@ fn erase_from_log(config: &Config, order: EraseOrder) -> anyhow::Result<ErasedFr
     match connect(data) {
         Ok(_) => {}
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            if let Subject::User(name) = &order.subject {
+                forget_user(data, name)?;
+            }
             return erase_alone(config, data, order.subject);
         }
         Err(error) => {
@@ -258,11 +280,18 @@ fn show(receipt: &Receipt, whose: &Whose, screen: &mut Screen) -> anyhow::Result
     }
     screen.field("receipt", &receipt.subject_hash)?;
     if receipt.left_in.is_empty() {
-        let what = if whose.is_address() { "no file of the data folder holds the address" } else { "done" };
+        let what = match whose.is_address() {
+            true => "no file of the data folder holds the address",
+            false => "no file of the data folder has the name as a user's",
+        };
         screen.styled_field("left", GREEN, what)?;
     } else {
         let files: Vec<String> = receipt.left_in.iter().map(|file| file.display().to_string()).collect();
-        screen.styled_field("left", RED, &format!("the address still stands in {}", files.join(", ")))?;
+        screen.styled_field(
+            "left",
+            RED,
+            &format!("{} still stands in {}", whose.text(), files.join(", ")),
+        )?;
         screen.field("", "delete what is an old copy (such as NAME.corrupt-...), or erase again")?;
     }
     Ok(())
