@@ -4,7 +4,7 @@
 use std::fmt;
 
 use portcullis_model::network_of;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Value};
 
 use super::cells::{EXPIRES, NETWORK, REASON, expiry, instant};
@@ -32,11 +32,11 @@ pub(super) fn read(bytes: &[u8], reading: &mut Reading<'_>) -> Result<(), ListEr
     }
 }
 
-/// Whether the first line that is not empty is an object as a whole.
+/// Whether the first line that is not empty is an object as a whole, and none that holds a list.
 fn is_one_object_per_line(bytes: &[u8]) -> bool {
     let first = lines(bytes).map(|(_, line)| line).find(|line| !line.trim().is_empty());
-    let object = first.and_then(|line| serde_json::from_str::<Map<String, Value>>(&line).ok());
-    object.is_some_and(|object| !object.keys().any(|key| LISTS.contains(&key.as_str())))
+    let item = first.and_then(|line| serde_json::from_str::<Item>(&line).ok());
+    matches!(item, Some(Item::Object { holds_list: false, .. }))
 }
 
 fn read_lines(bytes: &[u8], reading: &mut Reading<'_>) -> Result<(), ListError> {
@@ -45,8 +45,8 @@ fn read_lines(bytes: &[u8], reading: &mut Reading<'_>) -> Result<(), ListError> 
         if line.is_empty() {
             continue;
         }
-        match serde_json::from_str::<Value>(line) {
-            Ok(Value::Object(object)) if object.get("type").is_some_and(|kind| kind == "metadata") => {}
+        match serde_json::from_str::<Item>(line) {
+            Ok(Item::Object { fields, .. }) if fields.get("type").is_some_and(|kind| kind == "metadata") => {}
             Ok(item) => one(number, &item, reading)?,
             Err(error) => {
                 reading.line();
@@ -57,7 +57,145 @@ fn read_lines(bytes: &[u8], reading: &mut Reading<'_>) -> Result<(), ListError> 
     Ok(())
 }
 
-fn one(number: u64, item: &Value, reading: &mut Reading<'_>) -> Result<(), ListError> {
+/// An item, with no more in memory than may be of use: whatever is nested in it is passed over, so that a few bytes
+/// of text do not become a tree that is many times as large.
+enum Item {
+    Text(String),
+    Object {
+        fields: Map<String, Value>,
+        /// One of the fields may be the list itself.
+        holds_list: bool,
+    },
+    /// What no entry is, or a nested value.
+    Other,
+}
+
+/// Fields of an object that are looked at.
+const MAX_FIELDS: usize = 64;
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ItemVisitor)
+    }
+}
+
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an item of a list")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Item, E> {
+        Ok(Item::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Item, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Item::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
+        let (mut fields, mut holds_list) = (Map::new(), false);
+        while let Some(key) = map.next_key::<String>()? {
+            holds_list |= LISTS.contains(&key.as_str());
+            if fields.len() < MAX_FIELDS {
+                let Scalar(value) = map.next_value()?;
+                fields.insert(key, value);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Item::Object { fields, holds_list })
+    }
+}
+
+/// The value of a field; an empty array stands for whatever is nested.
+struct Scalar(Value);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the value of a field")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar(text.into()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+        Ok(Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar(number.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+        Ok(Scalar(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
+        Ok(Scalar(number.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar(Value::Null))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scalar, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar(Value::Array(Vec::new())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Scalar, A::Error> {
+        while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar(Value::Array(Vec::new())))
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{}", serde_json::json!(text)),
+            Self::Object { fields, .. } => write!(f, "{}", serde_json::json!(fields)),
+            Self::Other => f.write_str("..."),
+        }
+    }
+}
+
+fn one(number: u64, item: &Item, reading: &mut Reading<'_>) -> Result<(), ListError> {
     reading.line();
     match entry(item) {
         Ok(entry) => reading.entry(entry),
@@ -68,11 +206,11 @@ fn one(number: u64, item: &Value, reading: &mut Reading<'_>) -> Result<(), ListE
     }
 }
 
-fn entry(item: &Value) -> Result<Entry, String> {
+fn entry(item: &Item) -> Result<Entry, String> {
     let object = match item {
-        Value::String(text) => return Ok(Entry { network: network_of(text)?, reason: None, expires: None }),
-        Value::Object(object) => object,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+        Item::Text(text) => return Ok(Entry { network: network_of(text)?, reason: None, expires: None }),
+        Item::Object { fields, .. } => fields,
+        Item::Other => {
             return Err("expected an address in quotes, or an object with a network".to_owned());
         }
     };
@@ -122,7 +260,7 @@ impl<'de> Visitor<'de> for Root<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while let Some(item) = items.next_element::<Value>()? {
+        while let Some(item) = items.next_element::<Item>()? {
             *self.number += 1;
             if let Err(error) = one(*self.number, &item, self.reading) {
                 *self.failed = Some(error);
