@@ -59,6 +59,11 @@ impl Plan {
         self.not_before = now.plus(RETRY);
     }
 
+    /// Somebody else has run it since.
+    pub(crate) fn was_run(&mut self, at: UnixMs) {
+        self.last = self.last.max(at);
+    }
+
     pub(crate) fn last(&self) -> UnixMs {
         self.last
     }

@@ -40,6 +40,8 @@ struct Row {
     task: Task,
     plan: Option<Plan>,
     running: Option<Running>,
+    /// Somebody else was running it when it was due. It may be done with that.
+    was_put_off: bool,
 }
 
 struct Running {
@@ -53,7 +55,8 @@ struct Running {
 impl Scheduler {
     pub(super) fn new(tasks: &[Task], gateway: Option<GatewayParts>, control: Arc<Control>) -> Self {
         let stats = gateway.as_ref().map(|gateway| Arc::clone(&gateway.stats.tasks)).unwrap_or_default();
-        let rows = tasks.iter().map(|&task| Row { task, plan: None, running: None }).collect();
+        let rows =
+            tasks.iter().map(|&task| Row { task, plan: None, running: None, was_put_off: false }).collect();
         Self { rows, gateway, stats, control }
     }
 
@@ -110,10 +113,18 @@ impl Scheduler {
                 }
                 Some(running) if running.is_put_off.load(Ordering::Relaxed) => {
                     plan.put_off(running.last, now);
+                    row.was_put_off = true;
                 }
                 Some(_) | None => {}
             }
-            let Some(next) = plan.next(&(row.task.schedule)(config), &zone, now) else { continue };
+            let schedule = (row.task.schedule)(config);
+            let Some(mut next) = plan.next(&schedule, &zone, now) else { continue };
+            if next <= now && std::mem::take(&mut row.was_put_off) {
+                if let Some(at) = last_run(config, row.task.name) {
+                    plan.was_run(at);
+                }
+                next = plan.next(&schedule, &zone, now).unwrap_or(next);
+            }
             if next > now {
                 wait = wait.min(next.since(now));
                 continue;
@@ -132,6 +143,12 @@ impl Scheduler {
         }
         wait.max(SHORTEST_WAIT)
     }
+}
+
+/// When the last run on record began, whoever ran it.
+fn last_run(config: &Config, task: &str) -> Option<UnixMs> {
+    let runs = State::open_read_only(&config.data).and_then(|state| state.task_runs(Some(task), 1));
+    runs.ok()?.first().map(|run| run.started_at)
 }
 
 fn begin(task: Task, context: TaskContext, stats: Arc<TaskStats>, last: UnixMs) -> std::io::Result<Running> {
@@ -320,6 +337,34 @@ mod tests {
             slow.unwrap();
             assert_eq!(stats.all()["works"].succeeded, 0);
             schedules.pass(61);
+            schedules.wait_for_runs("works", 2);
+        });
+    }
+
+    /// The old process of an upgrade may finish a report when the new one wants to begin it.
+    #[test]
+    fn what_somebody_else_has_done_when_it_was_due_is_not_done_again() {
+        let schedules = Schedules::new();
+        let tasks = [task("works", |_| Ok("done".to_owned()))];
+        schedules.run(&tasks, |stats| {
+            eventually("the plan", || (!stats.all().is_empty()).then_some(()));
+            let by_another = TaskContext {
+                config: config(schedules.folder.path()),
+                now: schedules.now.lock().plus(Duration::from_secs(3_601)),
+                gateway: None,
+                control: Arc::default(),
+            };
+            let work = || {
+                schedules.pass(3_601);
+                std::thread::sleep(TICK * 2);
+                Ok(())
+            };
+            super::super::runner::alone_and_on_record("works", &by_another, work, |()| String::new())
+                .unwrap();
+            schedules.pass(61);
+            std::thread::sleep(TICK * 3);
+            assert_eq!(schedules.runs("works").len(), 1);
+            schedules.pass(3_601);
             schedules.wait_for_runs("works", 2);
         });
     }
