@@ -189,3 +189,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_quote_that_is_not_closed_does_not_hide_the_rest_of_a_list() {
+    let rest: String = (0..100).map(|n| format!("198.51.100.{n},scans\n")).collect();
+    let list = format!("192.0.2.1,ok\n192.0.2.2,\"><script>\n{rest}");
+    let error = try_read(&list, LIMITS).unwrap_err();
+    let ListError::TooManyBad { bad, lines, first, .. } = &error else { panic!("{error}") };
+    assert_eq!((*bad, *lines, first.line), (100, 102, 3), "{error}");
+    // Two lines in one cell are no reason to doubt a list.
+    let honest = "192.0.2.1,\"seen twice,\nthen never again\"\n192.0.2.2,ok\n";
+    assert_eq!(networks(honest), ["192.0.2.1/32", "192.0.2.2/32"]);
+}

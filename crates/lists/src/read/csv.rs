@@ -36,11 +36,26 @@ pub(super) fn read(bytes: &[u8], reading: &mut Reading<'_>) -> Result<(), ListEr
         if is_first && heading(&record).is_some() {
             continue;
         }
+        swallowed(&record, line, reading);
         reading.line();
         match entry(&record, columns) {
             Ok(entry) => reading.entry(entry)?,
             Err(problem) => {
                 reading.bad(line, &record.iter().collect::<Vec<_>>().join(","), problem);
+            }
+        }
+    }
+}
+
+/// A quote that nobody closes takes the lines behind it into its cell: each that begins with an address is an entry
+/// that is missing.
+fn swallowed(record: &StringRecord, first: u64, reading: &mut Reading<'_>) {
+    for cell in record {
+        for (line, text) in (first..).zip(cell.lines()).skip(1) {
+            let start = text.split(',').next().unwrap_or_default().trim().trim_matches('"');
+            if network_of(start).is_ok() {
+                reading.line();
+                reading.bad(line, text, "it stands inside the quotes of an entry before it");
             }
         }
     }
