@@ -36,6 +36,10 @@ pub struct LimitSum {
     pub clients: u64,
 }
 
+/// The blocks of addresses, and those of users and of the anonymous clients of an address.
+const ALL_BLOCKS: &str = "(SELECT source, created_at, expires_at, removed_at, removed_by FROM blocks \
+     UNION ALL SELECT source, created_at, expires_at, removed_at, removed_by FROM party_blocks)";
+
 impl State {
     /// What was decided at `from` or later and before `to`.
     ///
@@ -54,26 +58,26 @@ impl State {
                 let place = usize::try_from(severity).ok().and_then(|at| summary.findings.get_mut(at));
                 *place.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, severity))? = count(n);
             }
-            let mut added = self.connection.prepare_cached(
-                "SELECT source, count(*) FROM blocks WHERE created_at >= ?1 AND created_at < ?2 \
+            let mut added = self.connection.prepare_cached(&format!(
+                "SELECT source, count(*) FROM {ALL_BLOCKS} WHERE created_at >= ?1 AND created_at < ?2 \
                  GROUP BY source ORDER BY 2 DESC",
-            )?;
+            ))?;
             let added = added.query_map(span, |row| Ok((row.get(0)?, count(row.get(1)?))))?;
             summary.blocks_added = added.collect::<rusqlite::Result<_>>()?;
             summary.blocks_ended = self
                 .connection
-                .prepare_cached(
-                    "SELECT count(*) FROM blocks WHERE coalesce(removed_by, '') <> 'replaced' \
+                .prepare_cached(&format!(
+                    "SELECT count(*) FROM {ALL_BLOCKS} WHERE coalesce(removed_by, '') <> 'replaced' \
                      AND min(coalesce(removed_at, expires_at), coalesce(expires_at, removed_at)) >= ?1 \
                      AND min(coalesce(removed_at, expires_at), coalesce(expires_at, removed_at)) < ?2",
-                )?
+                ))?
                 .query_row(span, |row| row.get(0).map(count))?;
             summary.blocks_in_force = self
                 .connection
-                .prepare_cached(
-                    "SELECT count(*) FROM blocks WHERE created_at < ?1 AND coalesce(removed_at, ?1) >= ?1 \
+                .prepare_cached(&format!(
+                    "SELECT count(*) FROM {ALL_BLOCKS} WHERE created_at < ?1 AND coalesce(removed_at, ?1) >= ?1 \
                      AND coalesce(expires_at, ?1 + 1) > ?1",
-                )?
+                ))?
                 .query_row([to.0], |row| row.get(0).map(count))?;
             let mut limits = self.connection.prepare_cached(
                 "SELECT rule, action, sum(count), count(DISTINCT client) FROM limit_events \
@@ -95,10 +99,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_model::{BlockSource, Finding};
+    use portcullis_model::{BlockSource, Finding, Party};
 
     use super::*;
-    use crate::{LimitEvent, NewBlock};
+    use crate::{LimitEvent, NewBlock, NewPartyBlock};
 
     const HOUR: i64 = 3_600_000;
 
@@ -124,6 +128,17 @@ mod tests {
         ] {
             state.add_block(block(network, at, expires), "test").unwrap();
         }
+        let of_user = |user: &str, at: i64| NewPartyBlock {
+            party: Party::User(user.into()),
+            reason: "bad".to_owned(),
+            source: BlockSource::Detector,
+            created_at: UnixMs(at),
+            expires_at: Some(UnixMs(at + HOUR)),
+            finding_id: None,
+        };
+        // One that ends on the day, and one that is in force when it ends.
+        state.add_party_block(of_user("alice", from + 4), "test").unwrap();
+        state.add_party_block(of_user("bob", to - 2), "test").unwrap();
         for (at, severity) in
             [(from - 1, Severity::High), (from, Severity::High), (to - 1, Severity::Critical)]
         {
@@ -158,8 +173,8 @@ mod tests {
         state.record_limit_events(&events).unwrap();
         let summary = state.summary(UnixMs(from), UnixMs(to), 10).unwrap();
         assert_eq!(summary.findings, [0, 0, 1, 1]);
-        assert_eq!(summary.blocks_added, [("detector".to_owned(), 2), ("cli".to_owned(), 1)]);
-        assert_eq!((summary.blocks_ended, summary.blocks_in_force), (1, 2));
+        assert_eq!(summary.blocks_added, [("detector".to_owned(), 4), ("cli".to_owned(), 1)]);
+        assert_eq!((summary.blocks_ended, summary.blocks_in_force), (2, 3));
         let limits: Vec<(&str, u64, u64)> =
             summary.limits.iter().map(|sum| (sum.rule.as_str(), sum.requests, sum.clients)).collect();
         assert_eq!(limits, [("login", 7, 2), ("all", 1, 1)]);
