@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use portcullis_model::Party;
+use portcullis_model::{Party, is_session_name};
 
 use crate::SharedAddress;
 use crate::client::{Client, Mark};
@@ -13,6 +13,9 @@ use crate::rules::{Context, Neighbours};
 
 /// From so much evidence on a user agent gives a culprit away. Less may be a newcomer's mistyped password.
 const MIN_EVIDENCE: u32 = 5;
+
+/// Sessions of which nobody has said whose they are count half, and no more than so many: one account can have many.
+const MAX_SESSIONS: u32 = 16;
 
 /// The verified users of each address, those left out who are bad themselves.
 pub(crate) struct Crowds<'a>(HashMap<IpAddr, Vec<&'a Client>>);
@@ -45,7 +48,11 @@ impl<'a> Crowds<'a> {
         if client.user.is_some() || !self.0.contains_key(&client.key) {
             return Neighbours::default();
         }
-        let users = u32::try_from(self.others(client).count()).unwrap_or(u32::MAX);
+        let is_session = |other: &&&Client| other.user.as_deref().is_some_and(is_session_name);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let all = count(self.others(client).count());
+        let sessions = count(self.others(client).filter(is_session).count());
+        let users = (all - sessions).saturating_add(sessions.min(MAX_SESSIONS).div_ceil(2));
         let strange_logins = self.strange(client).map(|mark| mark.logins).max().unwrap_or(0);
         Neighbours { users, strange_logins }
     }

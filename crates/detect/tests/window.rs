@@ -200,6 +200,23 @@ fn thresholds_of_an_address_grow_with_its_verified_users_up_to_a_cap() {
 }
 
 #[test]
+fn sessions_that_nobody_has_named_raise_little_however_many_one_account_has() {
+    let flagged = |sessions: usize, requests: i64| {
+        let mut window = window();
+        for n in 0..sessions {
+            let user = format!("session:{n:08x}");
+            window.observe(&Observation { path: "/inbox", user: &user, ..request(CLIENT, n as i64) });
+        }
+        for n in 0..requests {
+            window.observe(&Observation { path: "/", ..request(CLIENT, n % 3_000) });
+        }
+        judge(window).findings.iter().any(|finding| finding.user.is_none())
+    };
+    assert!(!flagged(4, 200) && flagged(4, 201), "four count as two");
+    assert!(!flagged(200, 800) && flagged(200, 801), "200 count as 8");
+}
+
+#[test]
 fn a_bad_user_makes_no_crowd() {
     let mut window = window();
     for account in ["own-1", "own-2"] {

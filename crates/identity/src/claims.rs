@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_model::{Identity, UnixMs, limits};
+use portcullis_model::{Identity, UnixMs, is_session_name, limits};
 use serde_json::{Map, Value};
 
 use crate::TokenFault;
@@ -12,8 +12,6 @@ use crate::TokenFault;
 pub(crate) const MAX_ROLES: usize = 64;
 /// The longest role, in bytes; longer ones are left out.
 const MAX_ROLE: usize = 128;
-/// How the log shows sessions that have no user; no user may be called so.
-pub(crate) const SESSION_PREFIX: &str = "session:";
 
 /// Where a claim is: its name, or names of objects within objects with dots between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +122,8 @@ pub(crate) fn usable_user(text: &str) -> Option<Arc<str>> {
     let is_good = !text.is_empty()
         && text.len() <= limits::USER
         && !text.chars().any(char::is_control)
-        && !text.starts_with(SESSION_PREFIX);
+        // The log shows sessions that have no user like that.
+        && !is_session_name(text);
     is_good.then(|| text.into())
 }
 

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use portcullis_identity::{
-    Answer, CookieChange, CookieValue, HashKey, Known, Learned, Named, SessionRules, Sessions, Step,
-    cookie_change, cookie_value,
+    Answer, CookieChange, CookieValue, HashKey, Known, Learned, MAX_SESSIONS, Named, SessionRules, Sessions,
+    Step, cookie_change, cookie_value,
 };
 use portcullis_model::UnixMs;
 
@@ -200,6 +200,19 @@ fn saved_sessions_come_back_without_their_cookies() {
     for broken in [&saved[..saved.len() - 1], b"", b"{\"version\":2,\"sessions\":[]}"] {
         assert!(sessions().import(broken, &RULES, START).is_err());
     }
+}
+
+#[test]
+fn a_few_sessions_more_than_there_may_be_do_not_cost_all_of_them() {
+    let row = |n: usize| {
+        let (began, hash) = (START.0, format!("{n:032x}"));
+        serde_json::json!({ "hash": hash, "number": n, "began": began, "last_seen": began })
+    };
+    let rows: Vec<_> = (0..MAX_SESSIONS + 5).map(row).collect();
+    let saved = serde_json::json!({ "version": 1, "sessions": rows }).to_string();
+    let sessions = sessions();
+    assert_eq!(sessions.import(saved.as_bytes(), &RULES, START).unwrap(), MAX_SESSIONS);
+    assert_eq!(sessions.len(), MAX_SESSIONS);
 }
 
 #[test]

@@ -18,13 +18,21 @@ pub struct Identity {
     pub session: Option<u64>,
 }
 
+/// What the names of sessions begin with of which nobody has said whose they are.
+const SESSION_PREFIX: &str = "session:";
+
+/// Whether this name, as [`Identity::name`] gives it, is that of a session and of no user.
+pub fn is_session_name(name: &str) -> bool {
+    name.starts_with(SESSION_PREFIX)
+}
+
 impl Identity {
     /// What the log's user column, blocks of users and findings call it: the user, cut as the log cuts it, or
     /// `session:` and half of the session's number where nobody has said whose session it is.
     pub fn name(&self) -> Cow<'_, str> {
         match (&self.user, self.session) {
             (Some(user), _) => String::from_utf8_lossy(cut_text(user.as_bytes(), limits::USER)),
-            (None, Some(session)) => Cow::Owned(format!("session:{:08x}", session >> 32)),
+            (None, Some(session)) => Cow::Owned(format!("{SESSION_PREFIX}{:08x}", session >> 32)),
             (None, None) => Cow::Borrowed(""),
         }
     }
@@ -45,6 +53,7 @@ mod tests {
             |user: Option<&str>, session| Identity { user: user.map(Into::into), roles: Vec::new(), session };
         assert_eq!(of(Some("anna"), Some(7)).name(), "anna");
         assert_eq!(of(None, Some(0xab << 32)).name(), "session:000000ab");
+        assert!(is_session_name(&of(None, Some(1)).name()) && !is_session_name("anna"));
         let long = "é".repeat(100);
         let logged =
             crate::RecordText::new(crate::TextFields { user: long.as_bytes(), ..Default::default() });

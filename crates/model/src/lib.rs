@@ -18,7 +18,7 @@ mod verdict;
 pub use block::{Allow, Block, BlockSource, network_of};
 pub use client::{ClientIp, ParseClientIpError, SharedPrefix};
 pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};
-pub use identity::Identity;
+pub use identity::{Identity, is_session_name};
 pub use location::Location;
 pub use party::{Party, PartyBlock};
 pub use path::normalise_path;
