@@ -111,6 +111,9 @@ impl OpenRecord {
 impl Drop for Context {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
+            if let Some(visit) = &mut self.visit {
+                visit.ended(&record.connection.edge.identities, false);
+            }
             record.fail(Reason::Upstream(UpstreamFailure::Interrupted));
             let status = record.status;
             record.close(status, 0, 0);
@@ -449,7 +452,8 @@ impl ProxyHttp for Hooks {
             begin_answer(session);
         }
         if let (Some(identity), Some(visit)) = (&ctx.rules.identity, &mut ctx.visit) {
-            identity.answered(&self.edge.identities, visit, response, || self.edge.clock.now().wall);
+            let (live, request) = (&self.edge.identities, session.req_header());
+            identity.answered(live, visit, request, response, || self.edge.clock.now().wall);
         }
         if let Some(hsts) = ctx.rules.hsts.as_ref().filter(|_| ctx.is_https()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
@@ -527,6 +531,9 @@ impl ProxyHttp for Hooks {
         let Some(mut record) = ctx.record.take() else { return };
         if error.is_none() {
             record.connection.answer_was_taken();
+        }
+        if let Some(visit) = &mut ctx.visit {
+            visit.ended(&self.edge.identities, error.is_none());
         }
         if let (Reason::None, Some(outcome)) = (&record.reason, ctx.visit.as_ref().and_then(Visit::login)) {
             record.reason = Reason::Login(outcome);

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use portcullis_testkit::tungstenite::http::Request as WebSocketRequest;
 use portcullis_testkit::tungstenite::protocol::Message;
 use portcullis_testkit::{
-    Client, Gateway, GatewayConfig, H2Request, Request, Response, Signer, Upstream, eventually, tungstenite,
+    Client, Gateway, GatewayConfig, H2Request, RawUpstream, Request, Response, Signer, Upstream, eventually,
+    tungstenite,
 };
 use serde_json::{Value, json};
 
@@ -232,6 +233,58 @@ fn a_failed_login_is_recognised_by_status_or_page_and_its_answer_stays_as_it_is(
         assert_eq!(gateway.data().row_of(path).reason, "");
     }
     assert_eq!(gateway.metric("portcullis_identity_logins_total{outcome=\"failed\"}"), 2.0);
+}
+
+#[test]
+fn a_redirect_back_to_the_login_page_begins_no_session_however_it_is_written() {
+    let upstream = Upstream::start();
+    let gateway = site(&upstream);
+    let mut client = gateway.client();
+    for (n, location) in
+        ["/accounts/login/?next=http://site.example/home", "?wrong=1", "login/?wrong", ""].iter().enumerate()
+    {
+        let cookie = format!("back-{n}");
+        let (set, method) = (format!("sessionid={cookie}"), if n % 2 == 0 { "POST" } else { "post" });
+        let answer = [("Location", *location), ("Set-Cookie", &set)];
+        client.send(&asking(method, "/accounts/login", 302, &answer, &[]));
+        assert_eq!(user(&gateway, &mut client, &cookie, &format!("/echo/{n}")), "", "{location:?}");
+    }
+    let answer = [("Location", "../home"), ("Set-Cookie", "sessionid=in")];
+    client.send(&asking("post", "/accounts/login", 302, &answer, &[]));
+    assert!(is_session(&user(&gateway, &mut client, "in", "/echo/in")), "the method in other letters");
+}
+
+#[test]
+fn a_login_page_that_cannot_be_read_to_its_end_begins_no_session() {
+    const API: &str = "[identity]\nsession_cookie = \"sessionid\"\nlogin_paths = [\"/login\"]\nlogin_success = \
+                       [\"2xx\"]\nlogin_failure_text = \"wrong password\"";
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(config().upstream(&upstream).section(API));
+    let mut client = gateway.client();
+    let mut log_in = |cookie: &str, more: &[(&str, &str)], parts: &[&str]| {
+        let set = format!("sessionid={cookie}");
+        let headers = [&[("Set-Cookie", &*set)], more].concat();
+        client.send(&asking("POST", "/login", 200, &headers, parts));
+        user(&gateway, &mut client, cookie, &format!("/echo/{cookie}"))
+    };
+    assert!(is_session(&log_in("good", &[], &["welcome"])));
+    assert_eq!(log_in("bad", &[], &["wrong ", "password"]), "");
+    assert_eq!(log_in("packed", &[("Content-Encoding", "gzip")], &["?"]), "");
+    // A site may repeat what was typed: that must not push the words out of sight.
+    let name = "x".repeat(64 << 10);
+    assert_eq!(log_in("long", &[], &[&name, &name, &name, &name, &name, "wrong password"]), "");
+
+    let cut = "HTTP/1.1 200 OK\r\nSet-Cookie: sessionid=cut\r\nContent-Length: 99\r\n\r\nwrong";
+    let upstream = RawUpstream::answering(cut, Duration::ZERO);
+    let servers = format!("servers = [\"{}\"]", upstream.url());
+    let gateway = Gateway::start(config().upstream_with(&servers).section(API));
+    for request in [Request::new("POST", "/login"), Request::get("/echo").header("Cookie", "sessionid=cut")] {
+        let mut client = gateway.client();
+        client.write_request(&request);
+        client.read_head();
+    }
+    assert_eq!(gateway.data().row_of("/login").reason, "upstream:interrupted");
+    assert_eq!(gateway.data().row_of("/echo").user, "");
 }
 
 #[test]

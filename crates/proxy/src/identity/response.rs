@@ -4,11 +4,12 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use portcullis_identity::{Answer, Named, Step, cookie_change};
 use portcullis_model::{LoginOutcome, UnixMs, normalise_path};
+use url::Url;
 
-use crate::guard::split_target;
+use crate::facts::Target;
 
 use super::{Identities, IdentityRules, Visit};
 
@@ -16,18 +17,19 @@ use super::{Identities, IdentityRules, Visit};
 const MAX_SCAN: usize = 256 << 10;
 
 impl IdentityRules {
-    /// The head of an answer has come.
+    /// The head of an answer to `request` has come.
     pub(crate) fn answered(
         &self,
         live: &Identities,
         visit: &mut Visit,
+        request: &RequestHeader,
         response: &mut ResponseHeader,
         now: impl FnOnce() -> UnixMs,
     ) {
         let is_final =
             !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS;
         if is_final {
-            self.learn(live, visit, response, now);
+            self.learn(live, visit, request, response, now);
         }
         for name in [&self.user_header, &self.roles_header].into_iter().flatten() {
             response.remove_header(name);
@@ -45,6 +47,7 @@ impl IdentityRules {
         &self,
         live: &Identities,
         visit: &mut Visit,
+        request: &RequestHeader,
         response: &ResponseHeader,
         now: impl FnOnce() -> UnixMs,
     ) {
@@ -66,7 +69,7 @@ impl IdentityRules {
                 step,
                 cookie: cookie_change(lines, settings.cookie.as_bytes(), now),
                 named,
-                looks_successful: is_in(&self.logins.success) && !self.leads_to_a_login(headers),
+                looks_successful: is_in(&self.logins.success) && !self.leads_to_a_login(request, headers),
                 looks_failed,
                 is_done: status < 400,
             };
@@ -81,9 +84,12 @@ impl IdentityRules {
             if visit.learned.opened.is_some() {
                 visit.login = Some(LoginOutcome::Succeeded);
             }
-            visit.scan = self.logins.failure_text.as_ref().and_then(|text| Scan::of(text, headers));
-            if visit.scan.is_none() {
-                visit.settle(live);
+            match &self.logins.failure_text {
+                None => visit.settle(live),
+                Some(text) => match Scan::of(text, headers) {
+                    Some(scan) => visit.scan = Some(scan),
+                    None => visit.doubt(live),
+                },
             }
         }
     }
@@ -93,9 +99,10 @@ impl IdentityRules {
     }
 
     /// Many sites answer a wrong password with a redirect back to the form.
-    fn leads_to_a_login(&self, headers: &HeaderMap) -> bool {
+    fn leads_to_a_login(&self, request: &RequestHeader, headers: &HeaderMap) -> bool {
         let Some(location) = headers.get(LOCATION) else { return false };
-        self.is_login_path(&path_of(location.as_bytes()))
+        let path = path_of(location.as_bytes(), Target::of(request).path);
+        path.is_none_or(|path| self.is_login_path(&path))
     }
 }
 
@@ -106,21 +113,13 @@ fn only<'a>(headers: &'a HeaderMap, name: Option<&HeaderName>) -> Option<&'a [u8
     first.filter(|_| lines.next().is_none())
 }
 
-/// The normal path of a `Location`, which is a whole URL or begins with the path.
-fn path_of(location: &[u8]) -> String {
-    let after_scheme = location.windows(3).position(|part| part == b"://").map(|at| at + 3);
-    // `//host/path` keeps the scheme.
-    let authority = after_scheme.or_else(|| location.starts_with(b"//").then_some(2));
-    let target = match authority {
-        Some(start) => {
-            let rest = &location[start..];
-            rest.iter().position(|&byte| byte == b'/').map_or(&b"/"[..], |slash| &rest[slash..])
-        }
-        None => location,
-    };
-    let (path, _) = split_target(target);
-    let path = path.split(|&byte| byte == b'#').next().unwrap_or(path);
-    normalise_path(path).into_owned()
+/// The normal path of a `Location`, which may be relative to the path that was asked for (RFC 9110, 10.2.2), as
+/// browsers read it; `None` when they could not.
+fn path_of(location: &[u8], asked: &[u8]) -> Option<String> {
+    let base = Url::parse("http://site.invalid/").ok()?;
+    let base = base.join(&format!("./{}", String::from_utf8_lossy(asked).trim_start_matches('/'))).ok()?;
+    let target = base.join(&String::from_utf8_lossy(location)).ok()?;
+    Some(normalise_path(target.path().as_bytes()).into_owned())
 }
 
 impl Visit {
@@ -129,25 +128,40 @@ impl Visit {
         let Some(scan) = &mut self.scan else { return };
         match part.map_or(Looked::OnAndOn, |part| scan.look(part)) {
             Looked::Found => {
-                self.scan = None;
-                if let Some(sessions) = live.sessions() {
-                    sessions.take_back(self.learned);
-                }
+                self.take_back(live);
                 self.end_login(live, LoginOutcome::Failed);
             }
-            Looked::Enough => self.give_up_scan(live),
-            Looked::OnAndOn if is_last => self.give_up_scan(live),
+            Looked::Enough => self.doubt(live),
+            Looked::OnAndOn if is_last => self.settle(live),
             Looked::OnAndOn => {}
         }
     }
 
-    fn give_up_scan(&mut self, live: &Identities) {
+    /// The answer is over; `is_whole`: nothing of it was left out.
+    pub(crate) fn ended(&mut self, live: &Identities, is_whole: bool) {
+        match (&self.scan, is_whole) {
+            (None, _) => {}
+            (Some(_), true) => self.settle(live),
+            (Some(_), false) => self.doubt(live),
+        }
+    }
+
+    /// Nobody can tell whether the page says that the login failed: it is none.
+    fn doubt(&mut self, live: &Identities) {
+        self.take_back(live);
+        self.login = None;
+    }
+
+    fn take_back(&mut self, live: &Identities) {
         self.scan = None;
-        self.settle(live);
+        if let Some(sessions) = live.sessions() {
+            sessions.take_back(std::mem::take(&mut self.learned));
+        }
     }
 
     /// Nothing can change the outcome any more.
     fn settle(&mut self, live: &Identities) {
+        self.scan = None;
         if let Some(outcome) = self.login {
             live.login_ended(outcome);
         }
@@ -237,17 +251,28 @@ mod tests {
     }
 
     #[test]
-    fn a_location_is_a_path_or_a_url() {
+    fn a_location_is_read_as_browsers_read_it() {
         for (location, path) in [
             ("/login?error=1", "/login"),
             ("/Login/#top", "/login"),
             ("https://example.com/login", "/login"),
             ("//example.com/login?x", "/login"),
             ("https://example.com", "/"),
-            ("login", "/login"),
-            ("", "/"),
+            ("/accounts/login/?next=http://example.com/home", "/accounts/login"),
+            ("?error=1", "/accounts/login"),
+            ("#wrong", "/accounts/login"),
+            ("", "/accounts/login"),
+            (".", "/accounts/login"),
+            ("../login/", "/accounts/login"),
+            ("../../home", "/home"),
+            ("welcome", "/accounts/login/welcome"),
+            ("\\\\example.com\\login", "/login"),
         ] {
-            assert_eq!(path_of(location.as_bytes()), path, "{location}");
+            let read = path_of(location.as_bytes(), b"/accounts/login/");
+            assert_eq!(read.as_deref(), Some(path), "{location}");
         }
+        assert_eq!(path_of(b"login.php?error", b"/app/login.php").as_deref(), Some("/app/login.php"));
+        assert_eq!(path_of(b"x", b"//other/login").as_deref(), Some("/other/x"), "a path is no host");
+        assert_eq!(path_of(b"http://[", b"/login"), None);
     }
 }
