@@ -17,7 +17,7 @@ use portcullis_model::{
     VerdictKind, normalise_path,
 };
 use portcullis_policy::{Permit, Place, RequestFacts, Verdict, decide};
-use portcullis_wire::{check_path, is_authority};
+use portcullis_wire::{check_path, is_authority, is_method};
 
 use crate::attempt::{Attempt, Broken};
 use crate::edge::Edge;
@@ -162,6 +162,9 @@ fn malformed_stream(
         head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if head.method == Method::CONNECT {
         return Some((405, MalformedKind::Method));
+    }
+    if !is_method(head.method.as_str().as_bytes()) {
+        return Some((400, MalformedKind::BadRequest));
     }
     if head.raw_path().len() > bounds.max_uri {
         return Some((414, MalformedKind::UriTooLong));

@@ -17,3 +17,4 @@ pub use escape::escaped;
 pub use fields::is_authority;
 pub use head::{Framing, Head, HeadError, HeadLimits, MAX_METHOD, scan};
 pub use path::{PathError, check_path};
+pub use request_line::is_method;

@@ -20,6 +20,15 @@ pub(crate) struct Absolute<'a> {
     pub(crate) authority: &'a [u8],
 }
 
+/// Whether a method that was read elsewhere is one that would be taken here.
+pub fn is_method(method: &[u8]) -> bool {
+    let is_inner = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(byte);
+    method.len() <= MAX_METHOD
+        && method
+            .split_first()
+            .is_some_and(|(first, rest)| first.is_ascii_uppercase() && rest.iter().all(is_inner))
+}
+
 /// The method at the start of `line`; `None` while its end has not arrived.
 ///
 /// Methods are case-sensitive, and some servers forget that, so only capitals, digits, `-` and `_` are taken,
