@@ -117,6 +117,9 @@ impl Sessions {
 
     /// The upstream has given a known session a new value. Who it is, and its number in limits, stay.
     pub(crate) fn rotate(&self, known: &Known, cookie: &[u8], who: Option<Who>, now: UnixMs) {
+        if !self.is_held(known) {
+            return;
+        }
         let hash = self.key.hash(cookie);
         let identity = match who {
             Some(who) => Arc::new(who.with_session(known.identity().session)),
@@ -135,7 +138,7 @@ impl Sessions {
     /// The upstream says who the user of a known session is.
     pub(crate) fn rename(&self, known: &Known, who: Who) {
         let identity = who.with_session(known.identity().session);
-        if identity == **known.identity() {
+        if identity == **known.identity() || !self.is_held(known) {
             return;
         }
         let old = &known.session;
@@ -146,6 +149,11 @@ impl Sessions {
             replaced: AtomicI64::new(old.replaced.load(Ordering::Relaxed)),
         };
         self.insert(known.hash, session);
+    }
+
+    /// Whether it was not closed while the answer to a request of it was on its way: that must not open it again.
+    fn is_held(&self, known: &Known) -> bool {
+        self.table.contains_key(&known.hash)
     }
 
     pub(crate) fn close(&self, hash: u128) {

@@ -140,6 +140,22 @@ fn logging_out_ends_the_session_in_each_way_there_is() {
 }
 
 #[test]
+fn an_answer_that_was_on_its_way_does_not_open_a_session_that_has_ended() {
+    let late = [
+        Answer { named: named("anna"), ..answer(Step::Visit, CookieChange::None) },
+        answer(Step::Visit, CookieChange::Set(b"second")),
+    ];
+    for late in late {
+        let sessions = sessions();
+        log_in(&sessions, "first");
+        let known = find(&sessions, "first", START).unwrap();
+        sessions.learn(Some(&known), answer(Step::Logout, CookieChange::None), START);
+        sessions.learn(Some(&known), late, START);
+        assert!(["first", "second"].iter().all(|cookie| find(&sessions, cookie, START).is_none()));
+    }
+}
+
+#[test]
 fn logging_in_anew_ends_the_session_before() {
     let sessions = sessions();
     log_in(&sessions, "old");
