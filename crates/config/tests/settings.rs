@@ -301,6 +301,20 @@ fn notes_say_what_is_off_or_surprising() {
 }
 
 #[test]
+fn a_rule_by_country_is_no_surprise_where_places_are_known_without_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.toml");
+    let told = |geo: &str| {
+        let rule = "[[access]]\nname = \"abroad\"\ncountries = [\"US\"]\naction = \"deny\"\n";
+        fs::write(&file, format!("{APP}{rule}{geo}")).unwrap();
+        let notes = load(Some(&file), &Overrides::default()).unwrap().notes;
+        notes.iter().any(|note| note.starts_with("access.abroad asks where clients are from"))
+    };
+    assert!(told(""));
+    assert!(!told("[[geo.source]]\nkind = \"ipinfo.io\"\n"));
+}
+
+#[test]
 fn notes_tell_of_blocks_that_meet_our_own_side() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("portcullis.toml");

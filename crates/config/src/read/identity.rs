@@ -36,7 +36,14 @@ pub(super) fn read(root: &mut Section<'_>) -> Identity {
     let idle = identity.read("session_idle", 7 * DAY, |value| value.duration(SECOND..=MAX_SESSION));
     let absolute = identity.read("session_absolute", 30 * DAY, |value| value.duration(SECOND..=MAX_SESSION));
     let logins = logins(&mut identity);
-    let user_header = identity.read("user_header", None, |value| optional(value, header_name));
+    let has_cookie = cookie.is_some();
+    let user_header = identity.read("user_header", None, |value| {
+        let name = optional(value, header_name)?;
+        if name.is_some() && !has_cookie {
+            value.fail("needs session_cookie: the user is that of a session");
+        }
+        Some(name)
+    });
     let has_user_header = identity.has("user_header");
     let roles_header = identity.read("roles_header", None, |value| {
         let name = optional(value, header_name)?;
@@ -66,13 +73,20 @@ pub(super) fn read(root: &mut Section<'_>) -> Identity {
 
 fn logins(identity: &mut Section<'_>) -> LoginSettings {
     let logout = || LOGOUT_PATHS.iter().filter_map(|path| path.parse().ok()).collect();
+    let login_paths = identity.read("login_paths", Vec::new(), paths);
+    let has_paths = identity.has("login_paths");
     LoginSettings {
-        paths: identity.read("login_paths", Vec::new(), paths),
+        paths: login_paths,
         logout_paths: identity.get("logout_paths").and_then(|value| paths(&value)).unwrap_or_else(logout),
         success: identity.read("login_success", vec![300..=399], upstream::statuses),
         failure: identity.read("login_failure", vec![401..=401, 403..=403], upstream::statuses),
-        failure_text: identity
-            .read("login_failure_text", None, |value| optional(value, |value| value.label(4..=200))),
+        failure_text: identity.read("login_failure_text", None, |value| {
+            let text = optional(value, |value| value.label(4..=200))?;
+            if text.is_some() && !has_paths {
+                value.fail("has no effect without login_paths");
+            }
+            Some(text)
+        }),
     }
 }
 

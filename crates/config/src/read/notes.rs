@@ -111,12 +111,16 @@ fn proofs(acme: &Acme, config: &Config, notes: &mut Notes) {
     );
 }
 
+fn knows_no_places(config: &Config) -> bool {
+    config.geo.databases.is_empty() && config.geo.downloads.is_empty() && config.geo.sources.is_empty()
+}
+
 /// Rules that ask where a client is.
 fn places(config: &Config, notes: &mut Notes) {
     let limits = config.limits.iter().map(|rule| ("limit", &rule.name, &rule.applies_to));
     let access = config.access.iter().map(|rule| ("access", &rule.name, &rule.applies_to));
     let mut asking = limits.chain(access).filter(|(_, _, rule)| rule.needs().place);
-    if let Some((kind, name, rule)) = asking.next().filter(|_| config.geo.databases.is_empty()) {
+    if let Some((kind, name, rule)) = asking.next().filter(|_| knows_no_places(config)) {
         let effect = if rule.unknown_place { "it means clients from anywhere" } else { "it means nobody" };
         notes.add(
             true,
@@ -145,7 +149,7 @@ fn users(config: &Config, notes: &mut Notes) {
 
 fn background(config: &Config, notes: &mut Notes) {
     notes.add(
-        config.geo.databases.is_empty() && config.geo.downloads.is_empty() && config.geo.sources.is_empty(),
+        knows_no_places(config),
         "no geo database: requests are logged without a location (geo.databases names MMDB files)",
     );
     geo(config, notes);

@@ -57,8 +57,7 @@ impl IdentityRules {
 
     /// What a request with this method and this normal path is for.
     pub(super) fn step(&self, method: &http::Method, path: &str) -> Step {
-        // In whichever letters, since some applications read `post` as `POST`.
-        if method.as_str().eq_ignore_ascii_case("POST") && self.is_login_path(path) {
+        if *method == http::Method::POST && self.is_login_path(path) {
             Step::Login
         } else if self.sessions.is_some() && self.logins.logout_paths.iter().any(|p| p.matches(path)) {
             Step::Logout
