@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::time::SystemTime;
 
+use lettre::address::Envelope;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{MessageBuilder, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -48,13 +49,28 @@ impl Mailer {
         Ok(Self { transport: builder.build(), settings: settings.clone(), place })
     }
 
-    /// Sends one mail to everybody who is named; done when the server has taken it.
+    /// Sends one mail to everybody who is named; done when the server has taken it. A server that does not want one of
+    /// the receivers takes it for none: then each gets a mail of their own. Returns who got nothing and why.
     ///
     /// # Errors
     /// Nobody has got it.
-    pub fn send(&self, message: &Message, now: SystemTime) -> Result<(), NotifyError> {
+    pub fn send(&self, message: &Message, now: SystemTime) -> Result<Vec<String>, NotifyError> {
         let mail = self.mail(message, now)?;
-        self.transport.send(&mail).map(|_| ()).map_err(|error| self.explain(&error))
+        let Err(error) = self.transport.send(&mail) else { return Ok(Vec::new()) };
+        let refused = self.explain(&error);
+        let (from, receivers) = (mail.envelope().from(), mail.envelope().to());
+        if receivers.len() < 2 || !matches!(refused, NotifyError::Refused { is_permanent: true, .. }) {
+            return Err(refused);
+        }
+        let mut left_out = Vec::new();
+        for receiver in receivers {
+            let alone = Envelope::new(from.cloned(), vec![receiver.clone()])
+                .map_err(|error| NotifyError::Message { problem: error.to_string() })?;
+            if let Err(error) = self.transport.send_raw(&alone, &mail.formatted()) {
+                left_out.push(format!("{receiver}: {}", self.explain(&error)));
+            }
+        }
+        if left_out.len() == receivers.len() { Err(refused) } else { Ok(left_out) }
     }
 
     fn mail(&self, message: &Message, now: SystemTime) -> Result<lettre::Message, NotifyError> {

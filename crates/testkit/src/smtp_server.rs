@@ -32,6 +32,8 @@ pub struct SmtpOptions {
     pub only_login: bool,
     /// The answer to every mail, such as `554 5.7.1 spam`; then it is not kept.
     pub refuse_mails: Option<String>,
+    /// An address that is not known here any more.
+    pub unknown_receiver: Option<String>,
 }
 
 /// A mail that the server took.
@@ -313,6 +315,9 @@ impl Session {
                     self.from = line;
                     self.to.clear();
                     self.say("250 ok")?;
+                }
+                "RCPT" if self.options.unknown_receiver.as_ref().is_some_and(|gone| line.contains(gone)) => {
+                    self.say("550 5.1.1 no such user here")?;
                 }
                 "RCPT" => {
                     self.to.push(line);

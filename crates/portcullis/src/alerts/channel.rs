@@ -65,7 +65,10 @@ pub(crate) fn send(
     match channel {
         Channel::Mail(smtp) => {
             let at = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now.0).unwrap_or(0));
-            Mailer::new(smtp)?.send(message, at)
+            for left_out in Mailer::new(smtp)?.send(message, at)? {
+                tracing::warn!("a mail did not go to everybody in alerts.smtp.to: {left_out}");
+            }
+            Ok(())
         }
         Channel::Webhook(webhook) => {
             let post = post(webhook, message, digest, scene, now);

@@ -1,7 +1,8 @@
 //! Sends what waits, one channel after the other, as often as it may.
 //!
-//! Owns the order: a message is noted in the database before it is sent, so that no restart makes it two, and what
-//! became of it afterwards. One process per data folder sends. An outage is told in the log once, not at every try.
+//! Owns the order: a message is noted in the database before it is sent, so that it counts for the cap whatever becomes
+//! of the process, and what became of it afterwards. One process per data folder sends. An outage is told in the log once,
+//! not at every try.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

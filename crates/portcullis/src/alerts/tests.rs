@@ -221,6 +221,30 @@ fn a_mail_that_a_server_does_not_want_goes_without_what_clients_had_a_hand_in() 
 }
 
 #[test]
+fn a_receiver_whom_the_server_does_not_know_keeps_the_others_from_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, lines) = mail_server(folder.path());
+    let lines = lines
+        .replace("\"admin@example.com\"", "\"admin@example.com\", \"gone@example.com\", \"c@example.com\"");
+    let mut scene = Scene::new(folder, &lines);
+    server.change(|options| options.unknown_receiver = Some("gone@example.com".to_owned()));
+    scene.raise(&[finding(1, "it scans")]);
+    scene.wait(600, 10);
+    let to: Vec<Vec<String>> = server.mails().into_iter().map(|mail| mail.to).collect();
+    assert_eq!(to, [["admin@example.com"], ["c@example.com"]]);
+    assert_eq!((scene.channel("mail").sent, scene.channel("mail").failures), (1, 0));
+    // Once nobody is known it is an outage like any other.
+    server.change(|options| options.unknown_receiver = Some("example.com".to_owned()));
+    scene.raise(&[finding(2, "it scans")]);
+    scene.wait(100, 10);
+    let error = scene.channel("mail").last_error.unwrap();
+    assert!(error.contains("550 5.1.1 no such user here"), "{error}");
+    server.change(|options| options.unknown_receiver = None);
+    scene.wait(600, 10);
+    assert_eq!(server.mails().last().unwrap().to.len(), 3);
+}
+
+#[test]
 fn a_message_that_a_killed_process_may_have_sent_counts_and_is_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let (server, lines) = mail_server(folder.path());
