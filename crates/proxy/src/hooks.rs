@@ -13,8 +13,8 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use portcullis_model::{
-    ClientIp, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord, UpstreamFailure,
-    VerdictKind, normalise_path,
+    ClientIp, Identity, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord,
+    UpstreamFailure, VerdictKind, normalise_path,
 };
 use portcullis_policy::{Permit, Place, RequestFacts, Verdict, decide};
 use portcullis_wire::{check_path, is_authority, is_method};
@@ -28,7 +28,7 @@ use crate::facts::{
 use crate::failure::classify;
 use crate::guard::{Connection, Failure};
 use crate::headers::{Forwarding, join_cookies, make_origin_form, settle_body, write_forwarding};
-use crate::identity::{IdentityRules, Visit, user_of};
+use crate::identity::{IdentityRules, Visit};
 use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
 use crate::tls::is_challenge_path;
@@ -254,7 +254,7 @@ impl ProxyHttp for Hooks {
             verdict: VerdictKind::Admitted,
             reason: Reason::None,
             status: 0,
-            text: target.record_text(head, &user_of(identity)),
+            text: target.record_text(head, &identity.map(Identity::name).unwrap_or_default()),
             asks_for_privacy: rules.privacy.is_asked_for(&head.headers),
         });
         // An authority that asks whether a name is ours must not be kept from it by a block or a redirect.

@@ -18,7 +18,8 @@ pub(crate) struct Message {
 pub(crate) fn message(status: u16) -> Message {
     let (title, text) = match status {
         400 => ("Bad request", "The request could not be understood."),
-        403 => ("Access denied", "Requests from your address are not accepted here."),
+        // True of a blocked address, a blocked user and a rule that asks for neither.
+        403 => ("Access denied", "This request is not accepted here."),
         405 => ("Method not allowed", "This method is not forwarded."),
         408 => ("Request timeout", "The request did not arrive in time."),
         413 => ("Request too large", "The body of the request is larger than this site accepts."),

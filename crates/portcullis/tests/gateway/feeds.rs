@@ -97,6 +97,7 @@ fn a_feed_is_in_force_explains_itself_and_survives_a_restart_without_its_server(
     let row = gateway.data().row(&refused.decision_id());
     assert_eq!((row.verdict.as_str(), row.reason.as_str()), ("blocked", "feed:drop"));
     let why = gateway.cli_ok(&["why", &refused.decision_id()]);
+    assert!(why.contains("Refused with 403 by the feed \"drop\"."), "{why}");
     assert!(why.contains("The feed \"drop\" lists 203.0.113.9") && why.contains("203.0.113.0/25"), "{why}");
     let why = gateway.cli_ok(&["why", "203.0.113.9"]);
     assert!(why.contains("the feed \"drop\" lists it") && why.contains("allow 203.0.113.9"), "{why}");

@@ -71,7 +71,10 @@ fn the_access_list_knows_places_and_programs_and_names_its_rule() {
     let denied = gateway.client_of("192.0.2.2").send(&agent);
     assert_eq!(denied.status(), 403);
     assert_eq!(gateway.data().row(&denied.decision_id()).reason, "access:no-scanners");
+    // It is what it asks for, not its address.
+    assert!(denied.text().contains("This request is not accepted here."), "{}", denied.text());
     let why = gateway.cli_ok(&["why", &denied.decision_id()]);
+    assert!(why.contains("Refused with 403 by the access list."), "{why}");
     assert!(why.contains("\"no-scanners\" of the access list denies") && why.contains("*sqlmap*"), "{why}");
     // The trial refuses nobody, and the limit still holds for those that it means.
     let statuses: Vec<u16> = (0..3).map(|_| get("198.51.100.8", "/tried").status()).collect();

@@ -136,7 +136,9 @@ fn of_200_users_behind_one_address_the_one_who_attacks_is_stopped_and_no_other_i
     assert_eq!(blocks.iter().map(|block| &block.party).collect::<Vec<_>>(), [&Party::User("mallory".into())]);
     gateway.data().row(&answer.decision_id());
     let why = gateway.cli_ok(&["why", &answer.decision_id()]);
-    for part in ["user mallory", "by the detector", "/.env", "unblock --user mallory"] {
+    for part in
+        ["Refused with 403: user mallory was blocked.", "by the detector", "/.env", "unblock --user mallory"]
+    {
         assert!(why.contains(part), "{part:?} is not in\n{why}");
     }
     gateway.cli_ok(&["unblock", "--user", "mallory"]);

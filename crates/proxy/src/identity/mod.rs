@@ -13,7 +13,7 @@ use portcullis_identity::{Sessions, TokenStats};
 use portcullis_model::LoginOutcome;
 
 pub(crate) use rules::IdentityRules;
-pub(crate) use visit::{Visit, user_of};
+pub(crate) use visit::Visit;
 
 /// What is learned and counted while the gateway runs. A reload leaves it as it is.
 #[derive(Default)]

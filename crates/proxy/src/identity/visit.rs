@@ -1,6 +1,5 @@
 //! One request on its way through identity: what it came with, and what its answer has taught so far.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use portcullis_identity::{Known, Learned, Step};
@@ -35,16 +34,5 @@ impl Visit {
     /// How the login ended, if it was one.
     pub(crate) fn login(&self) -> Option<LoginOutcome> {
         self.login
-    }
-}
-
-/// The user column of the log.
-pub(crate) fn user_of(identity: Option<&Identity>) -> Cow<'_, str> {
-    match identity {
-        None => Cow::Borrowed(""),
-        Some(Identity { user: Some(user), .. }) => Cow::Borrowed(user),
-        Some(Identity { user: None, session, .. }) => {
-            Cow::Owned(format!("session:{:08x}", session.unwrap_or_default() >> 32))
-        }
     }
 }

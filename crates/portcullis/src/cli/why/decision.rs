@@ -209,7 +209,7 @@ impl Explainer<'_> {
                 vec![Advice::sentence("Ask the version that runs the gateway.")],
             ),
         };
-        let outcome = outcome(&row, reason.as_ref().ok());
+        let outcome = outcome(&row, reason.as_ref().ok(), &grounds.evidence);
         let told = match &grounds.evidence {
             Evidence::Block { block, .. } => Some(block.block.id),
             Evidence::None | Evidence::Allow { .. } | Evidence::PartyBlock { .. } | Evidence::Limit(_) => {
@@ -457,7 +457,7 @@ fn failed(failure: UpstreamFailure) -> &'static str {
 }
 
 /// What became of the request, by its verdict; the reason only tells a failed site from one that answered.
-fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
+fn outcome(row: &LogRow, reason: Option<&Reason>, evidence: &Evidence) -> String {
     let status = match row.status {
         0 => "without an answer".to_owned(),
         status => format!("with {status}"),
@@ -479,19 +479,17 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
     match row.verdict {
         VerdictKind::Admitted => format!("Let in; {answered}."),
         VerdictKind::Allowed => format!("Let in by an allow; {answered}."),
-        VerdictKind::Blocked if matches!(reason, Some(Reason::Access(_))) => {
-            format!("Refused {status} by the access list.")
-        }
-        VerdictKind::Blocked => format!("Refused {status}: {} was blocked.", row.client),
+        VerdictKind::Blocked => match list(reason) {
+            Some(list) => format!("Refused {status} by {list}."),
+            None => format!("Refused {status}: {}.", was_blocked(row, evidence)),
+        },
         VerdictKind::Limited if matches!(reason, Some(Reason::Connections(_))) => {
             format!("The connection of {} was closed {status}: there were too many.", row.client)
         }
         VerdictKind::Limited => format!("Refused {status}: {} had used up {limit}.", row.client),
-        VerdictKind::WouldBlock if matches!(reason, Some(Reason::Access(_))) => format!(
-            "Let in because of dry-run; it would have been refused by the access list. Then {answered}."
-        ),
         VerdictKind::WouldBlock => {
-            format!("Let in because of dry-run; it would have been refused as blocked. Then {answered}.")
+            let why = list(reason).map_or_else(|| "as blocked".to_owned(), |list| format!("by {list}"));
+            format!("Let in because of dry-run; it would have been refused {why}. Then {answered}.")
         }
         VerdictKind::WouldLimit => {
             format!("Let in because of dry-run; it would have been refused by {limit}. Then {answered}.")
@@ -500,6 +498,38 @@ fn outcome(row: &LogRow, reason: Option<&Reason>) -> String {
             Some(Reason::Malformed(kind)) => malformed(*kind, row.status),
             _ => format!("Refused {status}: it was no valid request."),
         },
+    }
+}
+
+/// The list that refused, where it was no block.
+fn list(reason: Option<&Reason>) -> Option<String> {
+    match reason? {
+        Reason::Access(_) => Some("the access list".to_owned()),
+        Reason::Feed(name) => Some(format!("the feed \"{name}\"")),
+        Reason::None
+        | Reason::Allow(_)
+        | Reason::Block(_)
+        | Reason::Limit(_)
+        | Reason::SharedLimit(..)
+        | Reason::Burst(_)
+        | Reason::Concurrency(_)
+        | Reason::Malformed(_)
+        | Reason::Upstream(_)
+        | Reason::Connections(_)
+        | Reason::Login(_) => None,
+    }
+}
+
+/// Who was: the address, or somebody behind it.
+fn was_blocked(row: &LogRow, evidence: &Evidence) -> String {
+    match evidence {
+        Evidence::PartyBlock { block, .. } => match &block.stored.block.party {
+            party @ Party::User(_) => format!("{party} was blocked"),
+            party @ Party::Anonymous { .. } => format!("{party} were blocked"),
+        },
+        Evidence::None | Evidence::Allow { .. } | Evidence::Block { .. } | Evidence::Limit(_) => {
+            format!("{} was blocked", row.client)
+        }
     }
 }
 
