@@ -87,7 +87,7 @@ impl PseudonymKey {
             Kind::Row => 0,
             Kind::Block => KEPT_BIT,
         };
-        ClientIp::new(IpAddr::V6(Ipv6Addr::from_bits(PREFIX | kept | network << 64 | host)))
+        ClientIp::new(IpAddr::V6(Ipv6Addr::from_bits(PREFIX | kept | (network << 64) | host)))
     }
 
     /// A keyed hash of any text, 32 hexadecimal digits: what can be compared and not be read.
