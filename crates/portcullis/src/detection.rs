@@ -229,7 +229,8 @@ fn block_prefixes(
         if guard.spares_prefix(state, &network, now)? {
             continue;
         }
-        let (step, span) = block_step(state, settings, &network, now)?;
+        let earlier = state.earlier_blocks(&network, now.minus(settings.block_memory))?;
+        let (step, span) = block_step(settings, earlier);
         let new = NewBlock {
             network,
             reason: format!(
@@ -245,20 +246,14 @@ fn block_prefixes(
     Ok(blocked)
 }
 
-/// How long the next block of a network lasts, and the words for it when it is not the first one.
-fn block_step(
-    state: &State,
-    settings: &Settings,
-    network: &IpNet,
-    now: UnixMs,
-) -> anyhow::Result<(String, Option<Duration>)> {
-    let earlier = state.earlier_blocks(network, now.minus(settings.block_memory))?;
+/// How long a block lasts after so many earlier ones, and the words for it when it is not the first one.
+fn block_step(settings: &Settings, earlier: usize) -> (String, Option<Duration>) {
     let (step, span) = settings.block_step(earlier);
     let words = match (earlier, settings.block_for.len()) {
         (0, _) | (_, 0 | 1) => String::new(),
         (earlier, steps) => format!("; blocked {earlier} times before: step {step} of {steps}"),
     };
-    Ok((words, span))
+    (words, span)
 }
 
 /// The addresses that the detector never blocks.

@@ -125,7 +125,8 @@ impl Acting<'_> {
 
     fn block(&self, state: &mut State, found: &Found<'_>, client: ClientIp) -> anyhow::Result<Block> {
         let network = self.guard.network(client);
-        let (step, span) = block_step(state, self.settings, &network, self.now)?;
+        let earlier = state.earlier_blocks(&network, self.remembers())?;
+        let (step, span) = block_step(self.settings, earlier);
         let block = state.add_block(
             NewBlock {
                 network,
@@ -142,13 +143,19 @@ impl Acting<'_> {
     }
 
     fn block_party(&self, state: &mut State, found: &Found<'_>, party: Party) -> anyhow::Result<PartyBlock> {
+        let earlier = match &party {
+            Party::User(user) => state.earlier_blocks_of_user(user, self.remembers())?,
+            // Made anew as evidence comes, which is not another offence; and whoever is there next is not the same.
+            Party::Anonymous { .. } => 0,
+        };
+        let (step, span) = block_step(self.settings, earlier);
         let block = state.add_party_block(
             NewPartyBlock {
                 party,
-                reason: reason(found.finding),
+                reason: reason(found.finding) + &step,
                 source: BlockSource::Detector,
                 created_at: self.now,
-                expires_at: self.expires_at(),
+                expires_at: span.map(|span| self.now.plus(span)),
                 finding_id: Some(found.id),
             },
             TASK,
@@ -157,9 +164,9 @@ impl Acting<'_> {
         Ok(block)
     }
 
-    /// Blocks of users and of anonymous clients are the first step always: they are made anew as evidence comes.
-    fn expires_at(&self) -> Option<UnixMs> {
-        self.settings.block_step(0).1.map(|span| self.now.plus(span))
+    /// Since when earlier blocks count.
+    fn remembers(&self) -> UnixMs {
+        self.now.minus(self.settings.block_memory)
     }
 }
 
@@ -293,6 +300,33 @@ mod tests {
         assert_eq!(scan_at(4).0, 4);
         assert_eq!((scan_at(10).0, scan_at(40).0, scan_at(300).0), (24, 168, 168));
         assert_eq!(scan_at(300 + 32 * 24).0, 1, "a month later all is forgotten");
+    }
+
+    #[test]
+    fn a_user_who_offends_again_is_blocked_longer_from_any_address() {
+        let folder = tempfile::tempdir().unwrap();
+        State::open(folder.path()).unwrap();
+        let config = config(folder.path());
+        let mut n = 0;
+        let mut scan_at = |hours: u32, address: &str| {
+            let now = NOW.plus(Duration::from_secs(3_600) * hours);
+            let log = Log::start(folder.path(), LogSettings::default(), Box::new(NoEnrichment)).unwrap();
+            for asked in &scan("mallory", BROWSER) {
+                n += 1;
+                let id = RequestId::new(now.minus(Duration::from_secs(60)), n);
+                let client = address.parse().unwrap();
+                assert!(log.recorder().offer(RequestRecord { id, client, ..record(n, asked) }));
+            }
+            log.flusher().flush().unwrap();
+            drop(log);
+            let outcome = super::super::run(&config, now, &Arc::default()).unwrap();
+            let [block] = &outcome.blocked_parties[..] else { panic!("{:?}", outcome.spared) };
+            assert_eq!(block.party, Party::User("mallory".into()));
+            block.expires_at.unwrap().since(now).as_secs() / 3_600
+        };
+        assert_eq!(scan_at(0, ADDRESS), 1);
+        assert_eq!((scan_at(2, "198.51.100.7"), scan_at(10, ADDRESS)), (4, 24));
+        assert_eq!(scan_at(32 * 24, ADDRESS), 1, "a month later all is forgotten");
     }
 
     #[test]

@@ -198,6 +198,21 @@ impl State {
         })
     }
 
+    /// How often the detector has blocked this user since then. Blocks that a person lifted do not count: they were
+    /// mistakes.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn earlier_blocks_of_user(&self, user: &str, since: UnixMs) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) FROM party_blocks WHERE source = 'detector' AND user = ?1 AND created_at >= ?2 \
+                   AND (removed_by IS NULL OR removed_by IN ('expired', 'replaced'))";
+        self.read("counting the earlier blocks of a user", || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let count: i64 = statement.query_row(params![user, since.0], |row| row.get(0))?;
+            Ok(usize::try_from(count).unwrap_or(0))
+        })
+    }
+
     /// The block of the anonymous clients around this address in force at `now`.
     ///
     /// # Errors
