@@ -22,7 +22,7 @@ pub use hash::HashKey;
 pub use key::{Algorithm, Key};
 pub use key_set::{KeySet, MAX_JWKS_BYTES, MAX_KEYS};
 pub use learn::{Answer, Learned, Named, Step, Who};
-pub use saved::{MAX_SAVED_BYTES, without_user};
+pub use saved::MAX_SAVED_BYTES;
 pub use sessions::{Known, MAX_SESSIONS, SessionRules, Sessions};
 pub use token::{MAX_TOKEN_BYTES, TokenFault};
 pub use verifier::{TokenRules, TokenStats, Verifier};

@@ -55,16 +55,24 @@ impl Sessions {
         Some(Document { version: VERSION, sessions, ended }.encode())
     }
 
+    /// Saved sessions without those that go by this name in the log, and how many those were; `None` is none.
+    ///
+    /// # Errors
+    /// They are not what [`Self::export`] or [`Self::export_changes`] writes.
+    pub fn without_user(saved: &[u8], name: &str) -> Result<Option<(Vec<u8>, usize)>, IdentityError> {
+        let mut document = Document::decode(saved)?;
+        let before = document.sessions.len();
+        document.sessions.retain(|row| row.name() != name);
+        let gone = before - document.sessions.len();
+        Ok((gone > 0).then(|| (document.encode(), gone)))
+    }
+
     /// Takes over saved sessions that have not ended, beside those that are there, which win. Returns how many.
     ///
     /// # Errors
     /// They are not what [`Self::export`] or [`Self::export_changes`] writes; nothing is taken over.
     pub fn import(&self, saved: &[u8], rules: &SessionRules, now: UnixMs) -> Result<usize, IdentityError> {
-        let problem = |problem: String| IdentityError::SavedSessions { problem };
-        let document: Document = serde_json::from_slice(saved).map_err(|error| problem(error.to_string()))?;
-        if document.version != VERSION {
-            return Err(problem(format!("version {} is unknown", document.version)));
-        }
+        let document = Document::decode(saved)?;
         for hash in document.ended.iter().filter_map(|hash| u128::from_str_radix(hash, 16).ok()) {
             self.close(hash);
         }
@@ -82,19 +90,16 @@ impl Sessions {
     }
 }
 
-/// Saved sessions without those of a user; `None` when there are none of theirs.
-///
-/// # Errors
-/// They are not what [`Sessions::export`] writes.
-pub fn without_user(saved: &[u8], user: &str) -> Result<Option<Vec<u8>>, IdentityError> {
-    let problem = |error: serde_json::Error| IdentityError::SavedSessions { problem: error.to_string() };
-    let mut document: Document = serde_json::from_slice(saved).map_err(problem)?;
-    let before = document.sessions.len();
-    document.sessions.retain(|row| row.user.as_deref() != Some(user));
-    Ok((document.sessions.len() < before).then(|| document.encode()))
-}
-
 impl Document {
+    fn decode(saved: &[u8]) -> Result<Self, IdentityError> {
+        let problem = |problem: String| IdentityError::SavedSessions { problem };
+        let document: Self = serde_json::from_slice(saved).map_err(|error| problem(error.to_string()))?;
+        if document.version != VERSION {
+            return Err(problem(format!("version {} is unknown", document.version)));
+        }
+        Ok(document)
+    }
+
     fn encode(&self) -> Vec<u8> {
         // There is nothing in it that cannot be JSON.
         serde_json::to_vec(self).unwrap_or_default()
@@ -118,6 +123,12 @@ impl Row {
             last_seen: session.last_seen.load(Ordering::Relaxed),
             replaced: (replaced < i64::MAX).then_some(replaced),
         }
+    }
+
+    /// As [`Identity::name`] has it.
+    fn name(&self) -> String {
+        let user = self.user.as_deref().map(Arc::from);
+        Identity { user, roles: Vec::new(), session: Some(self.number) }.name().into_owned()
     }
 
     fn into_session(self) -> Option<(u128, Session)> {

@@ -182,9 +182,9 @@ impl Sessions {
         }
     }
 
-    /// Ends all sessions of a user; returns how many there were.
-    pub fn close_user(&self, user: &str) -> usize {
-        let is_theirs = |session: &Session| session.identity.user.as_deref() == Some(user);
+    /// Ends all sessions that go by this name in the log; returns how many there were. Not for the request path.
+    pub fn close_user(&self, name: &str) -> usize {
+        let is_theirs = |session: &Session| session.identity.name() == name;
         let theirs: Vec<u128> =
             self.table.iter().filter(|(_, session)| is_theirs(session)).map(|(hash, _)| *hash).collect();
         theirs.iter().for_each(|hash| self.close(*hash));

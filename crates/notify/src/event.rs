@@ -13,8 +13,8 @@ use crate::words::{bytes, count};
 /// The longest title and text of an event, in characters.
 const MAX_TITLE: usize = 160;
 const MAX_TEXT: usize = 400;
-/// The longest name of whom an event is about, in characters.
-const MAX_NAME: usize = 100;
+/// The longest name of whom an event is about, in characters: no user's name is cut, or it could not be erased later.
+const MAX_NAME: usize = 140;
 
 /// Something that happened once.
 #[derive(Clone, Debug, PartialEq, Eq)]

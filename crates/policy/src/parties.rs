@@ -214,6 +214,17 @@ impl Parties {
         self.is_in_use.store(is_in_use, Ordering::Relaxed);
     }
 
+    /// Whether there is a block of this party, in force or just ended; of anonymous clients the network counts alone.
+    pub fn holds(&self, party: &Party) -> bool {
+        let held = self.held.load();
+        match party {
+            Party::User(user) => held.users.contains_key(user),
+            Party::Anonymous { network, .. } => {
+                held.anonymous.contains_key(&ClientIp::new(network.network()).limit_key())
+            }
+        }
+    }
+
     /// How many users, and anonymous clients of how many addresses, are blocked.
     pub fn len(&self) -> (u64, u64) {
         let held = self.held.load();

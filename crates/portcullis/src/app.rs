@@ -53,6 +53,7 @@ pub(crate) struct App {
     geo_sources: Mutex<Option<SourcesThread>>,
     stats: Arc<AppStats>,
     alerts: Alerts,
+    session_copies: Arc<identity::Copies>,
     feeds: LiveFeeds,
     operations: Mutex<Option<Operations>>,
     watcher: StateWatcher,
@@ -162,6 +163,7 @@ impl App {
             geo_sources: Mutex::new(geo_sources),
             stats,
             alerts: Alerts::default(),
+            session_copies: Arc::default(),
             feeds,
             operations: Mutex::new(operations),
             watcher,
@@ -225,13 +227,20 @@ impl App {
         GatewayParts { flusher: self.log.flusher(), stats: Arc::clone(&self.stats), on_detection }
     }
 
-    /// What erases a person's data from the log.
+    /// What erases a person's data from the log and from memory.
     pub(crate) fn erasure(&self) -> Erasure {
         Erasure {
             edge: Arc::clone(self.gateway.edge()),
             eraser: self.log.eraser(),
             recording: Arc::clone(&self.recording),
+            sessions: Arc::clone(&self.session_copies),
+            data: self.config().data.clone(),
         }
+    }
+
+    /// Who may change the sessions' copies on disk.
+    pub(crate) fn session_copies(&self) -> &Arc<identity::Copies> {
+        &self.session_copies
     }
 
     pub(crate) fn recording(&self) -> &Arc<Recording> {

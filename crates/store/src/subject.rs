@@ -49,7 +49,14 @@ impl Subject {
                 texts.dedup();
                 texts
             }
-            Self::User(name) => vec![name.clone()],
+            Self::User(name) => {
+                let spellings = spellings(name);
+                // What holds a longer one holds the shorter one in it.
+                let is_needed = |text: &String| {
+                    !spellings.iter().any(|other| other != text && text.contains(other.as_str()))
+                };
+                spellings.iter().filter(|text| is_needed(text)).cloned().collect()
+            }
         }
     }
 
@@ -68,7 +75,8 @@ impl Subject {
     }
 
     /// The text without its mentions of the subject. People choose their names, so a name counts only where a user is
-    /// meant: behind the word "user", and as the value of "user" in JSON. Elsewhere it is a word like others.
+    /// meant: behind the word "user" (also as an option of a command), and as the value of "user" in JSON. Elsewhere it
+    /// is a word like others.
     pub(crate) fn without<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self {
             Self::Address(_) => {
@@ -81,16 +89,17 @@ impl Subject {
                 left
             }
             Self::User(name) => {
-                let in_json = format!("\"user\":{}", serde_json::Value::from(name.as_str()));
-                let phrase = format!("user {name}");
                 let mut left = Cow::Borrowed(text);
-                let erased = format!("\"user\":\"{ERASED}\"");
-                if let Some(replaced) = replaced(&left, &in_json, &erased, |_, _| false) {
-                    left = Cow::Owned(replaced);
-                }
-                if let Some(replaced) = replaced(&left, &phrase, &format!("user {ERASED}"), is_part_of_a_word)
-                {
-                    left = Cow::Owned(replaced);
+                for spelling in spellings(name) {
+                    let (in_json, erased) =
+                        (format!("\"user\":\"{spelling}\""), format!("\"user\":\"{ERASED}\""));
+                    if let Some(replaced) = replaced(&left, &in_json, &erased, |_, _| false) {
+                        left = Cow::Owned(replaced);
+                    }
+                    let (phrase, erased) = (format!("user {spelling}"), format!("user {ERASED}"));
+                    if let Some(replaced) = replaced(&left, &phrase, &erased, is_part_of_a_word) {
+                        left = Cow::Owned(replaced);
+                    }
                 }
                 left
             }
@@ -148,9 +157,23 @@ fn is_part_of_an_address(before: Option<char>, after: &str) -> bool {
     goes_on || before.is_some_and(|c| is_digit(c) || c == '.')
 }
 
+/// How texts write a name: as it is, as a shell reads it, and either of them inside of JSON.
+fn spellings(name: &str) -> Vec<String> {
+    let mut all = vec![name.to_owned(), format!("'{}'", name.replace('\'', "'\\''"))];
+    for n in 0..all.len() {
+        let quoted = serde_json::Value::from(all[n].as_str()).to_string();
+        let inside = quoted[1..quoted.len() - 1].to_owned();
+        if !all.contains(&inside) {
+            all.push(inside);
+        }
+    }
+    all
+}
+
 fn is_part_of_a_word(before: Option<char>, after: &str) -> bool {
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '@');
-    before.is_some_and(is_word) || after.chars().next().is_some_and(is_word)
+    let is_letter = |c: char| c.is_alphanumeric() || c == '_';
+    let is_word = |c: char| is_letter(c) || matches!(c, '-' | '@');
+    before.is_some_and(is_letter) || after.chars().next().is_some_and(is_word)
 }
 
 #[cfg(test)]
@@ -198,5 +221,21 @@ mod tests {
             "{\"user\":\"[erased]\",\"path\":\"/admin\"}"
         );
         assert_eq!(subject.without("user admin, user administrator"), "user [erased], user administrator");
+        assert_eq!(subject.without("portcullis unblock --user admin"), "portcullis unblock --user [erased]");
+        assert_eq!(subject.texts(), ["admin"]);
+    }
+
+    #[test]
+    fn a_name_with_odd_letters_is_found_as_a_shell_and_as_json_have_it() {
+        let subject = Subject::User("o'ne \"two\"".to_owned());
+        for (text, left) in [
+            (r#"user o'ne "two" was blocked"#, "user [erased] was blocked"),
+            (r#"unblock --user 'o'\''ne "two"'"#, "unblock --user [erased]"),
+            (r#"{"user":"o'ne \"two\""}"#, r#"{"user":"[erased]"}"#),
+            (r#"{"text":"unblock --user 'o'\\''ne \"two\"'"}"#, r#"{"text":"unblock --user [erased]"}"#),
+        ] {
+            assert_eq!(subject.without(text), left);
+            assert!(subject.texts().iter().any(|sought| text.contains(sought.as_str())), "{text}");
+        }
     }
 }

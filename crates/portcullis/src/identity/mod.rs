@@ -13,7 +13,7 @@ use portcullis_model::UnixMs;
 use portcullis_proxy::Edge;
 
 pub(crate) use key_set::{KeySetState, KeySetStats};
-pub(crate) use sessions::{Late, forget_user};
+pub(crate) use sessions::{Copies, Late, forget_user};
 
 use key_set::KeySets;
 use sessions::Sessions;
@@ -35,8 +35,8 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(stats: Arc<KeySetStats>) -> Self {
-        Self { sessions: Sessions::default(), key_sets: KeySets::new(stats) }
+    pub(crate) fn new(stats: Arc<KeySetStats>, copies: Arc<Copies>) -> Self {
+        Self { sessions: Sessions::new(copies), key_sets: KeySets::new(stats) }
     }
 
     /// To be called every second.

@@ -2,12 +2,15 @@
 //! an upgrade still learns. Must not hold a cookie's value.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use parking_lot::Mutex;
 use portcullis_config::Config;
-use portcullis_identity::{HashKey, IdentityError, MAX_SAVED_BYTES, Sessions as Table, without_user};
+use portcullis_identity::{HashKey, IdentityError, MAX_SAVED_BYTES, Sessions as Table};
 use portcullis_model::UnixMs;
 use portcullis_proxy::Edge;
 
@@ -51,22 +54,6 @@ pub(super) fn open(edge: &Edge, config: &Config, now: UnixMs) -> anyhow::Result<
     Ok(())
 }
 
-/// Takes a user's sessions out of the files of a folder that no gateway works in.
-///
-/// # Errors
-/// A file cannot be read or written.
-pub(crate) fn forget_user(data: &Path, user: &str) -> anyhow::Result<()> {
-    for name in [FILE, LATE_FILE] {
-        let path = data.join(name);
-        let place = || format!("the sessions in {}", path.display());
-        let Some(saved) = files::read(&path, MAX_SAVED_BYTES).with_context(place)? else { continue };
-        if let Some(left) = without_user(&saved, user).with_context(place)? {
-            files::replace(&path, &left).with_context(place)?;
-        }
-    }
-    Ok(())
-}
-
 fn key(path: &Path) -> anyhow::Result<HashKey> {
     let place = || format!("the key of the sessions, {}", path.display());
     let stored = files::read(path, HashKey::BYTES as u64).with_context(place)?;
@@ -83,9 +70,56 @@ fn key(path: &Path) -> anyhow::Result<HashKey> {
     Ok(HashKey::new(&bytes))
 }
 
-/// Writes the copy when it is time.
+/// The copies on disk while a gateway runs: whoever changes one does it alone.
 #[derive(Default)]
+pub(crate) struct Copies(Mutex<()>);
+
+impl Copies {
+    fn save(&self, table: &Table, data: &Path) -> io::Result<()> {
+        let _alone = self.0.lock();
+        files::replace(&data.join(FILE), &table.export())
+    }
+
+    fn take_late(&self, data: &Path, take: impl FnOnce(&[u8]) -> Result<(), IdentityError>) {
+        let _alone = self.0.lock();
+        take_late(data, take);
+    }
+
+    /// Ends the sessions that go by this name in the log, in memory and on disk. Returns how many there were.
+    ///
+    /// # Errors
+    /// A copy cannot be read or written; in memory they have ended.
+    pub(crate) fn forget_user(&self, edge: &Edge, data: &Path, name: &str) -> anyhow::Result<usize> {
+        let _alone = self.0.lock();
+        let table = edge.identities.sessions();
+        let closed = table.map_or(0, |table| table.close_user(name));
+        let found = forget_user(data, name)?;
+        Ok(closed.max(found))
+    }
+}
+
+/// Takes the sessions that go by this name in the log out of the copies on disk. Returns how many there were. While a
+/// gateway runs, only the gateway may.
+///
+/// # Errors
+/// A copy cannot be read or written.
+pub(crate) fn forget_user(data: &Path, name: &str) -> anyhow::Result<usize> {
+    let mut found = 0;
+    for file in [FILE, LATE_FILE] {
+        let path = data.join(file);
+        let place = || format!("cannot take sessions out of {}", path.display());
+        let Some(saved) = files::read(&path, MAX_SAVED_BYTES).with_context(place)? else { continue };
+        if let Some((left, gone)) = Table::without_user(&saved, name).with_context(place)? {
+            files::replace(&path, &left).with_context(place)?;
+            found += gone;
+        }
+    }
+    Ok(found)
+}
+
+/// Writes the copy when it is time.
 pub(super) struct Sessions {
+    copies: Arc<Copies>,
     saved: Option<Saved>,
     next_sweep: Option<Instant>,
     has_warned: bool,
@@ -99,6 +133,10 @@ struct Saved {
 }
 
 impl Sessions {
+    pub(super) fn new(copies: Arc<Copies>) -> Self {
+        Self { copies, saved: None, next_sweep: None, has_warned: false }
+    }
+
     pub(super) fn tick(&mut self, edge: &Edge, config: &Config, now: UnixMs) {
         if let Err(why) = open(edge, config, now) {
             self.warn(&format!("sessions are not known: {why:#}"));
@@ -106,7 +144,7 @@ impl Sessions {
         let (Some(settings), Some(table)) = (&config.identity.sessions, edge.identities.sessions()) else {
             return;
         };
-        take_late(&config.data, |late| table.import(late, &settings.rules, now).map(drop));
+        self.copies.take_late(&config.data, |late| table.import(late, &settings.rules, now).map(drop));
         let instant = Instant::now();
         let is_sweep_due = self.next_sweep.is_none_or(|next| instant >= next);
         if is_sweep_due {
@@ -131,12 +169,11 @@ impl Sessions {
 
     fn save(&mut self, table: &Table, data: &Path) {
         let (changes, at) = (table.changes(), Instant::now());
-        let path = data.join(FILE);
-        match files::replace(&path, &table.export()) {
+        match self.copies.save(table, data) {
             Ok(()) => self.has_warned = false,
             Err(error) => self.warn(&format!(
                 "sessions would not survive a restart: {} cannot be written: {error}",
-                path.display()
+                data.join(FILE).display()
             )),
         }
         self.saved = Some(Saved { changes, at, took: at.elapsed() });

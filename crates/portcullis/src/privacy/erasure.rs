@@ -2,14 +2,17 @@
 //!
 //! Owns the gateway's side; the command that asked (`cli/privacy/`) does the rest beside it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portcullis_model::ClientIp;
+use ipnet::IpNet;
+use portcullis_model::{ClientIp, Party};
 use portcullis_proxy::Edge;
 use portcullis_store::{Eraser, Subject};
 
 use super::Recording;
+use crate::identity::Copies;
 use crate::sentence::sentence;
 use crate::upgrade::{Answer, Asker, EraseOrder};
 
@@ -22,37 +25,53 @@ pub(crate) struct Erasure {
     pub(crate) edge: Arc<Edge>,
     pub(crate) eraser: Eraser,
     pub(crate) recording: Arc<Recording>,
+    pub(crate) sessions: Arc<Copies>,
+    pub(crate) data: PathBuf,
 }
 
 impl Erasure {
     /// Erases, and tells whoever asked. Takes as long as the log is large.
     pub(crate) fn carry_out(&self, order: EraseOrder, asker: &mut Asker) {
         let EraseOrder { subject, lifted } = order;
-        if let (Subject::User(name), Some(sessions)) = (&subject, self.edge.identities.sessions()) {
-            // The copy on disk follows within seconds; the command looks at it last.
-            sessions.close_user(name);
-        }
-        if let Subject::Address(clients) = &subject {
-            clients.iter().for_each(|client| self.recording.addresses().forget(*client));
-            if !self.wait_until_lifted(clients, &lifted) {
-                asker.progress(
-                    "the gateway has not noticed yet that the blocks are lifted; it does with its next look",
-                );
+        let sessions = match &subject {
+            Subject::Address(clients) => {
+                clients.iter().for_each(|client| self.recording.addresses().forget(*client));
+                0
             }
+            // First of all, so that the next request is nobody's.
+            Subject::User(name) => match self.sessions.forget_user(&self.edge, &self.data, name) {
+                Ok(sessions) => sessions,
+                Err(error) => return asker.answer(&Answer::Failed { why: sentence(&error) }),
+            },
+        };
+        if !self.wait_until_lifted(&subject, &lifted) {
+            asker.progress(
+                "the gateway has not noticed yet that the blocks are lifted; it does with its next look",
+            );
         }
         let answer = match self.eraser.erase(subject) {
-            Ok(erased) => Answer::Erased { erased },
+            Ok(erased) => Answer::Erased { erased, sessions },
             Err(error) => Answer::Failed { why: sentence(&error.into()) },
         };
         asker.answer(&answer);
     }
 
     /// Their rows are about to go, and then nothing would say of whom they were.
-    fn wait_until_lifted(&self, clients: &[ClientIp], lifted: &[i64]) -> bool {
+    fn wait_until_lifted(&self, subject: &Subject, lifted: &[i64]) -> bool {
+        let state = &self.edge.state;
+        let parties: Vec<Party> = match subject {
+            Subject::Address(clients) => clients.iter().map(|client| anonymous(*client)).collect(),
+            Subject::User(name) => vec![Party::User(name.as_str().into())],
+        };
+        let clients = match subject {
+            Subject::Address(clients) => clients.as_slice(),
+            Subject::User(_) => &[],
+        };
         let is_known = || {
             let now = self.edge.clock.now();
-            let in_force = clients.iter().filter_map(|client| self.edge.state.blocks.find(*client, now));
-            in_force.into_iter().any(|block| lifted.contains(&block))
+            let mut in_force = clients.iter().filter_map(|client| state.blocks.find(*client, now));
+            in_force.any(|block| lifted.contains(&block))
+                || parties.iter().any(|party| state.parties.holds(party))
         };
         let until = Instant::now() + NOTICE_TIME;
         while is_known() {
@@ -63,4 +82,9 @@ impl Erasure {
         }
         true
     }
+}
+
+/// The anonymous clients of an address, however they are told apart.
+fn anonymous(client: ClientIp) -> Party {
+    Party::Anonymous { network: IpNet::from(client.limit_key()), agents: Vec::new() }
 }

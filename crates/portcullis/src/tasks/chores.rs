@@ -27,7 +27,7 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
     let mut status = StatusWriter::new(wall_now(), start);
     let log = app.log_stats();
     let mut watch = Watch::default();
-    let mut identity = Keeper::new(Arc::clone(&app.stats().key_set));
+    let mut identity = Keeper::new(Arc::clone(&app.stats().key_set), Arc::clone(app.session_copies()));
     while !control.is_stopping() {
         std::thread::park_timeout(TICK);
         let edge = app.gateway().edge();

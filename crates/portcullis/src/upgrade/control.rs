@@ -56,10 +56,21 @@ pub(crate) struct UpgradeOrder {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
-    Progress { text: String },
-    Done { text: String, pid: u32 },
-    Erased { erased: ErasedFromLog },
-    Failed { why: String },
+    Progress {
+        text: String,
+    },
+    Done {
+        text: String,
+        pid: u32,
+    },
+    /// And how many sessions of a user have ended.
+    Erased {
+        erased: ErasedFromLog,
+        sessions: usize,
+    },
+    Failed {
+        why: String,
+    },
 }
 
 /// The socket's name for the kernel. A long path is reached through its folder, which must stay open.

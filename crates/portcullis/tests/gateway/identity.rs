@@ -19,7 +19,7 @@ pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const WRONG: &str = "Please enter a correct username and password";
 
 /// A site as Django has it.
-const DJANGO: &str = r#"
+pub(crate) const DJANGO: &str = r#"
 [identity]
 session_cookie = "sessionid"
 login_paths = ["/accounts/login", "/admin/login"]
@@ -48,12 +48,18 @@ fn site(upstream: &Upstream) -> Gateway {
 }
 
 /// A request to which the upstream gives this answer.
-fn asking(method: &str, path: &str, status: u16, headers: &[(&str, &str)], body: &[&str]) -> Request {
+pub(crate) fn asking(
+    method: &str,
+    path: &str,
+    status: u16,
+    headers: &[(&str, &str)],
+    body: &[&str],
+) -> Request {
     let script = json!({ "status": status, "headers": headers, "parts": body });
     Request::new(method, path).header("X-Answer", &script.to_string())
 }
 
-fn log_in(client: &mut Client, cookie: &str) -> Response {
+pub(crate) fn log_in(client: &mut Client, cookie: &str) -> Response {
     let set = format!("sessionid={cookie}; HttpOnly; Path=/; SameSite=Lax");
     let csrf = "csrftoken=abc; Path=/";
     let headers = [("Location", "/home"), ("Set-Cookie", csrf), ("Set-Cookie", &set)];
@@ -61,7 +67,7 @@ fn log_in(client: &mut Client, cookie: &str) -> Response {
 }
 
 /// Visits a path of its own with the cookie; returns the user of its row.
-fn user(gateway: &Gateway, client: &mut Client, cookie: &str, path: &str) -> String {
+pub(crate) fn user(gateway: &Gateway, client: &mut Client, cookie: &str, path: &str) -> String {
     let request = Request::get(path).header("Cookie", &format!("csrftoken=abc; sessionid={cookie}"));
     assert_eq!(client.send(&request).status(), 200);
     gateway.data().row_of(path).user

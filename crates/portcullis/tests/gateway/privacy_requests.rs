@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use portcullis_privacy::is_pseudonym;
-use portcullis_testkit::{Gateway, GatewayConfig, Output, Request, Upstream, eventually};
+use portcullis_testkit::{Gateway, GatewayConfig, Output, Request, Upstream, WebhookReceiver, eventually};
 
 use crate::behind_proxy;
+use crate::identity::{DJANGO, asking, log_in, user};
 use crate::privacy::{EVERY_SECOND, files_with, scan};
 
 const GONE: &str = "203.0.113.66";
@@ -118,6 +119,103 @@ fn an_address_is_erased_without_a_gateway_too() {
     let gateway = ended.start_again();
     assert_eq!(gateway.data().integrity(), ["ok", "ok"]);
     assert_eq!(gateway.data().rows().iter().filter(|row| row.path.starts_with("/page/")).count(), 20);
+}
+
+/// Logs in by this cookie, and has the site say who that is.
+fn log_in_as(gateway: &Gateway, name: &str, cookie: &str) {
+    let mut client = gateway.client_of(NEIGHBOUR);
+    log_in(&mut client, cookie);
+    let says = [("X-Portcullis-User", name)];
+    client.send(&asking("GET", "/home", 200, &says, &[]).header("Cookie", &format!("sessionid={cookie}")));
+    assert_eq!(user(gateway, &mut client, cookie, &format!("/echo/{cookie}")), name);
+    let file = gateway.data().folder().join("sessions.json");
+    eventually("the session is saved", || {
+        std::fs::read_to_string(&file).ok().filter(|saved| saved.contains(name))
+    });
+}
+
+#[test]
+fn a_user_is_erased_with_every_session() {
+    let (alice, bob, carol) = ("alice-7f3", "bob-7f3", "carol-7f3");
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream).section(DJANGO));
+    let folder = gateway.data().folder().to_owned();
+    for (name, cookie) in [(alice, "one"), (alice, "two"), (bob, "three"), (carol, "four")] {
+        log_in_as(&gateway, name, cookie);
+    }
+    let ask = |cookie: &str| {
+        let request = Request::get("/asked").header("Cookie", &format!("sessionid={cookie}"));
+        gateway.client_of(NEIGHBOUR).send(&request).status()
+    };
+    gateway.cli_ok(&["block", "--user", alice, "--reason", "too many orders"]);
+    eventually("she is refused", || (ask("one") == 403).then_some(()));
+    assert!(files_with(&folder, alice).contains(&"sessions.json".to_owned()));
+    let export: serde_json::Value =
+        serde_json::from_str(&gateway.cli_ok(&["privacy", "export", alice])).unwrap();
+    assert!(export["files"].as_array().unwrap().contains(&"sessions.json".into()), "{export}");
+
+    let erased = receipt(&gateway.cli(&["privacy", "erase", alice, "--yes", "--json"]));
+    assert_eq!((&erased["sessions_ended"], &erased["left_in"]), (&2.into(), &serde_json::json!([])));
+    assert_eq!(files_with(&folder, alice), Vec::<String>::new());
+    let mut client = gateway.client_of(NEIGHBOUR);
+    for cookie in ["one", "two"] {
+        assert_eq!(user(&gateway, &mut client, cookie, &format!("/echo/after-{cookie}")), "");
+    }
+    // The others are who they were, and nobody comes back with a restart.
+    assert_eq!(user(&gateway, &mut client, "three", "/echo/neighbour"), bob);
+    let ended = gateway.terminate();
+    assert_eq!(files_with(&folder, alice), Vec::<String>::new());
+
+    // Without a gateway too.
+    let erased = receipt(&ended.cli(&["privacy", "erase", bob, "--yes", "--json"]));
+    assert_eq!((&erased["sessions_ended"], &erased["left_in"]), (&1.into(), &serde_json::json!([])));
+    assert_eq!(files_with(&folder, bob), Vec::<String>::new());
+    let gateway = ended.start_again();
+    let mut client = gateway.client_of(NEIGHBOUR);
+    for (cookie, name) in [("one", ""), ("three", ""), ("four", carol)] {
+        assert_eq!(user(&gateway, &mut client, cookie, &format!("/echo/again-{cookie}")), name);
+    }
+}
+
+#[test]
+fn an_alert_that_waits_is_sent_without_who_was_erased() {
+    let chat = WebhookReceiver::start(&[]);
+    let upstream = Upstream::start();
+    let config = |gather: &str| {
+        let channel = format!("[[alerts.webhook]]\nname = \"chat\"\nurl = \"{}\"", chat.url("/T0"));
+        behind_proxy(&upstream)
+            .section(DJANGO)
+            .section(&format!("[alerts]\nfindings = \"high\"\ngather = \"{gather}\"\n{channel}"))
+    };
+    let gateway = Gateway::start(config("1h"));
+    let mallory = "mallory-7f3";
+    log_in_as(&gateway, mallory, "one");
+    scan(&gateway, GONE);
+    for path in ["/.env", "/.git/config", "/.aws/credentials", "/wp-config.php.bak", "/id_rsa", "/backup.sql"]
+    {
+        let request = Request::get(&format!("/missing{path}")).header("Cookie", "sessionid=one");
+        gateway.client_of("198.51.100.77").send(&request);
+    }
+    gateway.client_of(NEIGHBOUR).get("/settled");
+    gateway.data().row_of("/settled");
+    gateway.cli_ok(&["detect"]);
+    let waits = || gateway.data().state().alerts_after(0).unwrap().remove(0).alert.body;
+    let body = waits();
+    for name in [GONE.to_owned(), format!("user {mallory}"), format!("--user {mallory}")] {
+        assert!(body.contains(&name), "{name} is not in {body}");
+    }
+
+    receipt(&gateway.cli(&["privacy", "erase", GONE, "--yes", "--json"]));
+    receipt(&gateway.cli(&["privacy", "erase", mallory, "--yes", "--json"]));
+    for trace in [GONE, mallory] {
+        assert_eq!(files_with(gateway.data().folder(), trace), Vec::<String>::new(), "{trace}");
+    }
+    assert!(waits().contains("[erased]"));
+    gateway.write_config(&config("200ms").text());
+    let posted = eventually("the message", || chat.posted().into_iter().next()).json().to_string();
+    assert!(posted.contains("[erased]"), "{posted}");
+    assert!(!posted.contains(GONE) && !posted.contains(mallory), "{posted}");
+    assert!(!gateway.stderr().contains("cannot be read"), "{}", gateway.stderr());
 }
 
 #[test]

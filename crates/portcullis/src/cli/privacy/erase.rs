@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -45,9 +45,6 @@ and the files are named.";
 
 /// How long the gateway may take: it goes through the whole log.
 const PATIENCE: Duration = Duration::from_secs(3_660);
-/// How long it may take to write down that a user's sessions are gone.
-const SESSIONS_TIME: Duration = Duration::from_secs(20);
-const SESSIONS_POLL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -77,9 +74,11 @@ struct Receipt {
     subject_hash: String,
     log: ErasedFromLog,
     state: ErasedFromState,
+    /// Of a user.
+    sessions_ended: usize,
     blocks_lifted: usize,
     blocks_kept_hashed: usize,
-    /// Files in which the address, or the name as a user's, still stands.
+    /// Files in which the address or the name still stands.
     left_in: Vec<PathBuf>,
 }
 
@@ -125,7 +124,7 @@ impl Erase {
             subject: subject.clone(),
             lifted: lifted.iter().map(|lifted| lifted.block.id).collect(),
         };
-        let log = erase_from_log(config, order)?;
+        let (log, sessions_ended) = erase_from_log(config, order)?;
 
         let subject_hash = key.digest("subject", &self.whose.text());
         let mut receipt = Receipt {
@@ -134,6 +133,7 @@ impl Erase {
             subject_hash: subject_hash.clone(),
             log,
             state: ErasedFromState::default(),
+            sessions_ended,
             blocks_lifted: lifted.len() - kept.len(),
             blocks_kept_hashed: kept.len(),
             left_in: Vec::new(),
@@ -143,6 +143,7 @@ impl Erase {
                 "kind": receipt.kind,
                 "log": log,
                 "state": erased,
+                "sessions_ended": sessions_ended,
                 "blocks_lifted": receipt.blocks_lifted,
                 "blocks_kept_hashed": receipt.blocks_kept_hashed,
             });
@@ -158,25 +159,21 @@ impl Erase {
             );
         }
         receipt.left_in = self
-            .left_in(data)
+            .left_in(data, subject)
             .context("what is erased is erased; but the data folder cannot be looked through")?;
         Ok(receipt)
     }
 
-    /// Files that say something still: an address anywhere, the name of a user as files of ours have it.
-    fn left_in(&self, data: &Path) -> io::Result<Vec<PathBuf>> {
-        let Some(client) = self.whose.client() else {
-            let text = format!("\"user\":{}", serde_json::Value::from(self.whose.text()));
-            let until = Instant::now() + SESSIONS_TIME;
-            loop {
-                let left = files::with_any(data, std::slice::from_ref(&text))?;
-                if left.is_empty() || Instant::now() >= until {
-                    return Ok(left);
-                }
-                std::thread::sleep(SESSIONS_POLL);
-            }
-        };
-        files::with_any(data, &[client.to_string()])
+    fn left_in(&self, data: &Path, subject: &Subject) -> anyhow::Result<Vec<PathBuf>> {
+        if let Some(client) = self.whose.client() {
+            return Ok(files::with_any(data, &[client.to_string()])?);
+        }
+        let mut left = files::with_name(data, &self.whose.text())?;
+        // A name can be a word like others in the paths of a database: its rows say whether it is the user.
+        let (requests, others) = counts(data, open_state(data)?.as_ref(), subject)?;
+        left.extend((requests > 0).then(|| PathBuf::from("log.db")));
+        left.extend((others > 0).then(|| PathBuf::from("state.db")));
+        Ok(left)
     }
 
     /// What this command cannot change.
@@ -223,14 +220,12 @@ fn under_hash(block: &Block, key: &PseudonymKey) -> NewBlock {
 }
 
 /// By the gateway if one runs: it alone writes the log.
-fn erase_from_log(config: &Config, order: EraseOrder) -> anyhow::Result<ErasedFromLog> {
+/// Returns how many sessions have ended, too.
+fn erase_from_log(config: &Config, order: EraseOrder) -> anyhow::Result<(ErasedFromLog, usize)> {
     let data = &config.data;
     match connect(data) {
         Ok(_) => {}
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            if let Subject::User(name) = &order.subject {
-                forget_user(data, name)?;
-            }
             return erase_alone(config, data, order.subject);
         }
         Err(error) => {
@@ -241,16 +236,20 @@ fn erase_from_log(config: &Config, order: EraseOrder) -> anyhow::Result<ErasedFr
     loop {
         match next(&mut answers)? {
             Answer::Progress { text } => tell("note: ", &text),
-            Answer::Erased { erased } => return Ok(erased),
+            Answer::Erased { erased, sessions } => return Ok((erased, sessions)),
             Answer::Failed { why } => bail!("the gateway did not erase from its log: {why}"),
             Answer::Done { .. } => bail!("the gateway answered something else; is it of another version?"),
         }
     }
 }
 
-fn erase_alone(config: &Config, data: &Path, subject: Subject) -> anyhow::Result<ErasedFromLog> {
+fn erase_alone(config: &Config, data: &Path, subject: Subject) -> anyhow::Result<(ErasedFromLog, usize)> {
+    let sessions = match &subject {
+        Subject::Address(_) => 0,
+        Subject::User(name) => forget_user(data, name)?,
+    };
     if super::export::open_log(data)?.is_none() {
-        return Ok(ErasedFromLog::default());
+        return Ok((ErasedFromLog::default(), sessions));
     }
     let log = match Log::start(data, config.log.clone(), Box::new(NoEnrichment)) {
         Err(error @ StoreError::InUse(_)) => {
@@ -260,7 +259,7 @@ fn erase_alone(config: &Config, data: &Path, subject: Subject) -> anyhow::Result
     };
     let erased = log.eraser().erase(subject)?;
     log.shutdown();
-    Ok(erased)
+    Ok((erased, sessions))
 }
 
 fn show(receipt: &Receipt, whose: &Whose, screen: &mut Screen) -> anyhow::Result<()> {
@@ -273,25 +272,22 @@ fn show(receipt: &Receipt, whose: &Whose, screen: &mut Screen) -> anyhow::Result
     };
     screen.field("state", &format!("deleted: {}", list(&receipt.state.deleted)))?;
     screen.field("", &format!("mentions taken out: {}", list(&receipt.state.altered)))?;
+    if receipt.sessions_ended > 0 {
+        screen
+            .field("sessions", &format!("{} ended: the user has to log in again", receipt.sessions_ended))?;
+    }
     match (receipt.blocks_lifted, receipt.blocks_kept_hashed) {
         (0, 0) => {}
         (0, kept) => screen.field("blocks", &format!("{kept} go on under a hash"))?,
         (lifted, _) => screen.field("blocks", &format!("{lifted} lifted: the address is let in again"))?,
     }
     screen.field("receipt", &receipt.subject_hash)?;
+    let what = if whose.is_address() { "the address" } else { "the name" };
     if receipt.left_in.is_empty() {
-        let what = match whose.is_address() {
-            true => "no file of the data folder holds the address",
-            false => "no file of the data folder has the name as a user's",
-        };
-        screen.styled_field("left", GREEN, what)?;
+        screen.styled_field("left", GREEN, &format!("no file of the data folder holds {what}"))?;
     } else {
         let files: Vec<String> = receipt.left_in.iter().map(|file| file.display().to_string()).collect();
-        screen.styled_field(
-            "left",
-            RED,
-            &format!("{} still stands in {}", whose.text(), files.join(", ")),
-        )?;
+        screen.styled_field("left", RED, &format!("{what} still stands in {}", files.join(", ")))?;
         screen.field("", "delete what is an old copy (such as NAME.corrupt-...), or erase again")?;
     }
     Ok(())

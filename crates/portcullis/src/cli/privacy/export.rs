@@ -57,9 +57,11 @@ impl Export {
             None => Vec::new(),
         };
         let log = open_log(&data)?;
-        let texts = self.whose.client().map(|client| client.to_string());
-        let files =
-            files::with_any(&data, texts.as_slice()).context("cannot look through the data folder")?;
+        let files = match self.whose.client() {
+            Some(client) => files::with_any(&data, &[client.to_string()]),
+            None => files::with_name(&data, &self.whose.text()),
+        };
+        let files = files.context("cannot look through the data folder")?;
         let export = Exported { log: log.as_ref(), subject: &subject, found: &found, files: &files };
         let about = json!({
             "subject": self.whose.text(),
