@@ -199,7 +199,7 @@ fn summary(client: &Client, strongest: &Hit, rules: usize) -> String {
     let requests = if client.requests == 1 { "request" } else { "requests" };
     let span = span(client.last.since(client.first).as_secs());
     let who = match &client.user {
-        Some(user) => format!("{user} at {}", client.address()),
+        Some(user) => format!("user {user} at {}", client.address()),
         None => client.address().to_string(),
     };
     format!("{who} {}, in {} {requests} {span}{others}", strongest.says, client.requests)

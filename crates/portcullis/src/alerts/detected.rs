@@ -88,8 +88,13 @@ impl Known {
     }
 }
 
-/// The finding in a sentence, without the client's address.
+/// The finding in a sentence, without whom it is about.
 fn says(finding: &Finding) -> String {
     let summary = finding.details["summary"].as_str().unwrap_or(&finding.reason);
-    summary.strip_prefix(&format!("{} ", finding.client)).unwrap_or(summary).to_owned()
+    let client = finding.client;
+    let whom = match &finding.user {
+        Some(user) => format!("user {user} at {client} "),
+        None => format!("{client} "),
+    };
+    summary.strip_prefix(&whom).unwrap_or(summary).to_owned()
 }

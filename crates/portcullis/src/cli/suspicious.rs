@@ -280,10 +280,10 @@ fn row(stored: &StoredFinding, block: Option<&AnyBlock>, context: &Context) -> V
     ]
 }
 
-/// `203.0.113.9`, or `mallory at 203.0.113.9`.
+/// `203.0.113.9`, or `user mallory at 203.0.113.9`.
 pub(super) fn client_and_user(finding: &Finding) -> String {
     match &finding.user {
-        Some(user) => format!("{user} at {}", finding.client),
+        Some(user) => format!("user {user} at {}", finding.client),
         None => finding.client.to_string(),
     }
 }
