@@ -28,8 +28,8 @@ Examples:
   portcullis limits test --method POST --path /login --ip 203.0.113.9
       which rules that request would meet, without counting it
 
-refused: answered with 429; in brackets what rules in dry-run would have refused.
-A rule is changed in the configuration; a running gateway notices.";
+refused: answered with 429; in brackets what rules in dry-run would have
+refused. A rule is changed in the configuration; a running gateway notices.";
 
 const EVENTS_EXAMPLES: &str = "\
 Examples:
