@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flate2::read::MultiGzDecoder;
-use portcullis_detect::{Features, ForestModel, Observation, Settings, Signatures, Window, train};
+use portcullis_detect::{BotStatus, Features, ForestModel, Observation, Settings, Signatures, Window, train};
 use portcullis_model::{ClientIp, Finding, Severity, UnixMs, VerdictKind};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -223,6 +223,7 @@ impl Line {
             referer: &self.referer,
             user: "",
             login: None,
+            bot: BotStatus::None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use portcullis_detect::{Observation, Settings, Window};
+use portcullis_detect::{BotStatus, Observation, Settings, Window};
 use portcullis_model::{ClientIp, UnixMs, VerdictKind};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             referer: "https://example.com/",
             user: "",
             login: None,
+            bot: BotStatus::None,
         });
     }
     let observed = started.elapsed();

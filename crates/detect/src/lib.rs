@@ -25,7 +25,7 @@ pub use escalation::{BadPrefix, MIN_BAD, escalate};
 pub use features::{FEATURES, Features};
 pub use forest::{ForestError, ForestModel, MAX_TRAINING_ROWS, MIN_TRAINING_ROWS, Opinion, Strange, train};
 pub use glance::{Asked, Look, glance};
-pub use observation::Observation;
+pub use observation::{BotStatus, Observation};
 pub use path::is_sensitive;
 pub use report::{ForestHealth, Report, SharedAddress};
 pub use rules::rule_names;

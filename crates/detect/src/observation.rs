@@ -25,6 +25,22 @@ pub struct Observation<'a> {
     pub user: &'a str,
     /// How a login ended, where the gateway saw it.
     pub login: Option<LoginOutcome>,
+    /// What the caller knows of the crawler that the user agent names.
+    pub bot: BotStatus,
+}
+
+/// What is known of a client that names itself as a well-known crawler, monitor or feed reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BotStatus {
+    /// It names itself as none.
+    #[default]
+    None,
+    /// It names itself as one, and nothing is known yet, or nothing can be known.
+    Claimed,
+    /// Its address is the crawler's: such requests are never scored.
+    Verified,
+    /// Its address is certainly not the crawler's.
+    False,
 }
 
 /// What an answer says about the request.

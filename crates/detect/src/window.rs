@@ -17,7 +17,7 @@ use crate::report::{ForestHealth, Report};
 use crate::rules::{Context, Neighbours};
 use crate::shared::Crowds;
 use crate::signatures::{Scratch, Signature, Signatures};
-use crate::{Features, ForestModel, Observation, Settings};
+use crate::{BotStatus, Features, ForestModel, Observation, Settings};
 
 /// The most findings of one window.
 pub const MAX_FINDINGS: usize = 10_000;
@@ -99,6 +99,10 @@ impl Window {
             return;
         }
         self.requests += 1;
+        // Not the client: whoever else uses the address is judged as ever.
+        if seen.bot == BotStatus::Verified {
+            return;
+        }
         let slot = self.slot(seen);
         let client = &mut self.clients[slot];
         if seen.verdict == VerdictKind::Allowed {

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use portcullis_detect::{Observation, Settings, Window, rule_names};
+use portcullis_detect::{BotStatus, Observation, Settings, Window, rule_names};
 use portcullis_model::{Finding, Severity, UnixMs, VerdictKind};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -131,5 +131,6 @@ fn observe(window: &mut Window, request: &Request) {
         referer: &request.referer,
         user: &request.user,
         login: None,
+        bot: BotStatus::None,
     });
 }

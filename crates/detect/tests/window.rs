@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use portcullis_detect::{ForestHealth, Observation, Settings, Window};
+use portcullis_detect::{BotStatus, ForestHealth, Observation, Settings, Window};
 use portcullis_model::{LoginOutcome, Severity, UnixMs, VerdictKind};
 use proptest::prelude::*;
 use support::{HOUR_MS, about, judge, request, window};
@@ -336,6 +336,7 @@ fn hostile_texts_neither_panic_nor_grow_a_finding() {
                 referer: query,
                 user: "",
                 login: None,
+                bot: BotStatus::None,
                 status: (n * 97) as u16,
                 bytes_out: u64::MAX,
                 ..request(CLIENT, (n * 20 + m) as i64)
@@ -451,4 +452,25 @@ fn a_login_that_the_gateway_saw_fail_counts_whatever_its_status_and_path() {
         let found = about(&report, CLIENT).map(|finding| finding.reason.as_str());
         assert_eq!(found, reason, "{login:?}");
     }
+}
+
+#[test]
+fn a_verified_crawler_is_never_scored_and_others_at_its_address_are() {
+    let mut window = window();
+    for n in 0..200 {
+        let path = format!("/gone/{n}");
+        let crawler = Observation { path: &path, status: 404, ..request(CLIENT, n * 9) };
+        window.observe(&Observation { bot: BotStatus::Verified, user_agent: "Googlebot/2.1", ..crawler });
+    }
+    let report = judge(window);
+    assert_eq!((report.requests, report.findings.len()), (200, 0));
+
+    let mut window = self::window();
+    for n in 0..200 {
+        let path = format!("/gone/{n}");
+        let other = Observation { path: &path, status: 404, ..request(CLIENT, n * 9) };
+        window.observe(&Observation { bot: BotStatus::Verified, user_agent: "Googlebot/2.1", ..other });
+        window.observe(&other);
+    }
+    assert!(about(&judge(window), CLIENT).is_some(), "the browser on the same address is judged");
 }

@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use portcullis_config::Config;
 use portcullis_detect::{
-    BadPrefix, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings, Signatures, Window,
-    escalate, train,
+    BadPrefix, BotStatus, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings,
+    Signatures, Window, escalate, train,
 };
 use portcullis_model::{
     Block, BlockSource, ClientIp, Finding, FindingStatus, LoginOutcome, PartyBlock, Reason, UnixMs,
@@ -375,6 +375,7 @@ fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
         referer: request.referer,
         user: request.user,
         login: login_outcome(request.reason),
+        bot: BotStatus::None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests for the tests: a browser's page view, with whatever a test changes.
 
-use portcullis_detect::{Observation, Report, Settings, Window};
+use portcullis_detect::{BotStatus, Observation, Report, Settings, Window};
 use portcullis_model::{ClientIp, Finding, UnixMs, VerdictKind};
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
@@ -20,6 +20,7 @@ pub(crate) fn request(client: &str, second: i64) -> Observation<'static> {
         referer: "",
         user: "",
         login: None,
+        bot: BotStatus::None,
     }
 }
 
