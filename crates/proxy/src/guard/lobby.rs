@@ -181,8 +181,7 @@ fn seats(max_stalled: usize) -> usize {
 impl Connection {
     /// Waits for a seat, unless an answer was taken on this connection before. `Err`: it has to end.
     pub(super) async fn enter(self: &Arc<Self>) -> Result<(), Failure> {
-        let is_seated = self.watched.lock().seat.is_held();
-        if self.has_taken_an_answer() || is_seated {
+        if self.has_taken_an_answer() || self.watched.lock().seat.is_held() {
             return Ok(());
         }
         self.edge.lobby.ask(self, self.edge.watch.now_ms());

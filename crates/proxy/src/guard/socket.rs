@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,17 +14,20 @@ use pingora::protocols::{
     UniqueID,
 };
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Connection;
 
 /// About one segment, as Pingora's own listeners have it: a header and a small body leave together,
 /// and nothing waits, since the end of each part is flushed, as is what is left when the peer is listened to.
-const WRITE_BUFFER: usize = 1_460;
+const MAX_GATHERED: usize = 1_460;
 
 pub(super) struct Socket {
-    stream: BufWriter<TcpStream>,
+    stream: TcpStream,
+    /// Small writes that are to leave together. Has no memory before the first: a connection that only waits must
+    /// cost little, and a library's buffered writer takes its buffer when it is made.
+    gathered: Vec<u8>,
     /// Read already, and not yet handed on.
     ahead: Vec<u8>,
     connection: Arc<Connection>,
@@ -33,7 +36,29 @@ pub(super) struct Socket {
 impl Socket {
     /// `ahead` was read from it before.
     pub(super) fn new(stream: TcpStream, ahead: Vec<u8>, connection: Arc<Connection>) -> Self {
-        Self { stream: BufWriter::with_capacity(WRITE_BUFFER, stream), ahead, connection }
+        Self { stream, gathered: Vec::new(), ahead, connection }
+    }
+
+    fn gather(&mut self, data: &[u8]) {
+        if self.gathered.capacity() == 0 {
+            self.gathered.reserve_exact(MAX_GATHERED);
+        }
+        self.gathered.extend_from_slice(data);
+    }
+
+    /// Whether so many bytes more can be gathered.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.gathered.len() + bytes <= MAX_GATHERED
+    }
+
+    fn poll_send_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gathered.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.gathered))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => drop(self.gathered.drain(..n)),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -41,14 +66,14 @@ impl Drop for Socket {
     fn drop(&mut self) {
         if self.connection.is_aborted() {
             // If it fails the kernel closes it in its own time.
-            let _ = SockRef::from(self.stream.get_ref()).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.stream.get_ref().fmt(f)
+        self.stream.fmt(f)
     }
 }
 
@@ -68,8 +93,7 @@ impl AsyncRead for Socket {
         // Whoever waits for the peer has said all there is to say for now: the head of an answer whose body
         // takes its time must not wait for that body.
         if read.is_pending()
-            && !self.stream.buffer().is_empty()
-            && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx)
+            && let Poll::Ready(Err(error)) = self.poll_send_gathered(cx)
         {
             return Poll::Ready(Err(error));
         }
@@ -79,7 +103,14 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        if !self.has_room(data.len()) {
+            ready!(self.poll_send_gathered(cx))?;
+        }
+        if data.len() >= MAX_GATHERED {
+            return Pin::new(&mut self.stream).poll_write(cx, data);
+        }
+        self.gather(data);
+        Poll::Ready(Ok(data.len()))
     }
 
     fn poll_write_vectored(
@@ -87,7 +118,15 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let total = parts.iter().map(|part| part.len()).sum();
+        if !self.has_room(total) {
+            ready!(self.poll_send_gathered(cx))?;
+        }
+        if total >= MAX_GATHERED {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        }
+        parts.iter().for_each(|part| self.gather(part));
+        Poll::Ready(Ok(total))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -95,10 +134,12 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send_gathered(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send_gathered(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -113,7 +154,7 @@ impl Shutdown for Socket {
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.stream.get_ref().as_raw_fd()
+        self.stream.as_raw_fd()
     }
 }
 
