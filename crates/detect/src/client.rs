@@ -41,20 +41,15 @@ pub(crate) struct Client {
     pub(crate) assets: u32,
     pub(crate) without_referer: u32,
     pub(crate) posts: u32,
-    pub(crate) depth_sum: u32,
-    pub(crate) bytes_out: u64,
-    pub(crate) paths: Distinct,
     /// Paths other than assets that were not there.
     pub(crate) missing: Distinct,
     /// Hashes of user agents, and the latest one apart, so that it is found without a look at the heap.
     agents: Vec<u32>,
     latest_agent: Option<u32>,
-    pub(crate) gaps: Gaps,
-    pub(crate) burst: Burst,
-    /// Without assets.
+    /// Of pages, not of assets.
     pub(crate) page_burst: Burst,
-    /// Kept only when the window is longer than an hour.
-    pub(crate) hour: Option<Box<BusiestHour>>,
+    /// What only windows keep.
+    pub(crate) shape: Option<Box<Shape>>,
     pub(crate) sensitive: Sensitive,
     pub(crate) login: Option<Box<Login>>,
     pub(crate) signatures: Option<Box<SignatureHits>>,
@@ -67,6 +62,18 @@ pub(crate) struct Client {
     marks: Vec<Mark>,
     /// Every user agent called itself a crawler, a feed reader or a monitor.
     pub(crate) declares_bot: bool,
+}
+
+/// What the forest sees besides, and what tells a monitor.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shape {
+    pub(crate) paths: Distinct,
+    pub(crate) gaps: Gaps,
+    pub(crate) burst: Burst,
+    pub(crate) depth_sum: u32,
+    pub(crate) bytes_out: u64,
+    /// Kept only when the window is longer than an hour.
+    hour: Option<Box<BusiestHour>>,
 }
 
 /// The evidence that came with one user agent.
@@ -174,7 +181,7 @@ pub(crate) struct Sample {
 }
 
 impl Client {
-    pub(crate) fn new(key: IpAddr, user: &str, at: UnixMs, is_long_window: bool) -> Self {
+    pub(crate) fn new(key: IpAddr, user: &str, at: UnixMs) -> Self {
         Self {
             key,
             user: (!user.is_empty()).then(|| user.into()),
@@ -189,16 +196,11 @@ impl Client {
             assets: 0,
             without_referer: 0,
             posts: 0,
-            depth_sum: 0,
-            bytes_out: 0,
-            paths: Distinct::default(),
             missing: Distinct::default(),
             agents: Vec::new(),
             latest_agent: None,
-            gaps: Gaps::default(),
-            burst: Burst::default(),
             page_burst: Burst::default(),
-            hour: is_long_window.then(Box::default),
+            shape: None,
             sensitive: Sensitive::default(),
             login: None,
             signatures: None,
@@ -208,20 +210,29 @@ impl Client {
         }
     }
 
+    /// With all that a window keeps.
+    pub(crate) fn with_shape(mut self, is_long_window: bool) -> Self {
+        let hour = is_long_window.then(Box::default);
+        self.shape = Some(Box::new(Shape { hour, ..Shape::default() }));
+        self
+    }
+
     /// Counts the time of a request.
     pub(crate) fn arrive(&mut self, time: UnixMs, is_asset: bool) {
-        if self.requests > 0 {
-            self.gaps.add(time.0.saturating_sub(self.last.0));
+        if let Some(shape) = &mut self.shape {
+            if self.requests > 0 {
+                shape.gaps.add(time.0.saturating_sub(self.last.0));
+            }
+            shape.burst.add(time.0);
+            if let Some(hour) = &mut shape.hour {
+                hour.add(time.0);
+            }
         }
         self.requests = self.requests.saturating_add(1);
         self.first = self.first.min(time);
         self.last = self.last.max(time);
-        self.burst.add(time.0);
         if !is_asset {
             self.page_burst.add(time.0);
-        }
-        if let Some(hour) = &mut self.hour {
-            hour.add(time.0);
         }
     }
 
@@ -310,7 +321,7 @@ impl Client {
 
     /// Requests in the busiest hour.
     pub(crate) fn requests_in_busiest_hour(&self) -> u32 {
-        match &self.hour {
+        match self.shape.as_ref().and_then(|shape| shape.hour.as_ref()) {
             // When all lies within one hour the plain count is exact.
             Some(hour) if self.last.since(self.first) >= HOUR => hour.largest(),
             Some(_) | None => self.requests,
@@ -354,7 +365,7 @@ mod tests {
     #[test]
     fn the_most_active_address_of_a_64_stands_for_it() {
         let key: IpAddr = "2001:db8::".parse().unwrap();
-        let mut client = Client::new(key, "", UnixMs(0), false);
+        let mut client = Client::new(key, "", UnixMs(0));
         assert_eq!(client.address().ip(), key);
         for n in 0..400 {
             let address = if n % 2 == 0 { "2001:db8::7".to_owned() } else { format!("2001:db8::{n:x}:1") };
@@ -365,7 +376,7 @@ mod tests {
 
     #[test]
     fn sets_of_agents_and_samples_are_bounded() {
-        let mut client = Client::new("192.0.2.1".parse().unwrap(), "", UnixMs(0), false);
+        let mut client = Client::new("192.0.2.1".parse().unwrap(), "", UnixMs(0));
         for n in 0..100 {
             client.use_agent(n);
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Client, share};
+use crate::client::{Client, Shape, share};
 
 /// How many features there are.
 pub const FEATURES: usize = 12;
@@ -32,8 +32,10 @@ impl Features {
         "bytes_out",
     ];
 
-    pub(crate) fn of(client: &Client) -> Self {
-        Self(std::array::from_fn(|n| to_scale(n, plain(client)[n])))
+    /// `None`: not all that it takes was kept of the client.
+    pub(crate) fn of(client: &Client) -> Option<Self> {
+        let plain = plain(client, client.shape.as_deref()?);
+        Some(Self(std::array::from_fn(|n| to_scale(n, plain[n]))))
     }
 
     /// The row as people read it: counts as counts, shares as 0 to 1, rounded to three decimals.
@@ -42,9 +44,9 @@ impl Features {
     }
 }
 
-fn plain(client: &Client) -> [f64; FEATURES] {
+fn plain(client: &Client, shape: &Shape) -> [f64; FEATURES] {
     let requests = f64::from(client.requests.max(1));
-    let paths = f64::from(client.paths.count());
+    let paths = f64::from(shape.paths.count());
     [
         requests,
         paths,
@@ -55,10 +57,10 @@ fn plain(client: &Client) -> [f64; FEATURES] {
         client.asset_share(),
         client.no_referer_share(),
         share(client.posts, client.requests),
-        client.gaps.median_seconds(),
-        f64::from(client.burst.largest()),
-        f64::from(client.depth_sum) / requests,
-        client.bytes_out as f64,
+        shape.gaps.median_seconds(),
+        f64::from(shape.burst.largest()),
+        f64::from(shape.depth_sum) / requests,
+        shape.bytes_out as f64,
     ]
 }
 
@@ -84,13 +86,13 @@ mod tests {
 
     #[test]
     fn plain_values_survive_the_logarithms() {
-        let mut client = Client::new("192.0.2.1".parse().unwrap(), "", UnixMs(0), false);
+        let mut client = Client::new("192.0.2.1".parse().unwrap(), "", UnixMs(0)).with_shape(false);
         for n in 0..50 {
             client.arrive(UnixMs(n * 4_000), false);
-            client.paths.insert(n as u64);
+            client.shape.as_mut().unwrap().paths.insert(n as u64);
         }
-        client.bytes_out = 123_456;
-        let values = Features::of(&client).plain_values();
+        client.shape.as_mut().unwrap().bytes_out = 123_456;
+        let values = Features::of(&client).unwrap().plain_values();
         assert_eq!((values[0], values[1], values[2]), (50.0, 50.0, 1.0));
         assert_eq!((values[9], values[11]), (3.0, 123_456.0));
         assert!((2.0..=4.1).contains(&values[8]));

@@ -154,7 +154,7 @@ fn hold_down(
 pub(crate) fn write(
     client: &Client,
     judged: Judged,
-    row: &Features,
+    row: Option<&Features>,
     forest: Option<&ForestModel>,
     shared: Option<&SharedAddress>,
     now: UnixMs,
@@ -174,8 +174,9 @@ pub(crate) fn write(
         details.insert("shared".to_owned(), json!(shared));
     }
     details.insert("rules".to_owned(), rules(client, &judged));
-    details.insert("features".to_owned(), features(row));
-    let opinion = forest.filter(|_| judged.score.is_some()).map(|model| forest_details(model, row));
+    details.insert("features".to_owned(), row.map_or(Value::Null, features));
+    let opinion = forest.zip(row).filter(|_| judged.score.is_some());
+    let opinion = opinion.map(|(model, row)| forest_details(model, row));
     details.insert("forest".to_owned(), opinion.unwrap_or(Value::Null));
     Some(Finding {
         client: address,

@@ -6,12 +6,14 @@
 
 mod activity;
 mod client;
+mod counting;
 mod distinct;
 mod escalation;
 mod features;
 mod finding;
 mod forest;
 mod glance;
+mod hash;
 mod observation;
 mod path;
 mod report;

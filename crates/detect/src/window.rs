@@ -1,22 +1,20 @@
 //! One stretch of the log: takes requests one by one in bounded memory, then asks rules and forest about
 //! every client. Must not read the log, the clock or the blocklist.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use portcullis_model::{ClientIp, LoginOutcome, UnixMs, VerdictKind};
+use portcullis_model::{ClientIp, UnixMs, VerdictKind};
 
-use crate::client::{Client, Login, Sample, SampleKind};
+use crate::client::Client;
+use crate::counting::{Request, SampleRoom, Tools};
 use crate::finding::{self, Judged};
-use crate::observation::{Answer, is_client_error, is_missing};
-use crate::path::{is_asset, is_login_api, is_routine, normalise, sends_login, sensitive_entry};
 use crate::report::{ForestHealth, Report};
 use crate::rules::{Context, Neighbours};
 use crate::shared::Crowds;
-use crate::signatures::{Scratch, Signature, Signatures};
+use crate::signatures::{Scratch, Signatures};
 use crate::{BotStatus, Features, ForestModel, Observation, Settings};
 
 /// The most findings of one window.
@@ -27,10 +25,6 @@ pub const MAX_GOOD_ROWS: usize = 4_096;
 const MIN_ROW_REQUESTS: u32 = 3;
 /// The most samples of all clients together.
 const MAX_SAMPLES: usize = 100_000;
-/// The longest path and query of a sample, in characters.
-const SAMPLE_CHARS: usize = 200;
-/// Matches of one request beyond this many are not looked at.
-const MAX_MATCHES: usize = 24;
 /// Slots that are looked at to make room for a new client.
 const EVICTION_LOOKS: usize = 8;
 /// User agents that are kept by name.
@@ -57,7 +51,7 @@ pub struct Window {
     /// Where the search for a client to forget goes on.
     hand: usize,
     scratch: Scratch,
-    samples: usize,
+    samples: SampleRoom,
     requests: u64,
     overflowed: u64,
 }
@@ -87,7 +81,7 @@ impl Window {
             agents: HashMap::new(),
             hand: 0,
             scratch: Scratch::default(),
-            samples: 0,
+            samples: SampleRoom::new(MAX_SAMPLES),
             requests: 0,
             overflowed: 0,
         }
@@ -111,18 +105,11 @@ impl Window {
         if client.is_allowed {
             return;
         }
-        let normal = normalise(seen.path);
-        let asset = is_asset(&normal);
-        let answer = Answer::of(seen.verdict, seen.status);
-        let agent = self.hasher.hash_one(seen.user_agent);
-        let agent = (agent ^ (agent >> 32)) as u32;
-        let mark = self.count(slot, seen, &normal, asset, answer);
-        self.count_answer(slot, seen, &normal, asset, answer);
-        let is_failed_login = self.count_login(slot, seen, &normal);
-        self.count_sensitive(slot, seen, &normal);
-        let is_attack = self.match_signatures(slot, seen, asset, answer, agent);
-        if mark || is_failed_login || is_attack {
-            self.mark(slot, seen, agent, is_failed_login);
+        let request = Request::read(seen);
+        let tools = Tools { settings: &self.settings, signatures: &self.signatures };
+        let evidence = request.count(client, tools, &mut self.scratch, &mut self.samples);
+        if evidence.is_some() {
+            self.mark(slot, seen, request.agent, evidence.is_failed_login);
         }
     }
 
@@ -143,7 +130,7 @@ impl Window {
             return slot as usize;
         }
         let is_long = self.to.0.saturating_sub(self.from.0) > HOUR_MS;
-        let client = Client::new(key.0, seen.user, seen.time, is_long);
+        let client = Client::new(key.0, seen.user, seen.time).with_shape(is_long);
         let slot = if self.clients.len() < self.settings.max_clients.clamp(1, u32::MAX as usize) {
             self.clients.push(client);
             self.clients.len() - 1
@@ -152,7 +139,7 @@ impl Window {
             let gone = std::mem::replace(&mut self.clients[slot], client);
             let key = self.key(gone.key, gone.user.as_deref().unwrap_or_default());
             self.slots.remove(&key);
-            self.samples -= gone.sample_count();
+            self.samples.give_back(gone.sample_count());
             self.overflowed += 1;
             slot
         };
@@ -174,167 +161,10 @@ impl Window {
         least
     }
 
-    /// True if it asked for a page that is not there.
-    fn count(
-        &mut self,
-        slot: usize,
-        seen: &Observation<'_>,
-        normal: &str,
-        asset: bool,
-        answer: Answer,
-    ) -> bool {
-        let path_hash = self.hasher.hash_one(normal);
-        let client = &mut self.clients[slot];
-        client.arrive(seen.time, asset);
-        client.come_from(seen.client);
-        client.assets = client.assets.saturating_add(u32::from(asset));
-        client.served = client.served.saturating_add(u32::from(answer == Answer::Served));
-        client.without_referer =
-            client.without_referer.saturating_add(u32::from(matches!(seen.referer, "" | "-")));
-        client.posts = client.posts.saturating_add(u32::from(seen.method == "POST"));
-        let depth = normal.split('/').filter(|segment| !segment.is_empty()).count();
-        client.depth_sum = client.depth_sum.saturating_add(depth as u32);
-        client.bytes_out = client.bytes_out.saturating_add(seen.bytes_out);
-        client.paths.insert(path_hash);
-        if answer == Answer::ClientError && is_missing(seen.status) && !asset && !is_routine(normal) {
-            client.missing.insert(path_hash);
-            self.sample(slot, SampleKind::Missing, seen);
-            return true;
-        }
-        false
-    }
-
-    fn count_answer(
-        &mut self,
-        slot: usize,
-        seen: &Observation<'_>,
-        normal: &str,
-        asset: bool,
-        answer: Answer,
-    ) {
-        let is_error = match answer {
-            Answer::Refused => return,
-            Answer::ClientError if asset || is_routine(normal) => return,
-            Answer::ClientError => is_client_error(seen.status),
-            Answer::Served | Answer::Redirected | Answer::Failed => false,
-        };
-        let client = &mut self.clients[slot];
-        client.judged = client.judged.saturating_add(1);
-        client.errors = client.errors.saturating_add(u32::from(is_error));
-        if is_error {
-            self.sample(slot, SampleKind::Error, seen);
-        }
-    }
-
-    /// True if it is a login that failed.
-    fn count_login(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) -> bool {
-        if seen.login.is_none() && !sends_login(&self.settings, seen.method, normal) {
-            return false;
-        }
-        let login: &mut Login = self.clients[slot].login.get_or_insert_default();
-        let (counter, is_failure) = match (seen.verdict, seen.status) {
-            _ if seen.login == Some(LoginOutcome::Failed) => (&mut login.failures, true),
-            // It got in, whatever the status.
-            _ if seen.login == Some(LoginOutcome::Succeeded) => (&mut login.redirected, false),
-            (VerdictKind::Limited, _) => (&mut login.limited, true),
-            (VerdictKind::Blocked | VerdictKind::Malformed, _) => return false,
-            (_, 400 | 401 | 403 | 422 | 429) => (&mut login.failures, true),
-            (_, 300..=399) => (&mut login.redirected, false),
-            (_, 200..=299) => {
-                login.quiet_api = login.quiet_api.saturating_add(u32::from(is_login_api(normal)));
-                (&mut login.quiet, false)
-            }
-            _ => return false,
-        };
-        *counter = counter.saturating_add(1);
-        login.attempts = login.attempts.saturating_add(1);
-        self.sample(slot, SampleKind::Login, seen);
-        is_failure
-    }
-
-    fn count_sensitive(&mut self, slot: usize, seen: &Observation<'_>, normal: &str) {
-        if matches!(seen.verdict, VerdictKind::Blocked | VerdictKind::Malformed) {
-            return;
-        }
-        let Some(entry) = sensitive_entry(&self.settings, normal) else { return };
-        let bit = 1_u64 << entry.min(63);
-        let sensitive = &mut self.clients[slot].sensitive;
-        sensitive.hits = sensitive.hits.saturating_add(1);
-        sensitive.touched |= bit;
-        if !seen.verdict.is_refusal() && matches!(seen.status, 401 | 403 | 404) {
-            sensitive.denied |= bit;
-        }
-        self.sample(slot, SampleKind::Sensitive, seen);
-    }
-
-    /// True if the request, or a user agent that was not seen before, is one of attacks.
-    fn match_signatures(
-        &mut self,
-        slot: usize,
-        seen: &Observation<'_>,
-        asset: bool,
-        answer: Answer,
-        agent: u32,
-    ) -> bool {
-        let Self { signatures, scratch, clients, .. } = self;
-        let client = &mut clients[slot];
-        let all = signatures.all();
-        let mut matches = Matches::default();
-        signatures.in_path(seen.path, scratch, |n| {
-            if !(asset && all[n].class.spares_assets()) {
-                matches.push_path(n, all);
-            }
-        });
-        signatures.in_query(seen.query, scratch, |n, in_search_box| matches.push(n, in_search_box));
-        let in_request = matches.count;
-        // A user agent that was already looked at on this client is not searched again.
-        if client.use_agent(agent) {
-            client.declares_bot &= declares_bot(seen.user_agent);
-            signatures.in_agent(seen.user_agent, scratch, |n| matches.push(n, false));
-        }
-        if matches.count == 0 {
-            return false;
-        }
-        let mut hits = client.signatures.take().unwrap_or_default();
-        let (mut is_new, mut is_new_agent) = (false, false);
-        for (n, &(signature, in_search_box)) in matches.found[..matches.count].iter().enumerate() {
-            let strength = all[signature].class.strength(answer, seen.status);
-            let is_new_hit = hits.add(signature, if in_search_box { strength.weakened() } else { strength });
-            if n < in_request { is_new |= is_new_hit } else { is_new_agent |= is_new_hit }
-        }
-        hits.requests = hits.requests.saturating_add(u32::from(in_request > 0));
-        client.signatures = (!hits.is_empty()).then_some(hits);
-        if is_new {
-            self.sample(slot, SampleKind::Signature, seen);
-        }
-        if is_new_agent {
-            self.sample(slot, SampleKind::Agent, seen);
-        }
-        self.clients[slot].signatures.is_some()
-    }
-
-    fn sample(&mut self, slot: usize, kind: SampleKind, seen: &Observation<'_>) {
-        if self.samples >= MAX_SAMPLES || !self.clients[slot].wants_sample(kind) {
-            return;
-        }
-        self.samples += 1;
-        self.clients[slot].keep_sample(
-            kind,
-            Sample {
-                time: seen.time,
-                method: seen.method.into(),
-                target: target(seen).into(),
-                status: seen.status,
-            },
-        );
-    }
-
     /// What the forest would see: the rows of all clients with enough requests, for measuring models.
     pub fn rows(&self) -> impl Iterator<Item = (ClientIp, Features)> {
         let judged = self.clients.iter().filter(|client| !client.is_allowed);
-        judged
-            .filter(|client| client.requests >= MIN_ROW_REQUESTS)
-            .map(|client| (client.address(), Features::of(client)))
+        judged.filter_map(|client| Some((client.address(), row(client)?)))
     }
 
     /// Judges all clients. `now` is the findings' `detected_at`.
@@ -357,7 +187,7 @@ impl Window {
                 sites.add(client.key, false);
                 continue;
             }
-            let row = (client.requests >= MIN_ROW_REQUESTS).then(|| Features::of(client));
+            let row = row(client);
             let context = context(client);
             let judged = Judged::new(client, &context, forest, row.as_ref());
             scored += usize::from(judged.score.is_some());
@@ -382,12 +212,13 @@ impl Window {
             .take(MAX_FINDINGS)
             .filter_map(|(_, _, slot)| {
                 let client = &self.clients[slot];
-                let row = Features::of(client);
-                let usable = (client.requests >= MIN_ROW_REQUESTS).then_some(&row);
+                let features = Features::of(client);
+                let usable = row(client);
                 // Judged again: keeping every client's evidence until here could take all memory.
-                let judged = Judged::new(client, &context(client), forest, usable);
+                let judged = Judged::new(client, &context(client), forest, usable.as_ref());
                 let address = crowds.shared(client, &self.agents);
-                let finding = finding::write(client, judged, &row, forest, address.as_ref(), now)?;
+                let finding =
+                    finding::write(client, judged, features.as_ref(), forest, address.as_ref(), now)?;
                 if let Some(address) = address {
                     shared.insert((client.key, finding.user.clone()), address);
                 }
@@ -406,6 +237,11 @@ impl Window {
             presumed_good,
         }
     }
+}
+
+/// The client's row for the forest, if it made enough requests for one.
+fn row(client: &Client) -> Option<Features> {
+    if client.requests < MIN_ROW_REQUESTS { None } else { Features::of(client) }
 }
 
 /// The IPv6 /64 of a window, each with whether anybody on it is bad.
@@ -427,33 +263,6 @@ fn ipv6(key: IpAddr) -> Option<Ipv6Addr> {
     }
 }
 
-/// Signatures of one request, and whether each lies in a search box's parameter.
-#[derive(Default)]
-struct Matches {
-    found: [(usize, bool); MAX_MATCHES],
-    count: usize,
-}
-
-impl Matches {
-    /// One path is one piece of evidence of each class: of several signatures (`/.git/` and `/.git/config`)
-    /// the weightiest counts, among equals the one that ends last.
-    fn push_path(&mut self, signature: usize, all: &[Signature]) {
-        let rivals = self.found[..self.count].iter_mut();
-        match rivals.into_iter().find(|(rival, _)| all[*rival].class == all[signature].class) {
-            Some((rival, _)) if all[*rival].weight <= all[signature].weight => *rival = signature,
-            Some(_) => {}
-            None => self.push(signature, false),
-        }
-    }
-
-    fn push(&mut self, signature: usize, in_search_box: bool) {
-        if let Some(place) = self.found.get_mut(self.count) {
-            *place = (signature, in_search_box);
-            self.count += 1;
-        }
-    }
-}
-
 fn health(settings: &Settings, forest: Option<&ForestModel>, scored: usize, flagged: usize) -> ForestHealth {
     match forest {
         Some(model) => ForestHealth::Scored {
@@ -471,23 +280,4 @@ fn health(settings: &Settings, forest: Option<&ForestModel>, scored: usize, flag
         },
         None => ForestHealth::Off { why: "switched off in the settings".to_owned() },
     }
-}
-
-fn target<'a>(seen: &Observation<'a>) -> Cow<'a, str> {
-    let cut = |text: &'a str| match text.char_indices().nth(SAMPLE_CHARS) {
-        Some((end, _)) => &text[..end],
-        None => text,
-    };
-    if seen.query.is_empty() {
-        return Cow::Borrowed(cut(seen.path));
-    }
-    let whole: String = seen.path.chars().chain(['?']).chain(seen.query.chars()).take(SAMPLE_CHARS).collect();
-    Cow::Owned(whole)
-}
-
-/// Whether the user agent calls itself a crawler, a feed reader or a monitor.
-fn declares_bot(agent: &str) -> bool {
-    const WORDS: [&str; 9] = ["bot", "crawl", "spider", "slurp", "feed", "rss", "monitor", "uptime", "+http"];
-    let lower = agent.to_ascii_lowercase();
-    WORDS.iter().any(|word| lower.contains(word))
 }

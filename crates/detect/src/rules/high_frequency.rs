@@ -41,9 +41,10 @@ pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
 }
 
 fn is_monitor(client: &Client) -> bool {
-    client.paths.is_exact()
-        && client.paths.count() == 1
+    let Some(shape) = &client.shape else { return false };
+    shape.paths.is_exact()
+        && shape.paths.count() == 1
         && client.served == client.requests
-        && client.gaps.median_seconds() >= MONITOR_LEAST_GAP_SECONDS
-        && client.gaps.unevenness() < MONITOR_UNEVENNESS
+        && shape.gaps.median_seconds() >= MONITOR_LEAST_GAP_SECONDS
+        && shape.gaps.unevenness() < MONITOR_UNEVENNESS
 }

@@ -1,0 +1,294 @@
+//! What one request adds to what is known of its client: the same for a window of the log and at request time.
+//! Must not judge, and must not know of other clients.
+
+use std::borrow::Cow;
+
+use portcullis_model::{LoginOutcome, VerdictKind};
+
+use crate::client::{Client, Login, Sample, SampleKind, Sensitive};
+use crate::hash;
+use crate::observation::{Answer, is_client_error, is_missing};
+use crate::path::{is_asset, is_login_api, is_routine, normalise, sends_login, sensitive_entry};
+use crate::signatures::{Scratch, Signature, Signatures};
+use crate::{Observation, Settings};
+
+/// The longest path and query of a sample, in characters.
+const SAMPLE_CHARS: usize = 200;
+/// Matches of one request beyond this many are not looked at.
+const MAX_MATCHES: usize = 24;
+
+/// What requests are read with.
+#[derive(Clone, Copy)]
+pub(crate) struct Tools<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) signatures: &'a Signatures,
+}
+
+/// A request with what is read from it once.
+pub(crate) struct Request<'a> {
+    seen: &'a Observation<'a>,
+    normal: Cow<'a, str>,
+    path: u64,
+    is_asset: bool,
+    answer: Answer,
+    /// The hash of the user agent, see [`Client::use_agent`].
+    pub(crate) agent: u32,
+}
+
+/// What a request was evidence of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    /// It asked for a page that is not there.
+    pub(crate) is_missing: bool,
+    pub(crate) is_failed_login: bool,
+    /// It, or a user agent that was not seen before, is one of attacks.
+    pub(crate) is_attack: bool,
+}
+
+impl Evidence {
+    pub(crate) fn is_some(self) -> bool {
+        self.is_missing || self.is_failed_login || self.is_attack
+    }
+}
+
+/// How many samples there may be of all clients together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SampleRoom {
+    left: usize,
+}
+
+impl SampleRoom {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { left: most }
+    }
+
+    /// A client was forgotten with its samples.
+    pub(crate) fn give_back(&mut self, samples: usize) {
+        self.left += samples;
+    }
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn read(seen: &'a Observation<'a>) -> Self {
+        let normal = normalise(seen.path);
+        Self {
+            path: hash::of(&normal),
+            is_asset: is_asset(&normal),
+            answer: Answer::of(seen.verdict, seen.status),
+            agent: hash::short(hash::of(seen.user_agent)),
+            seen,
+            normal,
+        }
+    }
+
+    /// Adds the request to its client's state.
+    pub(crate) fn count(
+        &self,
+        client: &mut Client,
+        tools: Tools<'_>,
+        scratch: &mut Scratch,
+        room: &mut SampleRoom,
+    ) -> Evidence {
+        self.count_plain(client);
+        let is_missing = self.count_missing(client, room);
+        self.count_answer(client, room);
+        let is_failed_login = self.count_login(client, tools, room);
+        self.count_sensitive(client, tools, room);
+        let is_attack = self.match_signatures(client, tools, scratch, room);
+        Evidence { is_missing, is_failed_login, is_attack }
+    }
+
+    fn count_plain(&self, client: &mut Client) {
+        let seen = self.seen;
+        client.arrive(seen.time, self.is_asset);
+        client.come_from(seen.client);
+        client.assets = client.assets.saturating_add(u32::from(self.is_asset));
+        client.served = client.served.saturating_add(u32::from(self.answer == Answer::Served));
+        client.without_referer =
+            client.without_referer.saturating_add(u32::from(matches!(seen.referer, "" | "-")));
+        client.posts = client.posts.saturating_add(u32::from(seen.method == "POST"));
+        if let Some(shape) = &mut client.shape {
+            let depth = self.normal.split('/').filter(|segment| !segment.is_empty()).count();
+            shape.depth_sum = shape.depth_sum.saturating_add(depth as u32);
+            shape.bytes_out = shape.bytes_out.saturating_add(seen.bytes_out);
+            shape.paths.insert(self.path);
+        }
+    }
+
+    /// True if it asked for a page that is not there.
+    fn count_missing(&self, client: &mut Client, room: &mut SampleRoom) -> bool {
+        let counts = self.answer == Answer::ClientError
+            && is_missing(self.seen.status)
+            && !self.is_asset
+            && !is_routine(&self.normal);
+        if counts {
+            client.missing.insert(self.path);
+            self.sample(client, SampleKind::Missing, room);
+        }
+        counts
+    }
+
+    fn count_answer(&self, client: &mut Client, room: &mut SampleRoom) {
+        let is_error = match self.answer {
+            Answer::Refused => return,
+            Answer::ClientError if self.is_asset || is_routine(&self.normal) => return,
+            Answer::ClientError => is_client_error(self.seen.status),
+            Answer::Served | Answer::Redirected | Answer::Failed => false,
+        };
+        client.judged = client.judged.saturating_add(1);
+        client.errors = client.errors.saturating_add(u32::from(is_error));
+        if is_error {
+            self.sample(client, SampleKind::Error, room);
+        }
+    }
+
+    /// True if it is a login that failed.
+    fn count_login(&self, client: &mut Client, tools: Tools<'_>, room: &mut SampleRoom) -> bool {
+        let seen = self.seen;
+        if seen.login.is_none() && !sends_login(tools.settings, seen.method, &self.normal) {
+            return false;
+        }
+        let login: &mut Login = client.login.get_or_insert_default();
+        let (counter, is_failure) = match (seen.verdict, seen.status) {
+            _ if seen.login == Some(LoginOutcome::Failed) => (&mut login.failures, true),
+            // It got in, whatever the status.
+            _ if seen.login == Some(LoginOutcome::Succeeded) => (&mut login.redirected, false),
+            (VerdictKind::Limited, _) => (&mut login.limited, true),
+            (VerdictKind::Blocked | VerdictKind::Malformed, _) => return false,
+            (_, 400 | 401 | 403 | 422 | 429) => (&mut login.failures, true),
+            (_, 300..=399) => (&mut login.redirected, false),
+            (_, 200..=299) => {
+                login.quiet_api = login.quiet_api.saturating_add(u32::from(is_login_api(&self.normal)));
+                (&mut login.quiet, false)
+            }
+            _ => return false,
+        };
+        *counter = counter.saturating_add(1);
+        login.attempts = login.attempts.saturating_add(1);
+        self.sample(client, SampleKind::Login, room);
+        is_failure
+    }
+
+    fn count_sensitive(&self, client: &mut Client, tools: Tools<'_>, room: &mut SampleRoom) {
+        let seen = self.seen;
+        if matches!(seen.verdict, VerdictKind::Blocked | VerdictKind::Malformed) {
+            return;
+        }
+        let Some(entry) = sensitive_entry(tools.settings, &self.normal) else { return };
+        let bit = 1_u64 << entry.min(63);
+        let sensitive: &mut Sensitive = &mut client.sensitive;
+        sensitive.hits = sensitive.hits.saturating_add(1);
+        sensitive.touched |= bit;
+        if !seen.verdict.is_refusal() && matches!(seen.status, 401 | 403 | 404) {
+            sensitive.denied |= bit;
+        }
+        self.sample(client, SampleKind::Sensitive, room);
+    }
+
+    /// True if the request, or a user agent that was not seen before, is one of attacks.
+    fn match_signatures(
+        &self,
+        client: &mut Client,
+        tools: Tools<'_>,
+        scratch: &mut Scratch,
+        room: &mut SampleRoom,
+    ) -> bool {
+        let (seen, signatures) = (self.seen, tools.signatures);
+        let all = signatures.all();
+        let mut matches = Matches::default();
+        signatures.in_path(seen.path, scratch, |n| {
+            if !(self.is_asset && all[n].class.spares_assets()) {
+                matches.push_path(n, all);
+            }
+        });
+        signatures.in_query(seen.query, scratch, |n, in_search_box| matches.push(n, in_search_box));
+        let in_request = matches.count;
+        // A user agent that was already looked at on this client is not searched again.
+        if client.use_agent(self.agent) {
+            client.declares_bot &= declares_bot(seen.user_agent);
+            signatures.in_agent(seen.user_agent, scratch, |n| matches.push(n, false));
+        }
+        if matches.count == 0 {
+            return false;
+        }
+        let mut hits = client.signatures.take().unwrap_or_default();
+        let (mut is_new, mut is_new_agent) = (false, false);
+        for (n, &(signature, in_search_box)) in matches.found[..matches.count].iter().enumerate() {
+            let strength = all[signature].class.strength(self.answer, seen.status);
+            let is_new_hit = hits.add(signature, if in_search_box { strength.weakened() } else { strength });
+            if n < in_request { is_new |= is_new_hit } else { is_new_agent |= is_new_hit }
+        }
+        hits.requests = hits.requests.saturating_add(u32::from(in_request > 0));
+        client.signatures = (!hits.is_empty()).then_some(hits);
+        if is_new {
+            self.sample(client, SampleKind::Signature, room);
+        }
+        if is_new_agent {
+            self.sample(client, SampleKind::Agent, room);
+        }
+        client.signatures.is_some()
+    }
+
+    fn sample(&self, client: &mut Client, kind: SampleKind, room: &mut SampleRoom) {
+        if room.left == 0 || !client.wants_sample(kind) {
+            return;
+        }
+        room.left -= 1;
+        let seen = self.seen;
+        client.keep_sample(
+            kind,
+            Sample {
+                time: seen.time,
+                method: seen.method.into(),
+                target: target(seen).into(),
+                status: seen.status,
+            },
+        );
+    }
+}
+
+/// Signatures of one request, and whether each lies in a search box's parameter.
+#[derive(Default)]
+struct Matches {
+    found: [(usize, bool); MAX_MATCHES],
+    count: usize,
+}
+
+impl Matches {
+    /// One path is one piece of evidence of each class: of several signatures (`/.git/` and `/.git/config`)
+    /// the weightiest counts, among equals the one that ends last.
+    fn push_path(&mut self, signature: usize, all: &[Signature]) {
+        let rivals = self.found[..self.count].iter_mut();
+        match rivals.into_iter().find(|(rival, _)| all[*rival].class == all[signature].class) {
+            Some((rival, _)) if all[*rival].weight <= all[signature].weight => *rival = signature,
+            Some(_) => {}
+            None => self.push(signature, false),
+        }
+    }
+
+    fn push(&mut self, signature: usize, in_search_box: bool) {
+        if let Some(place) = self.found.get_mut(self.count) {
+            *place = (signature, in_search_box);
+            self.count += 1;
+        }
+    }
+}
+
+fn target<'a>(seen: &Observation<'a>) -> Cow<'a, str> {
+    let cut = |text: &'a str| match text.char_indices().nth(SAMPLE_CHARS) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    };
+    if seen.query.is_empty() {
+        return Cow::Borrowed(cut(seen.path));
+    }
+    let whole: String = seen.path.chars().chain(['?']).chain(seen.query.chars()).take(SAMPLE_CHARS).collect();
+    Cow::Owned(whole)
+}
+
+/// Whether the user agent calls itself a crawler, a feed reader or a monitor.
+fn declares_bot(agent: &str) -> bool {
+    const WORDS: [&str; 9] = ["bot", "crawl", "spider", "slurp", "feed", "rss", "monitor", "uptime", "+http"];
+    let lower = agent.to_ascii_lowercase();
+    WORDS.iter().any(|word| lower.contains(word))
+}
