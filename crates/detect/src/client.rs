@@ -18,6 +18,8 @@ const MAX_ADDRESSES: usize = 4;
 /// Samples that one client keeps of each kind of evidence.
 pub(crate) const MAX_SAMPLES_PER_KIND: usize = 5;
 
+/// Characters of a false name that are kept.
+const MAX_FALSE_NAME: usize = 120;
 /// User agents whose evidence is counted apart.
 const MAX_MARKS: usize = 8;
 
@@ -62,6 +64,15 @@ pub(crate) struct Client {
     marks: Vec<Mark>,
     /// Every user agent called itself a crawler, a feed reader or a monitor.
     pub(crate) declares_bot: bool,
+    pub(crate) false_bot: Option<Box<FalseBot>>,
+}
+
+/// Requests in the name of a crawler that the client is certainly not.
+#[derive(Clone, Debug)]
+pub(crate) struct FalseBot {
+    pub(crate) requests: u32,
+    /// The first such user agent, cut.
+    pub(crate) user_agent: Box<str>,
 }
 
 /// What the forest sees besides, and what tells a monitor.
@@ -207,6 +218,7 @@ impl Client {
             samples: Vec::new(),
             is_allowed: false,
             declares_bot: true,
+            false_bot: None,
         }
     }
 
@@ -270,6 +282,19 @@ impl Client {
         if self.agents.len() < MAX_AGENTS {
             self.agents.push(short);
         }
+        true
+    }
+
+    /// Notes a request in a false name; true if it is the first.
+    pub(crate) fn borrow_name(&mut self, user_agent: &str) -> bool {
+        // Crawlers are treated kindly, and this is none.
+        self.declares_bot = false;
+        if let Some(known) = &mut self.false_bot {
+            known.requests = known.requests.saturating_add(1);
+            return false;
+        }
+        let user_agent: String = user_agent.chars().take(MAX_FALSE_NAME).collect();
+        self.false_bot = Some(Box::new(FalseBot { requests: 1, user_agent: user_agent.into() }));
         true
     }
 

@@ -10,7 +10,7 @@ use crate::hash;
 use crate::observation::{Answer, is_client_error, is_missing};
 use crate::path::{is_asset, is_login_api, is_routine, normalise, sends_login, sensitive_entry};
 use crate::signatures::{Scratch, Signature, Signatures};
-use crate::{Observation, Settings};
+use crate::{BotStatus, Observation, Settings};
 
 /// The longest path and query of a sample, in characters.
 const SAMPLE_CHARS: usize = 200;
@@ -43,11 +43,13 @@ pub(crate) struct Evidence {
     pub(crate) is_failed_login: bool,
     /// It, or a user agent that was not seen before, is one of attacks.
     pub(crate) is_attack: bool,
+    /// It came in the name of a crawler that its client is not.
+    pub(crate) is_false_bot: bool,
 }
 
 impl Evidence {
     pub(crate) fn is_some(self) -> bool {
-        self.is_missing || self.is_failed_login || self.is_attack
+        self.is_missing || self.is_failed_login || self.is_attack || self.is_false_bot
     }
 }
 
@@ -95,7 +97,8 @@ impl<'a> Request<'a> {
         let is_failed_login = self.count_login(client, tools, room);
         self.count_sensitive(client, tools, room);
         let is_attack = self.match_signatures(client, tools, scratch, room);
-        Evidence { is_missing, is_failed_login, is_attack }
+        let is_false_bot = self.count_false_name(client, room);
+        Evidence { is_missing, is_failed_login, is_attack, is_false_bot }
     }
 
     fn count_plain(&self, client: &mut Client) {
@@ -227,6 +230,15 @@ impl<'a> Request<'a> {
             self.sample(client, SampleKind::Agent, room);
         }
         client.signatures.is_some()
+    }
+
+    /// True if it came in a false name.
+    fn count_false_name(&self, client: &mut Client, room: &mut SampleRoom) -> bool {
+        let is_false = self.seen.bot == BotStatus::False;
+        if is_false && client.borrow_name(self.seen.user_agent) {
+            self.sample(client, SampleKind::Agent, room);
+        }
+        is_false
     }
 
     fn sample(&self, client: &mut Client, kind: SampleKind, room: &mut SampleRoom) {

@@ -67,7 +67,8 @@ impl Judged {
             | Evidence::Paths
             | Evidence::Signatures
             | Evidence::Logins
-            | Evidence::Agent => false,
+            | Evidence::Agent
+            | Evidence::Identity => false,
             // The forest must not choose its own teachers.
             Evidence::Statistics => true,
         });

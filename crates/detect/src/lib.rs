@@ -5,6 +5,7 @@
 //! [`Report::presumed_good`] of earlier windows by [`train`].
 
 mod activity;
+pub mod bots;
 mod client;
 mod counting;
 mod distinct;
@@ -21,8 +22,6 @@ mod rules;
 mod settings;
 mod shared;
 mod signatures;
-mod site;
-mod suppressions;
 mod window;
 
 pub use escalation::{BadPrefix, MIN_BAD, escalate};
@@ -35,9 +34,4 @@ pub use report::{ForestHealth, Report, SharedAddress};
 pub use rules::rule_names;
 pub use settings::Settings;
 pub use signatures::{Class, MAX_SIGNATURES, Signature, SignatureError, Signatures};
-pub use site::{
-    DAYS_TO_OWN, Expected, HourTotals, LoginPath, MAX_HOURS, MAX_PATHS, NETWORKS_TO_OWN, OwnedPath, Site,
-    SiteError,
-};
-pub use suppressions::{MAX_SUPPRESSIONS, Scope, Suppression, Suppressions};
 pub use window::{MAX_FINDINGS, MAX_GOOD_ROWS, Window};

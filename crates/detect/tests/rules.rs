@@ -21,6 +21,7 @@ struct Request {
     referer: String,
     user: String,
     verdict: VerdictKind,
+    bot: BotStatus,
     client: String,
 }
 
@@ -110,6 +111,13 @@ fn requests(line: &str, clock: &mut i64, agent: &mut String) -> Vec<Request> {
             referer: option("referer").unwrap_or_default(),
             user: option("user").unwrap_or_default(),
             verdict: verdict.parse().unwrap(),
+            bot: match option("bot").as_deref() {
+                None => BotStatus::None,
+                Some("claimed") => BotStatus::Claimed,
+                Some("verified") => BotStatus::Verified,
+                Some("false") => BotStatus::False,
+                Some(other) => panic!("{other:?} is no status of a bot"),
+            },
             client: option("client").unwrap_or_else(|| CLIENT.to_owned()),
         })
         .collect()
@@ -131,6 +139,6 @@ fn observe(window: &mut Window, request: &Request) {
         referer: &request.referer,
         user: &request.user,
         login: None,
-        bot: BotStatus::None,
+        bot: request.bot,
     });
 }

@@ -474,3 +474,23 @@ fn a_verified_crawler_is_never_scored_and_others_at_its_address_are() {
     }
     assert!(about(&judge(window), CLIENT).is_some(), "the browser on the same address is judged");
 }
+
+#[test]
+fn a_false_crawler_that_probes_is_of_high_severity_and_gets_no_crawlers_patience() {
+    let agent = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+    for (bot, expected) in [(BotStatus::Claimed, Severity::Medium), (BotStatus::False, Severity::High)] {
+        let mut window = window();
+        for n in 0..30 {
+            let path = format!("/gone/{n}");
+            window.observe(&Observation {
+                path: &path,
+                status: 404,
+                user_agent: agent,
+                bot,
+                ..request(CLIENT, n * 60)
+            });
+        }
+        let report = judge(window);
+        assert_eq!(about(&report, CLIENT).unwrap().severity, expected, "{bot:?}");
+    }
+}

@@ -2,6 +2,7 @@
 //! its sentence, and must not know of other rules.
 
 mod error_rate;
+mod false_bot;
 mod high_frequency;
 mod login_failures;
 mod path_probing;
@@ -34,6 +35,8 @@ pub(crate) enum Evidence {
     Signatures,
     Logins,
     Agent,
+    /// As whom it came.
+    Identity,
     /// The forest.
     Statistics,
 }
@@ -99,6 +102,7 @@ pub(crate) struct Rule {
 pub(crate) const RULES: &[Rule] = &[
     Rule { name: "sensitive_files", evidence: Evidence::Signatures, check: sensitive_files::check },
     Rule { name: "scanner_user_agent", evidence: Evidence::Agent, check: scanner_user_agent::check },
+    Rule { name: "false_bot", evidence: Evidence::Identity, check: false_bot::check },
     Rule { name: "login_failures", evidence: Evidence::Logins, check: login_failures::check },
     Rule { name: "path_probing", evidence: Evidence::Errors, check: path_probing::check },
     Rule { name: "error_rate", evidence: Evidence::Errors, check: error_rate::check },
