@@ -22,6 +22,8 @@ mod rules;
 mod settings;
 mod shared;
 mod signatures;
+mod site;
+mod suppressions;
 mod window;
 
 pub use escalation::{BadPrefix, MIN_BAD, escalate};
@@ -34,4 +36,9 @@ pub use report::{ForestHealth, Report, SharedAddress};
 pub use rules::rule_names;
 pub use settings::Settings;
 pub use signatures::{Class, MAX_SIGNATURES, Signature, SignatureError, Signatures};
+pub use site::{
+    DAYS_TO_OWN, Expected, HourTotals, LoginPath, MAX_HOURS, MAX_PATHS, NETWORKS_TO_OWN, OwnedPath, Site,
+    SiteError,
+};
+pub use suppressions::{MAX_SUPPRESSIONS, Scope, Suppression, Suppressions};
 pub use window::{MAX_FINDINGS, MAX_GOOD_ROWS, Window};

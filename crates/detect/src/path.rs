@@ -75,7 +75,7 @@ pub(crate) fn is_login_api(normal: &str) -> bool {
         || normal.split('/').any(|segment| segment == "api" || segment == "oauth")
 }
 
-fn is_at_or_below(normal: &str, entry: &str) -> bool {
+pub(crate) fn is_at_or_below(normal: &str, entry: &str) -> bool {
     let entry = entry.trim_end_matches('/').as_bytes();
     let path = normal.as_bytes();
     match path.split_at_checked(entry.len()) {
