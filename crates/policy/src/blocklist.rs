@@ -207,6 +207,21 @@ impl Blocklist {
         self.prefixes.store(Arc::new(active.collect()));
     }
 
+    /// How many blocks in force stand for others. Walks through all blocks, unless there never was such a one.
+    pub fn count_stand_ins(&self, now: Now) -> u64 {
+        let Some(known) = self.stand_ins.get().filter(|_| self.has_stand_ins.load(Ordering::Relaxed)) else {
+            return 0;
+        };
+        let addresses = self
+            .addresses
+            .iter()
+            .filter(|(address, held)| held.entry.is_active(now) && (known.is_one)(&IpNet::from(**address)));
+        let prefixes = self.prefixes.load();
+        let prefixes =
+            prefixes.iter().filter(|(network, entry)| entry.is_active(now) && (known.is_one)(network));
+        (addresses.count() + prefixes.count()) as u64
+    }
+
     /// How many single addresses and how many prefixes are held.
     pub fn len(&self) -> (u64, u64) {
         self.addresses.run_pending_tasks();
@@ -310,7 +325,9 @@ mod tests {
         );
         list.apply([add("192.0.2.9/32", 1, None)], START);
         assert_eq!((find(&list, "192.0.2.1", START), asked.load(Ordering::Relaxed)), (None, 0));
-        list.apply([add("3fff:800::1/128", 2, Some(1_000))], START);
+        assert_eq!(list.count_stand_ins(START), 0);
+        list.apply([add("3fff:800::1/128", 2, Some(1_000)), add("3fff:900::/64", 3, None)], START);
+        assert_eq!((list.count_stand_ins(START), list.count_stand_ins(later(1_000))), (2, 1));
         assert_eq!(find(&list, "192.0.2.1", START), Some(2));
         assert_eq!(find(&list, "192.0.2.2", START), None);
         assert_eq!(find(&list, "192.0.2.1", later(1_000)), None);

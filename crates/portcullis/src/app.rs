@@ -27,7 +27,7 @@ use crate::geo;
 use crate::identity;
 use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::parties;
-use crate::privacy::{Erasure, Recording, lasting};
+use crate::privacy::{Erasure, KeptBlocks, Recording};
 use crate::sentence::sentence;
 use crate::tasks::{GatewayParts, OnDetection};
 use crate::upgrade::Predecessor;
@@ -49,6 +49,7 @@ pub(crate) struct App {
     log: Arc<Log>,
     geo: Arc<ArcSwap<Geo>>,
     recording: Arc<Recording>,
+    kept_blocks: Arc<KeptBlocks>,
     /// Asks the sources of `geo`.
     geo_sources: Mutex<Option<SourcesThread>>,
     stats: Arc<AppStats>,
@@ -122,12 +123,14 @@ impl App {
         let enricher = Enricher { recording: Arc::clone(&recording), config: Arc::clone(&shared) };
         let log = Log::start(&config.data, config.log.clone(), Box::new(enricher))?;
         let recorder = log.recorder();
-        live.blocks.set_stand_ins(is_kept_block, Box::new(lasting::stand_in(&config.data)));
+        let kept_blocks = Arc::new(KeptBlocks::new(&config.data));
+        let of_request = Arc::clone(&kept_blocks);
+        live.blocks.set_stand_ins(is_kept_block, Box::new(move |client| of_request.stand_in(client)));
         live.parties.look_with(parties::look(&shared));
         let geo_sources = geo::start(&geo.load(), &config.data, log.locator())?;
         let live = Arc::new(live);
         // Returns when all blocks and allows are in force, before the first request is served.
-        let watcher = watch(&config.data, &live, clock, &shared, &recording)?;
+        let watcher = watch(&config.data, &live, clock, &shared, (&recording, &kept_blocks))?;
         let prepares = Arc::clone(&recording);
         let feeds = LiveFeeds::default();
         if let Some(in_force) = feeds.look(&config, clock.now().wall) {
@@ -144,7 +147,8 @@ impl App {
         let counts = Counts::start(&config.data, live, clock, Arc::clone(&stats.counts));
         let operations = match operations {
             Some(socket) => {
-                let probes = probes(&gateway, log.stats(), &geo, &stats, clock.now().wall);
+                let parts = (&geo, &stats, &kept_blocks);
+                let probes = probes(&gateway, log.stats(), parts, clock.now().wall);
                 Some(Operations::start_on(socket, probes)?)
             }
             None => None,
@@ -160,6 +164,7 @@ impl App {
             log: Arc::new(log),
             geo,
             recording,
+            kept_blocks,
             geo_sources: Mutex::new(geo_sources),
             stats,
             alerts: Alerts::default(),
@@ -245,6 +250,12 @@ impl App {
 
     pub(crate) fn recording(&self) -> &Arc<Recording> {
         &self.recording
+    }
+
+    /// Looks for the key of blocks that are kept under a hash, if it is wanted.
+    pub(crate) fn look_after_kept_blocks(&self) {
+        let edge = self.gateway.edge();
+        self.kept_blocks.look(|| edge.state.blocks.count_stand_ins(edge.clock.now()));
     }
 
     pub(crate) fn geo(&self) -> Arc<Geo> {
@@ -393,8 +404,7 @@ impl App {
 fn probes(
     gateway: &Gateway,
     log: Arc<LogStats>,
-    geo: &Arc<ArcSwap<Geo>>,
-    stats: &Arc<AppStats>,
+    (geo, stats, kept_blocks): (&Arc<ArcSwap<Geo>>, &Arc<AppStats>, &Arc<KeptBlocks>),
     started: UnixMs,
 ) -> Probes {
     let sources = Sources {
@@ -402,6 +412,7 @@ fn probes(
         log: Arc::clone(&log),
         geo: Arc::clone(geo),
         app: Arc::clone(stats),
+        kept_blocks: Arc::clone(kept_blocks),
         started,
     };
     let ready = Box::new(move || match log.is_failing() {
@@ -478,9 +489,9 @@ fn watch(
     live: &Arc<LiveState>,
     clock: Clock,
     config: &Arc<ArcSwap<Config>>,
-    recording: &Arc<Recording>,
+    (recording, kept_blocks): (&Arc<Recording>, &Arc<KeptBlocks>),
 ) -> anyhow::Result<StateWatcher> {
-    let recording = Arc::clone(recording);
+    let (recording, kept_blocks) = (Arc::clone(recording), Arc::clone(kept_blocks));
     let (live, folder, config) = (Arc::clone(live), data.to_owned(), Arc::clone(config));
     let take_over = move |changes: Changes| {
         if changes.is_replaced {
@@ -509,7 +520,16 @@ fn watch(
             },
             portcullis_store::BlockChange::Removed { id, network } => BlockChange::Remove { network, id },
         });
+        let blocks: Vec<BlockChange> = blocks.collect();
+        let is_kept = |change: &BlockChange| matches!(change, BlockChange::Add { network, .. } if is_kept_block(network));
+        let has_kept = blocks.iter().any(is_kept);
         live.blocks.apply(blocks, clock.now());
+        let in_force = || live.blocks.count_stand_ins(clock.now());
+        if changes.is_replaced {
+            kept_blocks.look_again(in_force);
+        } else if has_kept {
+            kept_blocks.look(in_force);
+        }
         live.parties.apply(changes.parties.into_iter().map(parties::change), clock.now());
     };
     Ok(StateWatcher::start(data, WATCH_INTERVAL, Box::new(take_over))?)

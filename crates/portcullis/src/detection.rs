@@ -26,7 +26,7 @@ use portcullis_model::{
 };
 use portcullis_policy::PrefixSet;
 use portcullis_privacy::{Anonymise, is_pseudonym};
-use portcullis_store::{LogReader, LoggedRequest, NewBlock, State};
+use portcullis_store::{LogReader, LoggedRequest, NewBlock, State, give_to_owner};
 
 use crate::alerts::Known;
 use crate::machine::{overlap, own_addresses};
@@ -144,7 +144,8 @@ pub(crate) fn run_now(config: Arc<Config>, now: UnixMs) -> anyhow::Result<Outcom
     // Without a log the run did not fail: there was nothing to run on.
     drop(LogReader::open(&config.data)?);
     let context = TaskContext { config, now, gateway: None, control: Arc::default() };
-    alone_and_on_record(TASK, &context, || run(&context.config, now, &context.control), summary)
+    let work = || run(&context.config, now, &context.control);
+    alone_and_on_record(TASK, &context, work, |outcome| Ok(summary(outcome)))
 }
 
 pub(crate) fn summary(outcome: &Outcome) -> String {
@@ -482,6 +483,7 @@ impl Drop for Fitting {
 fn replace_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     std::fs::write(&new, bytes)
+        .map(|()| give_to_owner(&new))
         .and_then(|()| std::fs::rename(&new, path))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -22,6 +22,7 @@ use crate::counts::CountsStats;
 use crate::detection::Outcome;
 use crate::feeds::FeedState;
 use crate::identity::KeySetStats;
+use crate::privacy::KeptBlocks;
 use crate::tasks::TaskStats;
 
 /// Counters of what the binary itself does.
@@ -97,6 +98,7 @@ pub(crate) struct Sources {
     pub(crate) log: Arc<LogStats>,
     pub(crate) geo: Arc<arc_swap::ArcSwap<Geo>>,
     pub(crate) app: Arc<AppStats>,
+    pub(crate) kept_blocks: Arc<KeptBlocks>,
     pub(crate) started: UnixMs,
 }
 
@@ -229,6 +231,8 @@ impl Sources {
         let (users, anonymous) = self.edge.state.parties.len();
         blocks.gauge([("kind", "user".to_owned())], users as f64)?;
         blocks.gauge([("kind", "anonymous".to_owned())], anonymous as f64)?;
+        let help = "Blocks in force that refuse nobody, because the key of the hash under which they are kept is missing";
+        gauge(encoder, "portcullis_blocks_unenforced", help, self.kept_blocks.unenforced() as f64)?;
         let help = "Requests that a rule of the configuration refused, or would have in dry-run";
         let mut refusals = Family::new(encoder, "portcullis_rule_refusals", help, MetricType::Counter)?;
         for (counter, count) in self.edge.metrics.rules() {

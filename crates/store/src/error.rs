@@ -37,6 +37,14 @@ pub enum StoreError {
     )]
     Newer { path: PathBuf, found: i64, supported: usize },
 
+    /// An older version of the gateway wrote the database, and may be running on it.
+    #[error(
+        "{} has schema version {found}, this portcullis needs {wanted}: start this version's gateway or run \
+         \"portcullis migrate\"; where an older gateway runs, \"portcullis upgrade\" puts this version in its place",
+        path.display()
+    )]
+    Older { path: PathBuf, found: usize, wanted: usize },
+
     /// Another process writes the log of this folder.
     #[error(
         "another portcullis is already writing the log in {}; stop it, or choose another folder with --data",
@@ -117,7 +125,8 @@ impl StoreError {
             | Self::TooManyBans { .. }
             | Self::FlushTimeout { .. }
             | Self::EraseTimeout { .. }
-            | Self::HandoverTimeout { .. } => false,
+            | Self::HandoverTimeout { .. }
+            | Self::Older { .. } => false,
         }
     }
 }

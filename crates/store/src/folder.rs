@@ -4,7 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,12 +35,28 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Gives a file or folder that root has just made in somebody else's folder to that one: commands are run by root, and the
+/// gateway of another user could not write what they leave behind. Does not follow a link that the owner of the folder
+/// may have put there.
+pub fn give_to_owner(path: &Path) {
+    let dir = path.parent().unwrap_or(path);
+    let Ok((made, dir)) = fs::symlink_metadata(path).and_then(|made| Ok((made, fs::metadata(dir)?))) else {
+        return;
+    };
+    let is_new = made.is_dir() || (made.is_file() && made.nlink() == 1);
+    if is_new && made.uid() == 0 && dir.uid() != 0 {
+        // Where that is not possible, as on some network disks, whoever cannot write the file says so by name.
+        let _ = lchown(path, Some(dir.uid()), Some(dir.gid()));
+    }
+}
+
 /// Takes the lock that keeps two gateways from writing one log. The kernel releases it with the
 /// process, however that ends.
 pub(crate) fn lock_log(dir: &Path) -> Result<fs::File, StoreError> {
     let path = dir.join(LOCK_FILE);
     let error = |source| StoreError::Folder { path: dir.to_path_buf(), source };
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(error)?;
+    give_to_owner(&path);
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_path_buf())),
@@ -76,8 +92,11 @@ pub(crate) fn open_writer(path: &Path, with: &WriterPragmas) -> Result<Connectio
     let is_new = !path.exists();
     let connection =
         Connection::open_with_flags(path, flags).map_err(sqlite_error(path, "opening for writing"))?;
-    if is_new && let Err(source) = fs::set_permissions(path, fs::Permissions::from_mode(0o600)) {
-        return Err(StoreError::Folder { path: path.to_path_buf(), source });
+    if is_new {
+        // Before anything is in it: SQLite gives the companions the same owner and mode.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+            .map_err(|source| StoreError::Folder { path: path.to_path_buf(), source })?;
+        give_to_owner(path);
     }
     connection.busy_timeout(with.busy_timeout).map_err(sqlite_error(path, "setting the busy timeout"))?;
     connection.execute_batch(with.pragmas).map_err(sqlite_error(path, "setting up the database"))?;

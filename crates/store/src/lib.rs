@@ -27,6 +27,7 @@ pub use state::{
     Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
 };
 
+pub use folder::give_to_owner;
 pub use read::{LogSummary, LogTotals};
 pub use state::{
     AlertChannel, AlertFailure, AlertTry, LimitSum, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage,

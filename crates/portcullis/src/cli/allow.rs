@@ -38,7 +38,7 @@ pub(super) struct Allow {
 
 impl Allow {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
-        let mut state = State::open(&context.config()?.data)?;
+        let mut state = State::open_or_create(&context.config()?.data)?;
         let allow = state.add_allow(self.network, &self.reason, BlockSource::Cli, &actor(), context.now)?;
         let overruled = state.covering(ClientIp::new(allow.network.addr()), context.now)?;
         if self.format.json {
@@ -86,7 +86,7 @@ impl Disallow {
         let data = context.config()?.data;
         let (mut removed, mut wider) = (Vec::new(), Vec::new());
         if open_state(&data)?.is_some() {
-            let mut state = State::open(&data)?;
+            let mut state = State::open_or_create(&data)?;
             removed = state.remove_allow(&self.network, &actor(), context.now)?;
             wider = state.allows_covering(ClientIp::new(self.network.addr()))?;
             wider.retain(|allow| allow.network.contains(&self.network));

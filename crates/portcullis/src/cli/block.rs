@@ -85,7 +85,7 @@ impl Block {
                 .into());
             }
         }
-        let mut state = State::open(&config.data)?;
+        let mut state = State::open_or_create(&config.data)?;
         let replaced = standing(&state, &network, context.now)?;
         let new = NewBlock {
             network,
@@ -251,7 +251,7 @@ impl UnblockNetwork {
         let Some(_) = open_state(&config.data)? else {
             return self.nothing(&[], &[], context, screen);
         };
-        let mut state = State::open(&config.data)?;
+        let mut state = State::open_or_create(&config.data)?;
         let removed = state.remove_block(&self.network, &actor(), context.now)?;
         let anonymous = Party::Anonymous { network: self.network, agents: Vec::new() };
         let of_anonymous = state.remove_party_block(&anonymous, &actor(), context.now)?;

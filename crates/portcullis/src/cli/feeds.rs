@@ -12,7 +12,7 @@ use portcullis_fetch::masked;
 use portcullis_model::UnixMs;
 use portcullis_policy::Mode;
 
-use crate::feeds::{Change, Files, Status, TASK_NAME, Updated, next_due, update};
+use crate::feeds::{Change, Files, Status, TASK_NAME, Updated, judge, next_due, update};
 use crate::tasks::{TaskContext, alone_and_on_record};
 
 use super::context::{Context, Misuse};
@@ -90,8 +90,6 @@ impl Shown {
     fn new(feed: &Feed, config: &Config, now: UnixMs) -> Self {
         let files = Files::of(&config.data, feed);
         let status = files.status().unwrap_or_default();
-        let is_too_old =
-            feed.max_age.is_some_and(|age| status.fetched_at.is_none_or(|at| now.since(at) > age));
         Self {
             name: Arc::clone(&feed.name),
             source: match &feed.source {
@@ -99,7 +97,7 @@ impl Shown {
                 FeedSource::File(path) => path.display().to_string(),
             },
             mode: feed.mode.and(config.mode).as_str(),
-            in_force: files.list.exists() && !is_too_old,
+            in_force: files.list.exists() && !status.is_too_old(feed, now),
             next_run: status.checked_at.map(|_| next_due(feed, &status)),
             entries: status.entries,
             refused: status.refused,
@@ -215,8 +213,7 @@ impl Update {
             let each = chosen.map(|name| update(&run.config, Some(&**name), run.now, &|| false));
             Ok(each.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect::<Vec<_>>())
         };
-        let summary = |updated: &Vec<Updated>| format!("{} fetched by hand", updated.len());
-        let updated = alone_and_on_record(TASK_NAME, &run, work, summary)?;
+        let updated = alone_and_on_record(TASK_NAME, &run, work, |updated| judge(updated))?;
         if self.format.json {
             let feeds = run.config.feeds.iter();
             let shown = feeds.map(|feed| Shown::new(feed, &run.config, context.now));

@@ -143,7 +143,7 @@ impl Lookup {
         let nothing = Asked { location: Location::default(), reports };
         let effort = if self.refresh { Effort::Every } else { Effort::KeptOnly };
         match effort {
-            Effort::Every => drop(State::open(&config.data)?),
+            Effort::Every => drop(State::open_or_create(&config.data)?),
             // Nothing was ever kept.
             _ if open_state(&config.data)?.is_none() => return Ok(nothing),
             _ => {}
@@ -475,7 +475,7 @@ impl Refresh {
         if config.geo.sources.is_empty() {
             return Err(Misuse("there is no [[geo.source]] in the configuration to ask".to_owned()).into());
         }
-        drop(State::open(&config.data)?);
+        drop(State::open_or_create(&config.data)?);
         let whom = match (self.ips.is_empty(), self.all) {
             (false, _) => Whom::These(self.ips),
             (true, true) => Whom::All,

@@ -217,7 +217,7 @@ impl Import {
         if !self.dry_run {
             return match blocks.is_empty() {
                 true => Ok(Imported::default()),
-                false => Ok(State::open(&config.data)?.import_blocks(blocks, &actor(), now)?),
+                false => Ok(State::open_or_create(&config.data)?.import_blocks(blocks, &actor(), now)?),
             };
         }
         match open_state(&config.data)? {

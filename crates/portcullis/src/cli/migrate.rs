@@ -15,7 +15,8 @@ Examples:
   portcullis migrate
 
 A gateway does this by itself when it starts; by hand it shows beforehand that
-it works. Makes the databases where there are none.";
+it works. Makes the databases where there are none. Changes nothing while a
+gateway of an older version runs; \"portcullis upgrade\" replaces that one.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -27,14 +28,17 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
-        drop(State::open(&config.data)?);
-        // Whoever has the log open has brought it up to date.
         let is_in_use = match Log::start(&config.data, config.log.clone(), Box::new(NoEnrichment)) {
             Ok(log) => {
                 log.shutdown();
+                drop(State::open(&config.data)?);
                 false
             }
-            Err(StoreError::InUse(_)) => true,
+            // A gateway has brought up to date what it uses. One of an older version could not go on with more.
+            Err(StoreError::InUse(_)) => {
+                drop(State::open_read_only(&config.data)?);
+                true
+            }
             Err(error) => return Err(error.into()),
         };
         if self.format.json {

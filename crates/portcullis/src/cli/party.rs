@@ -181,7 +181,7 @@ impl UserBlock {
         context: &Context,
         screen: &mut Screen,
     ) -> anyhow::Result<Outcome> {
-        let mut state = State::open(&config.data)?;
+        let mut state = State::open_or_create(&config.data)?;
         let replaced = state.block_of_user(&self.user, context.now)?;
         let new = NewPartyBlock {
             party: Party::User(self.user.into()),
@@ -243,7 +243,7 @@ pub(super) fn unblock_user(
         None => None,
         Some(_) => {
             let party = Party::User(user.into());
-            State::open(&config.data)?.remove_party_block(&party, &actor(), context.now)?
+            State::open_or_create(&config.data)?.remove_party_block(&party, &actor(), context.now)?
         }
     };
     if json {

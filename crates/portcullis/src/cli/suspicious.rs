@@ -94,7 +94,7 @@ impl Suspicious {
                 match judgement {
                     None => self.show(&state, &stored, context, screen),
                     Some(status) => {
-                        let mut state = State::open(&data)?;
+                        let mut state = State::open_or_create(&data)?;
                         state.set_finding_status(id, status, &actor(), context.now)?;
                         self.judged(&state, StoredFinding { status, ..stored }, context, screen)
                     }

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use portcullis_config::{Feed, FeedSource};
 use portcullis_lists::{BadLine, Format, Limits, read};
 use portcullis_model::UnixMs;
+use portcullis_store::give_to_owner;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
@@ -57,6 +58,11 @@ pub(crate) struct Status {
 }
 
 impl Status {
+    /// Whether the copy is older than the feed may be, and so not in force.
+    pub(crate) fn is_too_old(&self, feed: &Feed, now: UnixMs) -> bool {
+        feed.max_age.is_some_and(|age| self.fetched_at.is_none_or(|at| now.since(at) > age))
+    }
+
     pub(crate) fn show_bad(&mut self, lines: &[BadLine]) {
         let shown = lines.iter().map(|bad| (bad.line, bad.excerpt.clone(), bad.problem.clone()));
         self.bad_lines = shown.collect();
@@ -167,10 +173,12 @@ fn replace(
     let work = || -> anyhow::Result<()> {
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            give_to_owner(folder);
         }
         let mut out = BufWriter::new(File::create(&new)?);
         write(&mut out)?;
         out.into_inner()?.sync_all()?;
+        give_to_owner(&new);
         Ok(fs::rename(&new, path)?)
     };
     work().with_context(|| format!("cannot write {}", path.display()))

@@ -138,8 +138,7 @@ impl Loaded {
     }
 
     fn put_in_force(&mut self, feed: &Configured, now: UnixMs) {
-        let fetched = self.status.fetched_at;
-        let is_too_old = feed.max_age.is_some_and(|age| fetched.is_none_or(|at| now.since(at) > age));
+        let is_too_old = self.status.is_too_old(feed, now);
         let list = self.list.as_ref().filter(|_| !is_too_old);
         let is_same = |old: &Feed| {
             old.mode == feed.mode && list.is_some_and(|(_, list)| Arc::ptr_eq(list, &old.addresses))

@@ -94,6 +94,26 @@ pub(crate) fn update(
     Ok(updated)
 }
 
+/// What was done in a sentence; as an error when a feed failed, whatever came of the others.
+pub(crate) fn judge(updated: &[Updated]) -> Result<String, String> {
+    if updated.is_empty() {
+        return Ok("no feed was due".to_owned());
+    }
+    // What failed first: the record of a run is cut.
+    let mut words: Vec<(bool, String)> = updated
+        .iter()
+        .map(|Updated { name, outcome }| match outcome {
+            Ok(Change::New { entries }) => (true, format!("{name}: {entries} networks")),
+            Ok(Change::Same) => (true, format!("{name}: unchanged")),
+            Err(error) => (false, format!("{name} failed, its last copy stays: {error}")),
+        })
+        .collect();
+    words.sort_by_key(|(is_good, _)| *is_good);
+    let is_good = words.iter().all(|(is_good, _)| *is_good);
+    let words = words.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join("; ");
+    if is_good { Ok(words) } else { Err(words) }
+}
+
 /// Tells people, once for as long as the feed fails.
 fn alert(config: &Config, feed: &Feed, error: &str, now: UnixMs) {
     let event = Event::FeedFailure { feed: feed.name.to_string(), problem: error.to_owned() };
@@ -246,4 +266,22 @@ fn read_file(
 pub(super) fn screen(config: &Config) -> Screen {
     // Allows are asked before feeds, so they need not be taken out.
     Screen::new(own_addresses(), config.server.trusted_proxies.iter().copied(), std::iter::empty::<IpNet>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_with_a_feed_that_failed_is_a_failure_that_names_it_first() {
+        let updated = |name: &str, outcome| Updated { name: name.to_owned(), outcome };
+        assert_eq!(judge(&[]), Ok("no feed was due".to_owned()));
+        let mut all = vec![updated("drop", Ok(Change::New { entries: 3 })), updated("tor", Ok(Change::Same))];
+        assert_eq!(judge(&all), Ok("drop: 3 networks; tor: unchanged".to_owned()));
+        all.push(updated("ours", Err("answered with 503".to_owned())));
+        assert_eq!(
+            judge(&all).unwrap_err(),
+            "ours failed, its last copy stays: answered with 503; drop: 3 networks; tor: unchanged"
+        );
+    }
 }

@@ -13,5 +13,6 @@ mod recording;
 pub(crate) use addresses::{Behind, behind_for_strangers};
 pub(crate) use erasure::Erasure;
 pub(crate) use keys::current_key;
+pub(crate) use lasting::KeptBlocks;
 pub(crate) use opt_outs::{digest_of_client, digest_of_user};
 pub(crate) use recording::Recording;

@@ -16,14 +16,15 @@ use crate::identity::Keeper;
 use crate::status::{IdentityStatus, StatusWriter};
 
 const TICK: Duration = Duration::from_secs(1);
-const GEO_INTERVAL: Duration = Duration::from_secs(5);
+/// Between looks at files that hardly ever change.
+const SLOW_TICK: Duration = Duration::from_secs(5);
 
 /// Returns when the process ends.
 pub(super) fn run(app: &App, control: &Control, acme: Acme) {
     let mut watched =
         Watched { path: app.source().map(PathBuf::from), seen: app.source_stamp(), pending: None };
     let start = Instant::now();
-    let mut next_geo = start + GEO_INTERVAL;
+    let mut next_slow = start + SLOW_TICK;
     let mut status = StatusWriter::new(wall_now(), start);
     let log = app.log_stats();
     let mut watch = Watch::default();
@@ -57,8 +58,9 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
         acme.apply(app.config().acme.as_ref());
         app.recording().tick(wall_now());
         let now = Instant::now();
-        if now >= next_geo {
-            next_geo = now + GEO_INTERVAL;
+        if now >= next_slow {
+            next_slow = now + SLOW_TICK;
+            shielded("the look at blocks under a hash", || app.look_after_kept_blocks());
             shielded("the look at the geo databases", || reload_geo(app));
         }
     }

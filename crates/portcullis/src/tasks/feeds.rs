@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use portcullis_config::{Config, Schedule};
 
-use crate::feeds::{self, Change, Files, Updated};
+use crate::feeds::{self, Files};
 
 use super::{Task, TaskContext};
 
@@ -24,17 +24,5 @@ fn schedule(config: &Config) -> Schedule {
 
 fn run(context: &TaskContext) -> anyhow::Result<String> {
     let updated = feeds::update(&context.config, None, context.now, &|| context.is_stopping())?;
-    Ok(summary(&updated))
-}
-
-fn summary(updated: &[Updated]) -> String {
-    if updated.is_empty() {
-        return "no feed was due".to_owned();
-    }
-    let words = updated.iter().map(|Updated { name, outcome }| match outcome {
-        Ok(Change::New { entries }) => format!("{name}: {entries} networks"),
-        Ok(Change::Same) => format!("{name}: unchanged"),
-        Err(error) => format!("{name}: failed, {error}"),
-    });
-    words.collect::<Vec<_>>().join("; ")
+    feeds::judge(&updated).map_err(anyhow::Error::msg)
 }

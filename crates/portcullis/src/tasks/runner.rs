@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use portcullis_model::UnixMs;
-use portcullis_store::{NewTaskRun, State};
+use portcullis_store::{NewTaskRun, State, give_to_owner};
 
 use crate::sentence::sentence;
 
@@ -45,11 +45,12 @@ impl Task {
     /// It is running already ([`AlreadyRunning`]), it failed, or the state database cannot be written.
     pub(crate) fn run_now(&self, context: &TaskContext) -> anyhow::Result<String> {
         let work = || (self.run)(context);
-        alone_and_on_record(self.name, context, work, String::clone)
+        alone_and_on_record(self.name, context, work, |done| Ok(done.clone()))
     }
 }
 
-/// Does `work` as the task `name`, and records what came of it. A run that was broken off because the process
+/// Does `work` as the task `name`, and records what came of it: `judge` says in a sentence what was done, or as an error
+/// what was not, although the work went to its end. A run that was broken off because the process
 /// ends is not recorded: the next process makes up for it.
 ///
 /// # Errors
@@ -58,7 +59,7 @@ pub(crate) fn alone_and_on_record<T>(
     name: &str,
     context: &TaskContext,
     work: impl FnOnce() -> anyhow::Result<T>,
-    summary: impl FnOnce(&T) -> String,
+    judge: impl FnOnce(&T) -> Result<String, String>,
 ) -> anyhow::Result<T> {
     let data = &context.config.data;
     // Where nothing was ever recorded there is nothing to do, and no place to say so.
@@ -70,10 +71,9 @@ pub(crate) fn alone_and_on_record<T>(
     if result.is_err() && context.is_stopping() {
         return result;
     }
-    let (succeeded, summary) = match &result {
-        Ok(done) => (true, summary(done)),
-        Err(error) => (false, sentence(error)),
-    };
+    let judged = result.as_ref().map_err(sentence).and_then(judge);
+    let succeeded = judged.is_ok();
+    let summary = judged.unwrap_or_else(|problem| problem);
     let run = NewTaskRun {
         task: name.to_owned(),
         started_at: context.now,
@@ -114,6 +114,7 @@ fn lock(data: &Path, name: &str, now: UnixMs) -> anyhow::Result<File> {
     let mut options = File::options();
     let mut file =
         options.write(true).create(true).truncate(false).open(&path).with_context(|| cannot("write"))?;
+    give_to_owner(&path);
     for n in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => break,

@@ -332,7 +332,7 @@ mod tests {
                     std::thread::sleep(TICK * 2);
                     Ok(())
                 },
-                |()| "by hand".to_owned(),
+                |()| Ok("by hand".to_owned()),
             );
             slow.unwrap();
             assert_eq!(stats.all()["works"].succeeded, 0);
@@ -359,7 +359,7 @@ mod tests {
                 std::thread::sleep(TICK * 2);
                 Ok(())
             };
-            super::super::runner::alone_and_on_record("works", &by_another, work, |()| String::new())
+            super::super::runner::alone_and_on_record("works", &by_another, work, |()| Ok(String::new()))
                 .unwrap();
             schedules.pass(61);
             std::thread::sleep(TICK * 3);

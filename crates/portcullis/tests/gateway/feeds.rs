@@ -196,3 +196,30 @@ fn a_feed_that_is_removed_or_in_dry_run_refuses_nobody_after_a_reload() {
     gateway.hang_up();
     wait_for(&gateway, "203.0.113.9", 200);
 }
+
+#[test]
+fn a_run_with_a_feed_that_fails_is_a_failure_on_record_and_keeps_what_the_others_brought() {
+    let upstream = Upstream::start();
+    let (good, bad) = (Publisher::start("203.0.113.9\n"), Publisher::start(""));
+    bad.publish(503, "");
+    let source = |publisher: &Publisher| format!("url = \"http://{}/\"", publisher.address);
+    let feeds = feed("broken", &source(&bad)) + &feed("works", &source(&good));
+    let gateway = Gateway::start(behind_proxy(&upstream).section(&feeds));
+    let last_run = || {
+        let run = gateway.data().state().task_runs(Some("feeds"), 1).unwrap().pop();
+        run.map(|run| (run.succeeded, run.summary))
+    };
+    let (succeeded, summary) = eventually("a run of the gateway's own", last_run);
+    assert!(!succeeded && summary.starts_with("broken failed") && summary.contains("503"), "{summary}");
+    assert!(summary.contains("works: 1 networks"), "{summary}");
+    wait_for(&gateway, "203.0.113.9", 403);
+    let doctor = gateway.cli(&["doctor"]);
+    assert_eq!(doctor.code, Some(2), "{doctor:?}");
+    assert!(doctor.stdout.contains("the feed \"broken\" cannot be fetched"), "{doctor:?}");
+    assert!(doctor.stdout.contains("nothing of it is in force"), "{doctor:?}");
+
+    bad.publish(200, "198.51.100.7\n");
+    gateway.cli_ok(&["feeds", "update"]);
+    assert!(last_run().unwrap().0);
+    assert!(!gateway.cli(&["doctor"]).stdout.contains("the feed"));
+}

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use portcullis_model::{BlockSource, Party, UnixMs};
 use portcullis_privacy::is_pseudonym;
+use portcullis_store::{NewPartyBlock, State};
 use portcullis_testkit::{Gateway, GatewayConfig, Output, Request, Upstream, WebhookReceiver, eventually};
 
 use crate::behind_proxy;
@@ -30,7 +32,7 @@ fn with_a_past(upstream: &Upstream, more: impl Fn(GatewayConfig) -> GatewayConfi
         (gateway.client_of(GONE).get("/").status() == 403).then_some(())
     });
     eventually("her limit events are there", || {
-        let events = gateway.data().state().limit_events(portcullis_model::UnixMs(0), 100).unwrap();
+        let events = gateway.data().state().limit_events(UnixMs(0), 100).unwrap();
         (!events.is_empty()).then_some(())
     });
     gateway.cli_ok(&["allow", NEIGHBOUR, "--reason", &format!("not {GONE}")]);
@@ -93,7 +95,7 @@ fn everything_about_an_address_can_be_exported_and_then_erased_while_the_gateway
     assert_eq!(paths.iter().filter(|path| path.starts_with("/page/")).count(), 20);
     assert!(paths.contains(&"/whois/[erased]".to_owned()), "{paths:?}");
     assert_eq!(gateway.data().integrity(), ["ok", "ok"]);
-    let audit = gateway.data().state().audit(portcullis_model::UnixMs(0), 1).unwrap().remove(0);
+    let audit = gateway.data().state().audit(UnixMs(0), 1).unwrap().remove(0);
     assert_eq!((&*audit.action, Some(&*audit.subject)), ("erase", erased["subject_hash"].as_str()));
     gateway.client_of(NEIGHBOUR).get("/after");
     gateway.data().row_of("/after");
@@ -283,7 +285,7 @@ fn a_block_goes_on_under_a_hash_when_that_is_asked_for() {
     let ended = gateway.terminate();
     let gateway = ended.start_again();
     assert!(refused(&gateway, GONE));
-    let now = portcullis_model::UnixMs::from_system(std::time::SystemTime::now());
+    let now = UnixMs::from_system(std::time::SystemTime::now());
     let kept = gateway.data().state().active_blocks(now).unwrap();
     assert_eq!(kept.len(), 2, "{kept:?}");
     for block in kept {
@@ -291,6 +293,68 @@ fn a_block_goes_on_under_a_hash_when_that_is_asked_for() {
         gateway.cli_ok(&["unblock", &block.network.to_string()]);
     }
     eventually("they are let in", || (!refused(&gateway, GONE)).then_some(()));
+}
+
+#[test]
+fn hashed_blocks_without_their_key_are_told_of_and_hold_again_when_it_is_back() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream));
+    gateway.cli_ok(&["block", GONE]);
+    gateway.cli_ok(&["privacy", "erase", GONE, "--keep-blocks-hashed", "--yes"]);
+    let refused = |gateway: &Gateway| gateway.client_of(GONE).get("/x").status() == 403;
+    eventually("the block holds under its hash", || refused(&gateway).then_some(()));
+    let unenforced = |gateway: &Gateway| gateway.metric("portcullis_blocks_unenforced");
+    assert_eq!(unenforced(&gateway), 0.0);
+
+    let (key, away) = (gateway.data().folder().join("privacy.key"), gateway.data().folder().join("away"));
+    std::fs::rename(&key, &away).unwrap();
+    let gateway = gateway.terminate().start_again();
+    let says = || gateway.stderr().matches("REFUSE NOBODY").count();
+    assert_eq!(says(), 1, "{}", gateway.stderr());
+    assert_eq!(unenforced(&gateway), 1.0);
+    let doctor = gateway.cli(&["doctor"]);
+    assert_eq!(doctor.code, Some(2), "{doctor:?}");
+    assert!(doctor.stdout.contains("1 block under a hash is not enforced"), "{doctor:?}");
+    for _ in 0..20 {
+        assert!(!refused(&gateway));
+    }
+    assert_eq!(says(), 1, "not a line per request: {}", gateway.stderr());
+
+    std::fs::rename(&away, &key).unwrap();
+    eventually("the block holds again", || refused(&gateway).then_some(()));
+    assert_eq!(unenforced(&gateway), 0.0);
+    assert!(gateway.stderr().contains("blocks that are kept under a hash are in force"));
+}
+
+#[test]
+fn blocks_that_cannot_go_on_under_a_hash_are_named_before_they_are_lifted() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(behind_proxy(&upstream).section(DJANGO));
+    gateway.cli_ok(&["block", "--user", "alice"]);
+    let now = UnixMs::from_system(std::time::SystemTime::now());
+    let anonymous = Party::Anonymous { network: format!("{GONE}/32").parse().unwrap(), agents: Vec::new() };
+    let block = NewPartyBlock {
+        party: anonymous.clone(),
+        reason: String::new(),
+        source: BlockSource::Detector,
+        created_at: now,
+        expires_at: None,
+        finding_id: None,
+    };
+    let folder = gateway.data().folder().to_owned();
+    State::open_existing(&folder).unwrap().add_party_block(block, "detect").unwrap();
+
+    for (whom, named) in [(GONE, anonymous.to_string()), ("alice", "user alice".to_owned())] {
+        let erase = ["privacy", "erase", whom, "--keep-blocks-hashed", "--yes"];
+        let look = gateway.cli(&erase[..4]).stderr;
+        assert!(look.contains(&named) && look.contains("would be lifted"), "{look}");
+        assert!(!gateway.data().state().active_party_blocks(now).unwrap().is_empty());
+        let done = gateway.cli(&erase).stderr;
+        assert!(done.contains(&named) && done.contains("is lifted"), "{done}");
+        let silent = gateway.cli(&["privacy", "erase", whom, "--yes"]).stderr;
+        assert!(!silent.contains("lifted"), "{silent}");
+    }
+    assert_eq!(gateway.data().state().active_party_blocks(now).unwrap(), []);
 }
 
 #[test]

@@ -189,3 +189,33 @@ fn a_full_disk_under_what_it_prints_does_not_end_a_gateway() {
     let status = eventually("the gateway ends", || gateway.try_wait().unwrap());
     assert_eq!(status.code(), Some(0), "it ends as it was told to, with its records written");
 }
+
+#[test]
+fn commands_of_a_newer_version_leave_the_database_of_a_running_gateway_as_it_is() {
+    let upstream = Upstream::start();
+    let ended = in_front_of(&upstream).terminate();
+    let newest = ended.data.schema_version("state.db");
+    ended.data.set_schema_version("state.db", 1);
+    // As a gateway holds it.
+    let lock = fs::File::open(ended.data.folder().join("log.lock")).unwrap();
+    lock.lock().unwrap();
+    for command in [
+        &["blocks"][..],
+        &["block", "203.0.113.9"],
+        &["tasks"],
+        &["detect"],
+        &["feeds", "update"],
+        &["migrate"],
+    ] {
+        let output = ended.cli(command);
+        assert_eq!(output.code, Some(1), "{command:?}: {output:?}");
+        assert!(output.stderr.contains("has schema version 1"), "{command:?}: {output:?}");
+        assert!(output.stderr.contains("portcullis migrate"), "{command:?}: {output:?}");
+        assert_eq!(ended.data.schema_version("state.db"), 1, "{command:?}");
+    }
+    assert_eq!(ended.cli(&["doctor"]).code, Some(2));
+    ended.data.set_schema_version("state.db", newest);
+    for command in [&["migrate"][..], &["block", "203.0.113.9"]] {
+        assert_eq!(ended.cli(command).code, Some(0), "{command:?}");
+    }
+}

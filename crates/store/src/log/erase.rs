@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::slice::{Slice, first_number};
@@ -43,8 +43,8 @@ pub(super) fn erase(
     let clients = clients_in(transaction, slice, subject)?;
     if let Some(condition) = condition(transaction, slice, subject, &clients)? {
         let referred = referred_to(transaction, slice, &condition)?;
-        let sql = format!("DELETE FROM requests_{} WHERE {condition}", slice.id);
-        erased.requests = count(transaction.execute(&sql, [])?);
+        let sql = format!("DELETE FROM requests_{} WHERE {}", slice.id, condition.sql);
+        erased.requests = count(transaction.execute(&sql, params_from_iter(&condition.name))?);
         note_erased(transaction, slice.id, erased.requests)?;
         erased.texts += forget_texts(transaction, slice, referred.texts)?;
         erased.clients +=
@@ -63,16 +63,23 @@ fn clients_in(connection: &Connection, slice: &Slice, subject: &Subject) -> rusq
     Ok(found)
 }
 
-/// Which rows are the subject's, in numbers of the slice alone; `None` when there are none.
+/// Which rows are the subject's: SQL that holds numbers of the slice alone, and the name that it asks for as `?1`.
+struct Condition {
+    sql: String,
+    name: Option<String>,
+}
+
+/// `None` when there are no such rows.
 fn condition(
     connection: &Connection,
     slice: &Slice,
     subject: &Subject,
     clients: &[i64],
-) -> rusqlite::Result<Option<String>> {
+) -> rusqlite::Result<Option<Condition>> {
     let list = |numbers: &[i64]| numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
     let Some(user) = subject.user() else {
-        return Ok((!clients.is_empty()).then(|| format!("client IN ({})", list(clients))));
+        let of_clients = || Condition { sql: format!("client IN ({})", list(clients)), name: None };
+        return Ok((!clients.is_empty()).then(of_clients));
     };
     let first = first_number(slice.id);
     let mut numbers =
@@ -80,11 +87,10 @@ fn condition(
     let numbers: Vec<i64> = numbers
         .query_map(params![first, first_number(slice.id + 1), user], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    // A name that came once stands in its row. Quotes are doubled, as SQL has them in literals.
-    let inline = format!("'{}'", user.replace('\'', "''"));
     let interned =
         if numbers.is_empty() { String::new() } else { format!("user IN ({}) OR ", list(&numbers)) };
-    Ok(Some(format!("{interned}user = {inline}")))
+    // A name that came once stands in its row.
+    Ok(Some(Condition { sql: format!("{interned}user = ?1"), name: Some(user.to_owned()) }))
 }
 
 /// What rows refer to by number.
@@ -94,11 +100,12 @@ struct Referred {
     clients: HashSet<i64>,
 }
 
-fn referred_to(connection: &Connection, slice: &Slice, condition: &str) -> rusqlite::Result<Referred> {
+fn referred_to(connection: &Connection, slice: &Slice, condition: &Condition) -> rusqlite::Result<Referred> {
     let mut referred = Referred::default();
-    let sql = format!("SELECT client, {} FROM requests_{} WHERE {condition}", TEXTS.join(", "), slice.id);
+    let Condition { sql, name } = condition;
+    let sql = format!("SELECT client, {} FROM requests_{} WHERE {sql}", TEXTS.join(", "), slice.id);
     let mut statement = connection.prepare(&sql)?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query(params_from_iter(name))?;
     while let Some(row) = rows.next()? {
         referred.clients.insert(row.get(0)?);
         for column in 1..=TEXTS.len() {

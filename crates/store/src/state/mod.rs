@@ -88,51 +88,59 @@ pub struct AuditEntry {
 }
 
 impl State {
-    /// Opens `DIR/state.db` for reading and writing; creates folder and database when missing and
-    /// brings an older schema up to date.
+    /// Opens `DIR/state.db` for reading and writing; creates folder and database when missing and brings an older
+    /// schema up to date. For a gateway that starts, and whoever does that on purpose: a gateway of an older version
+    /// that runs on the folder cannot use the database any more.
     ///
     /// # Errors
     /// The folder cannot be written, a newer version wrote the database, it is damaged, or SQLite fails.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_with_timeout(dir, folder::BUSY_TIMEOUT)
-    }
-
-    /// The same, but never makes a database: in the place of one that was deleted under a running gateway an
-    /// empty one would lift every block.
-    ///
-    /// # Errors
-    /// There is no state, or one of those of [`State::open`].
-    pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join(STATE_FILE);
-        if folder::has(&path)? { Self::open(dir) } else { Err(StoreError::NoState(path)) }
-    }
-
-    /// The same as [`State::open`], waiting for other processes no longer than `busy_timeout`.
-    pub(crate) fn open_with_timeout(dir: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
         folder::prepare(dir)?;
-        let path = dir.join(STATE_FILE);
-        let with = WriterPragmas { pragmas: PRAGMAS, busy_timeout };
-        let mut connection = folder::open_writer(&path, &with)?;
+        let (path, mut connection) = open_writer(dir, folder::BUSY_TIMEOUT)?;
         folder::migrate(&mut connection, &path, MIGRATIONS)?;
         Ok(Self { path, connection })
     }
 
-    /// Opens an existing `DIR/state.db` for reading alone.
+    /// The same for commands, which may run beside a gateway of an older version: an older schema stays, as an error.
     ///
     /// # Errors
-    /// There is no state yet, a newer version wrote it, it is damaged, or SQLite fails.
+    /// The schema is older ([`StoreError::Older`]), or one of those of [`State::open`].
+    pub fn open_or_create(dir: &Path) -> Result<Self, StoreError> {
+        if folder::has(&dir.join(STATE_FILE))? { Self::open_existing(dir) } else { Self::open(dir) }
+    }
+
+    /// Opens an existing `DIR/state.db` for reading and writing, as it is. Never makes a database: in the place of
+    /// one that was deleted under a running gateway an empty one would lift every block.
+    ///
+    /// # Errors
+    /// There is no state, or one of those of [`State::open_or_create`].
+    pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with_timeout(dir, folder::BUSY_TIMEOUT)
+    }
+
+    /// The same, waiting for other processes no longer than `busy_timeout`.
+    pub(crate) fn open_with_timeout(dir: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+        let path = dir.join(STATE_FILE);
+        if !folder::has(&path)? {
+            return Err(StoreError::NoState(path));
+        }
+        folder::prepare(dir)?;
+        let (path, connection) = open_writer(dir, busy_timeout)?;
+        require_newest(&connection, &path)?;
+        Ok(Self { path, connection })
+    }
+
+    /// Opens an existing `DIR/state.db` for reading alone; changes nothing, its schema neither.
+    ///
+    /// # Errors
+    /// There is no state yet, its schema is older or newer than this version's, it is damaged, or SQLite fails.
     pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(STATE_FILE);
         if !folder::has(&path)? {
             return Err(StoreError::NoState(path));
         }
         let connection = folder::open_reader(&path)?;
-        match folder::schema_version(&connection, &path, MIGRATIONS.len())? {
-            0 => return Err(StoreError::NoState(path)),
-            // Of an older version: its tables lack what this one reads.
-            version if version < MIGRATIONS.len() => drop(Self::open(dir)?),
-            _ => {}
-        }
+        require_newest(&connection, &path)?;
         Ok(Self { path, connection })
     }
 
@@ -191,6 +199,23 @@ impl State {
         read: impl FnOnce() -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         read().map_err(sqlite_error(&self.path, doing))
+    }
+}
+
+fn open_writer(dir: &Path, busy_timeout: Duration) -> Result<(PathBuf, Connection), StoreError> {
+    let path = dir.join(STATE_FILE);
+    let with = WriterPragmas { pragmas: PRAGMAS, busy_timeout };
+    let connection = folder::open_writer(&path, &with)?;
+    Ok((path, connection))
+}
+
+/// Tables of an older version lack what this one reads and writes.
+fn require_newest(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let wanted = MIGRATIONS.len();
+    match folder::schema_version(connection, path, wanted)? {
+        0 => Err(StoreError::NoState(path.to_path_buf())),
+        found if found < wanted => Err(StoreError::Older { path: path.to_path_buf(), found, wanted }),
+        _ => Ok(()),
     }
 }
 

@@ -172,6 +172,8 @@ fn a_users_requests_go_from_whatever_address_and_the_word_stays() {
     assert_eq!(left, [("/alice", ""), ("/users/alice", "o'bob")]);
     assert_eq!(log.eraser().erase(Subject::User("o'bob".to_owned())).unwrap().requests, 1);
     assert_eq!(log.eraser().erase(Subject::User("' OR '1'='1".to_owned())).unwrap().requests, 0);
+    // A name is a value and never text of a statement, which would end there.
+    assert_eq!(log.eraser().erase(Subject::User("o\0'bob".to_owned())).unwrap().requests, 0);
 }
 
 #[test]

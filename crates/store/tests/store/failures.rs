@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use portcullis_model::{ClientIp, Location, RequestRecord, UnixMs};
-use portcullis_store::{Enrich, Log, LogReader, LogSettings, NoEnrichment, State, StoreError};
+use portcullis_store::{Enrich, Log, LogReader, LogSettings, NoEnrichment, State, StoreError, give_to_owner};
 use rusqlite::Connection;
 
 use crate::support::{assert_sound, count, now, plain, request, request_to, start, write};
@@ -331,4 +331,32 @@ fn a_log_that_cannot_be_maintained_counts_as_failing_until_it_can() {
     blocker.execute_batch("ROLLBACK").unwrap();
     wait_until(false);
     assert_eq!(count(dir.path()), 0, "the old row has gone");
+}
+
+#[test]
+fn what_root_makes_in_the_folder_of_a_gateway_belongs_to_that_gateway() {
+    use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+
+    const GATEWAY: u32 = 12_345;
+    let dir = tempfile::tempdir().unwrap();
+    if dir.path().metadata().unwrap().uid() != 0 || chown(dir.path(), Some(GATEWAY), Some(GATEWAY)).is_err() {
+        // Nobody but root can give anything away.
+        return;
+    }
+    let state = State::open_or_create(dir.path()).unwrap();
+    drop(start(dir.path()));
+    for name in ["state.db", "state.db-wal", "state.db-shm", "log.db", "log.lock"] {
+        let owner = dir.path().join(name).metadata().unwrap_or_else(|error| panic!("{name}: {error}")).uid();
+        assert_eq!(owner, GATEWAY, "{name}");
+    }
+    drop(state);
+    // What the folder's owner has linked to is not given away.
+    let (elsewhere, link) = (tempfile::NamedTempFile::new().unwrap(), dir.path().join("task.lock"));
+    symlink(elsewhere.path(), &link).unwrap();
+    give_to_owner(&link);
+    assert_eq!(elsewhere.path().metadata().unwrap().uid(), 0);
+    let made = dir.path().join("feeds");
+    std::fs::create_dir(&made).unwrap();
+    give_to_owner(&made);
+    assert_eq!(made.metadata().unwrap().uid(), GATEWAY);
 }

@@ -334,6 +334,7 @@ fn a_row_is_readable_within_the_flush_interval_without_a_flush() {
 #[test]
 fn limited_requests_become_events_per_client_rule_endpoint_and_minute() {
     let dir = tempfile::tempdir().unwrap();
+    drop(State::open(dir.path()).unwrap());
     let log = start(dir.path());
     let limited = |client: &str, path: &str, at: i64, verdict| RequestRecord {
         client: ip(client),
@@ -378,6 +379,7 @@ fn limited_requests_become_events_per_client_rule_endpoint_and_minute() {
 #[test]
 fn limit_events_stay_bounded_whatever_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
+    drop(State::open(dir.path()).unwrap());
     let log = start(dir.path());
     let at = UnixMs(60_000);
     write(
@@ -398,6 +400,7 @@ fn limit_events_stay_bounded_whatever_is_asked_for() {
 #[test]
 fn a_flood_of_random_paths_leaves_few_limit_events_however_often_they_are_written() {
     let dir = tempfile::tempdir().unwrap();
+    drop(State::open(dir.path()).unwrap());
     let log = start(dir.path());
     // Each call ends with the events in the state database, as each second of a flood does.
     for second in 0..5 {

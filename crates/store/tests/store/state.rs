@@ -485,7 +485,7 @@ fn findings_of_two_users_on_one_address_are_two() {
 }
 
 #[test]
-fn a_database_of_the_first_version_is_brought_up_to_date_by_a_reader_too() {
+fn only_a_gateway_that_starts_brings_an_older_database_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     let old = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
     old.execute_batch(include_str!("../../migrations/state/001_initial.sql")).unwrap();
@@ -494,11 +494,22 @@ fn a_database_of_the_first_version_is_brought_up_to_date_by_a_reader_too() {
          UPDATE counter SET seq = 1; PRAGMA user_version = 1;",
     )
     .unwrap();
-    drop(old);
-    let mut state = State::open_read_only(dir.path()).unwrap();
+    let version = || old.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    // An older gateway runs on it: neither those who read nor those who write may change its tables.
+    for opened in [
+        State::open_read_only(dir.path()),
+        State::open_existing(dir.path()),
+        State::open_or_create(dir.path()),
+    ] {
+        let error = opened.unwrap_err();
+        assert!(matches!(error, StoreError::Older { found: 1, .. }), "{error}");
+        assert!(error.to_string().contains("portcullis migrate"), "{error}");
+        assert_eq!(version(), 1);
+    }
+    let mut state = State::open(dir.path()).unwrap();
     assert_eq!(state.active_party_blocks(UnixMs(200)).unwrap(), []);
     assert_eq!(state.active_blocks(UnixMs(200)).unwrap().len(), 1);
-    state = State::open(dir.path()).unwrap();
     let added = state.add_party_block(party_block(Party::User("mallory".into()), 200, None), "ana").unwrap();
     assert_eq!(added.id, 2, "the numbers go on");
+    drop(State::open_read_only(dir.path()).unwrap());
 }

@@ -5,16 +5,19 @@ use std::time::Duration;
 use portcullis_geo::Circuit;
 use portcullis_model::UnixMs;
 
-use super::facts::Facts;
+use super::facts::{Facts, FeedFacts};
 use super::{Finding, Gravity};
 use crate::cli::output::count;
 use crate::cli::time;
 use crate::detection;
+use crate::feeds;
 
 /// No task takes that long.
 const LONG_RUN: Duration = Duration::from_secs(3_600);
 /// Publishers bring out new files every month at the latest.
 const OLD_GEO: Duration = Duration::from_secs(40 * 86_400);
+/// Beyond two intervals nobody fetches a feed any more.
+const FEED_PATIENCE: Duration = Duration::from_secs(900);
 /// A source that is left alone for a while is none to worry about.
 const SILENT_SOURCE: Duration = Duration::from_secs(86_400);
 
@@ -53,10 +56,13 @@ pub(super) fn detector(facts: &Facts<'_>) -> Vec<Finding> {
     )]
 }
 
-/// Tasks that fail or do not end; the detector's failures have a check of their own.
+/// Tasks that fail or do not end; failures of the detector and of feeds have checks of their own.
 pub(super) fn tasks(facts: &Facts<'_>) -> Vec<Finding> {
     const CHECK: &str = "tasks";
-    let failed = facts.task_runs.iter().filter(|run| !run.succeeded && run.task != detection::TASK);
+    let has_failing_feed = facts.feeds.iter().any(|feed| feed.status.failing > 0);
+    let has_own_check =
+        |task: &str| task == detection::TASK || (task == feeds::TASK_NAME && has_failing_feed);
+    let failed = facts.task_runs.iter().filter(|run| !run.succeeded && !has_own_check(&run.task));
     let failed = failed.map(|run| {
         let when = time::relative(run.started_at, facts.now);
         Finding::new(
@@ -77,6 +83,35 @@ pub(super) fn tasks(facts: &Facts<'_>) -> Vec<Finding> {
         )
     });
     failed.chain(hanging).collect()
+}
+
+/// Feeds that cannot be fetched, that nobody fetches, and those whose copy has become too old to be in force.
+pub(super) fn stale_feeds(facts: &Facts<'_>) -> Vec<Finding> {
+    let ago = |at: Option<UnixMs>| at.map_or_else(|| "never".to_owned(), |at| time::relative(at, facts.now));
+    let uptime = facts.running().map(|status| facts.now.since(UnixMs(status.started_at)));
+    let each = facts.feeds.iter().filter_map(|feed| {
+        let FeedFacts { name, interval, status, in_force } = feed;
+        let patience = *interval * 2 + FEED_PATIENCE;
+        let untried = status.checked_at.map_or(Duration::MAX, |at| facts.now.since(at));
+        let is_forgotten = uptime.is_some_and(|uptime| uptime.min(untried) > patience);
+        let what = match (&status.error, status.failing_since) {
+            (Some(error), since) => format!("cannot be fetched since {}: {error}", ago(since)),
+            (None, _) if is_forgotten => format!(
+                "was fetched last {}, and should be every {}",
+                ago(status.fetched_at),
+                time::in_words(*interval)
+            ),
+            (None, _) => return None,
+        };
+        let (gravity, copy) = match in_force {
+            true => (Gravity::Warning, format!("the copy of {} is in force", ago(status.fetched_at))),
+            false => (Gravity::Error, "nothing of it is in force".to_owned()),
+        };
+        let remedy = "Remove the cause, and fetch it now; whoever publishes it may have moved it.";
+        let found = Finding::new("feeds", gravity, format!("the feed \"{name}\" {what}; {copy}"), remedy);
+        Some(found.write(format!("portcullis feeds update {name}")))
+    });
+    each.collect()
 }
 
 /// Geo files that are old or cannot be used.
@@ -191,6 +226,44 @@ mod tests {
         facts.running = vec![("cleanup", facts.now.minus(LONG_RUN * 3)), ("detect", facts.now)];
         let found = tasks(&facts);
         assert!(found.len() == 1 && found[0].seen.contains("running for 3 h"), "{found:?}");
+    }
+
+    #[test]
+    fn a_feed_that_fails_or_that_nobody_fetches_is_found() {
+        use crate::feeds::Status;
+
+        let config = config("");
+        let mut facts = healthy(&config);
+        let day = Duration::from_secs(86_400);
+        let now = facts.now;
+        let feed = |checked: UnixMs, status: Status| {
+            let status = Status { checked_at: Some(checked), fetched_at: Some(checked), ..status };
+            FeedFacts { name: "drop".to_owned(), interval: day / 24, status, in_force: true }
+        };
+        facts.feeds = vec![feed(now.minus(day / 24), Status::default())];
+        assert_eq!(stale_feeds(&facts), Vec::new());
+        let failing = Status {
+            failing: 3,
+            failing_since: Some(now.minus(day)),
+            error: Some("answered with 503".to_owned()),
+            ..Status::default()
+        };
+        facts.feeds = vec![feed(now.minus(day), failing)];
+        let found = stale_feeds(&facts);
+        assert!(found.len() == 1 && found[0].gravity == Gravity::Warning, "{found:?}");
+        assert!(found[0].seen.contains("since 1 d ago: answered with 503; the copy of "), "{found:?}");
+        facts.feeds[0].in_force = false;
+        assert_eq!(stale_feeds(&facts)[0].gravity, Gravity::Error);
+        // The run that recorded it is not a second finding; one that failed for another reason is.
+        let failed = run(now.minus(LONG_RUN), false);
+        facts.task_runs.push(TaskRun { task: feeds::TASK_NAME.to_owned(), ..failed });
+        assert_eq!(tasks(&facts), Vec::new());
+
+        facts.feeds = vec![feed(now.minus(day), Status::default())];
+        assert_eq!(tasks(&facts).len(), 1);
+        assert!(stale_feeds(&facts)[0].seen.contains("should be every"), "{:?}", stale_feeds(&facts));
+        facts.gateway.as_mut().unwrap().started_at = now.0;
+        assert_eq!(stale_feeds(&facts), Vec::new(), "the gateway has just been started");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use portcullis_config::Config;
+use portcullis_config::{Config, Feed};
 use portcullis_geo::{DatabaseStatus, Geo, SourceKind, SourceState};
 use portcullis_model::UnixMs;
 use portcullis_policy::PrefixSet;
@@ -22,8 +22,10 @@ use crate::alerts::channels;
 use crate::cli::context::{Context, open_state};
 use crate::counts;
 use crate::detection;
+use crate::feeds::{Files, Status};
 use crate::geo::source_state;
 use crate::machine::{DiskSpace, disk_space, own_addresses};
+use crate::privacy::lasting;
 use crate::status::GatewayStatus;
 use crate::tasks::{TASKS, running_since};
 use crate::upgrade::connect;
@@ -52,12 +54,17 @@ pub(super) struct Facts<'a> {
     /// Blocks in force, of the database and the file, with their number in the database or 0.
     pub(super) blocks: Vec<(IpNet, i64)>,
     pub(super) allows: Vec<IpNet>,
+    /// People who have opted out by name.
+    pub(super) opt_outs: u64,
+    /// Why the key of hashed blocks and opt-outs cannot be used.
+    pub(super) lasting_key: Option<String>,
     /// The newest run.
     pub(super) detector: Option<TaskRun>,
     /// The newest run of every task that has run, the detector's too.
     pub(super) task_runs: Vec<TaskRun>,
     /// The channels of alerts that the configuration has and that were used.
     pub(super) alerts: Vec<AlertChannel>,
+    pub(super) feeds: Vec<FeedFacts>,
     /// Tasks that are being run, and since when.
     pub(super) running: Vec<(&'static str, UnixMs)>,
     pub(super) own: Vec<IpAddr>,
@@ -72,6 +79,16 @@ pub(super) struct Facts<'a> {
     pub(super) disk: Option<DiskSpace>,
     /// Databases that cannot be read, and why.
     pub(super) unreadable: Vec<String>,
+}
+
+/// How it is with one feed.
+#[derive(Clone, Debug)]
+pub(super) struct FeedFacts {
+    pub(super) name: String,
+    pub(super) interval: Duration,
+    pub(super) status: Status,
+    /// There is a copy, and it is not too old.
+    pub(super) in_force: bool,
 }
 
 /// The requests of the last hour.
@@ -108,7 +125,7 @@ impl<'a> Facts<'a> {
             unreadable.push(error.to_string());
             Default::default()
         });
-        let (blocks, allows, task_runs, alerts) = of_state(config, context.now).unwrap_or_else(|error| {
+        let (lists, task_runs, alerts) = of_state(config, context.now).unwrap_or_else(|error| {
             unreadable.push(error.to_string());
             Default::default()
         });
@@ -122,11 +139,14 @@ impl<'a> Facts<'a> {
             gateway_has_gone: has_gone(data),
             traffic,
             log,
-            blocks,
-            allows,
+            blocks: lists.blocks,
+            allows: lists.allows,
+            opt_outs: lists.opt_outs,
+            lasting_key: lasting::problem(data),
             detector: task_runs.iter().find(|run| run.task == detection::TASK).cloned(),
             task_runs,
             alerts,
+            feeds: config.feeds.iter().map(|feed| of_feed(feed, config, context.now)).collect(),
             running: TASKS
                 .iter()
                 .filter_map(|task| Some((task.name, running_since(data, task.name)?)))
@@ -172,7 +192,12 @@ fn of_log(config: &Config, now: UnixMs) -> Result<(Traffic, Option<LogFacts>), S
     }
 }
 
-type Lists = (Vec<(IpNet, i64)>, Vec<IpNet>, Vec<TaskRun>, Vec<AlertChannel>);
+#[derive(Default)]
+struct Lists {
+    blocks: Vec<(IpNet, i64)>,
+    allows: Vec<IpNet>,
+    opt_outs: u64,
+}
 
 /// What of the state cannot be read is told of elsewhere.
 fn geo_sources(config: &Config) -> Result<Vec<(SourceKind, SourceState)>, StoreError> {
@@ -182,7 +207,7 @@ fn geo_sources(config: &Config) -> Result<Vec<(SourceKind, SourceState)>, StoreE
 }
 
 /// Blocks, allows, the newest run of each task, and how it is with the channels of alerts.
-fn of_state(config: &Config, now: UnixMs) -> Result<Lists, StoreError> {
+fn of_state(config: &Config, now: UnixMs) -> Result<(Lists, Vec<TaskRun>, Vec<AlertChannel>), StoreError> {
     let state = open_state(&config.data)?;
     let mut newest = Vec::new();
     for (state, task) in state.iter().flat_map(|state| TASKS.iter().map(move |task| (state, task))) {
@@ -191,7 +216,20 @@ fn of_state(config: &Config, now: UnixMs) -> Result<Lists, StoreError> {
     let mut alerts = state.as_ref().map(State::alert_channels).transpose()?.unwrap_or_default();
     let used = channels(&config.alerts);
     alerts.retain(|known| used.iter().any(|channel| channel.name() == known.channel));
-    Ok((blocks(state.as_ref(), config, now)?, allows(state.as_ref(), config)?, newest, alerts))
+    let opt_outs = state.as_ref().map(State::opt_outs).transpose()?.unwrap_or_default();
+    let lists = Lists {
+        blocks: blocks(state.as_ref(), config, now)?,
+        allows: allows(state.as_ref(), config)?,
+        opt_outs: opt_outs.len() as u64,
+    };
+    Ok((lists, newest, alerts))
+}
+
+fn of_feed(feed: &Feed, config: &Config, now: UnixMs) -> FeedFacts {
+    let files = Files::of(&config.data, feed);
+    let status = files.status().unwrap_or_default();
+    let in_force = files.list.exists() && !status.is_too_old(feed, now);
+    FeedFacts { name: feed.name.to_string(), interval: feed.interval, status, in_force }
 }
 
 fn traffic(log: &LogReader, config: &Config, now: UnixMs) -> Result<Traffic, StoreError> {
@@ -307,9 +345,12 @@ pub(super) mod tests {
             log: Some(LogFacts { rows: 24_000, last: now, bytes: 2 << 20 }),
             blocks: Vec::new(),
             allows: Vec::new(),
+            opt_outs: 0,
+            lasting_key: Some("d/privacy.key is not there".to_owned()),
             detector: Some(run(now.minus(WINDOW / 2), true)),
             task_runs: vec![run(now.minus(WINDOW / 2), true)],
             alerts: Vec::new(),
+            feeds: Vec::new(),
             running: Vec::new(),
             own: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 10])],
             geo: Ok(Vec::new()),

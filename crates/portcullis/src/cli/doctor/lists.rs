@@ -1,11 +1,14 @@
 //! Blocks and allows that meet the wrong ones. Must not object to what is merely unusual.
 
 use ipnet::IpNet;
+use portcullis_model::ClientIp;
+use portcullis_privacy::is_pseudonym;
 
 use super::facts::Facts;
 use super::identity::is_ours;
 use super::{Finding, Gravity};
 use crate::cli::block::bare;
+use crate::cli::output::number;
 use crate::machine::{loopback, overlap};
 
 /// Allows that are wider, as (IPv4, IPv6), let large parts of the Internet past every block and limit.
@@ -74,6 +77,41 @@ pub(super) fn allows(facts: &Facts<'_>) -> Vec<Finding> {
     .collect()
 }
 
+/// Blocks and opt-outs that are kept under a hash whose key is missing: they meet nobody.
+pub(super) fn hashed(facts: &Facts<'_>) -> Vec<Finding> {
+    let is_hashed = |network: &IpNet| is_pseudonym(ClientIp::new(network.addr()));
+    let blocks = facts.blocks.iter().filter(|(network, _)| is_hashed(network)).count() as u64;
+    let Some(problem) = facts.lasting_key.as_ref().filter(|_| blocks + facts.opt_outs > 0) else {
+        return Vec::new();
+    };
+    let what = match (blocks, facts.opt_outs) {
+        (0, opt_outs) => format!("{} recognised", count_are(opt_outs, "opt-out")),
+        (blocks, 0) => format!("{} enforced", count_are(blocks, "block under a hash")),
+        (blocks, opt_outs) => format!(
+            "{} enforced, and {} recognised",
+            count_are(blocks, "block under a hash"),
+            count_are(opt_outs, "opt-out")
+        ),
+    };
+    vec![Finding::new(
+        "privacy",
+        Gravity::Error,
+        format!("{what}: {problem}"),
+        "Put privacy.key back from a backup; the gateway takes it over by itself. Without one: lift those blocks \
+         (\"portcullis blocks\" lists them), and have people opt out again.",
+    )]
+}
+
+/// `1 block is not`, `2 blocks are not`
+fn count_are(n: u64, noun: &str) -> String {
+    let (noun, are) = match (n, noun.split_once(' ')) {
+        (1, _) => (noun.to_owned(), "is"),
+        (_, Some((first, rest))) => (format!("{first}s {rest}"), "are"),
+        (_, None) => (format!("{noun}s"), "are"),
+    };
+    format!("{} {noun} {are} not", number(n))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::facts::tests::{config, healthy};
@@ -114,5 +152,22 @@ mod tests {
             facts.allows = vec![network.parse().unwrap()];
             assert_eq!(!allows(&facts).is_empty(), is, "{network}");
         }
+    }
+
+    #[test]
+    fn hashed_blocks_and_opt_outs_without_their_key_are_an_error() {
+        let config = config("");
+        let mut facts = healthy(&config);
+        assert_eq!(hashed(&facts), Vec::new(), "nobody needs the key");
+        let kept = |n: u8| (format!("3fff:800::{n}/128").parse().unwrap(), i64::from(n));
+        facts.blocks = vec![kept(1), kept(2), ("203.0.113.9/32".parse().unwrap(), 3)];
+        assert_eq!(
+            hashed(&facts)[0].seen,
+            "2 blocks under a hash are not enforced: d/privacy.key is not there"
+        );
+        facts.opt_outs = 1;
+        assert!(hashed(&facts)[0].seen.contains(" not enforced, and 1 opt-out is not recognised: "));
+        facts.lasting_key = None;
+        assert_eq!(hashed(&facts), Vec::new());
     }
 }

@@ -30,12 +30,13 @@ Looks at the configuration, the machine, the databases and the requests of the
 last hour, whether the gateway runs or not. Changes nothing.";
 
 /// Every check, in the order in which its findings are shown among equally grave ones.
-const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 21] = [
+const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 23] = [
     identity::hidden_clients,
     identity::unnamed_clients,
     identity::wide_trust,
     lists::blocks,
     lists::allows,
+    lists::hashed,
     server::own_upstream,
     server::certificates,
     server::private_keys,
@@ -43,6 +44,7 @@ const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 21] = [
     server::dry_run,
     background::detector,
     background::tasks,
+    background::stale_feeds,
     background::geo,
     background::alerts,
     background::geo_sources,

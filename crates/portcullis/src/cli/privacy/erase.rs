@@ -40,8 +40,9 @@ Examples:
 
 Works while the gateway runs, and when it does not. The receipt names nobody; it
 is in the audit trail too. Blocks of the address are lifted, or with
---keep-blocks-hashed go on under a keyed hash. Exit code 1: something is left,
-and the files are named.";
+--keep-blocks-hashed go on under a keyed hash; blocks of a user or of the
+anonymous clients of an address cannot, and are named before they are lifted.
+Exit code 1: something is left, and the files are named.";
 
 /// How long the gateway may take: it goes through the whole log.
 const PATIENCE: Duration = Duration::from_secs(3_660);
@@ -87,6 +88,7 @@ impl Erase {
         let config = context.config()?;
         let data = &config.data;
         let subject = self.whose.subject(data, context.now)?;
+        self.say_what_is_lifted_anyway(data, context)?;
         if !self.yes {
             let state = open_state(data)?;
             let (requests, others) = counts(data, state.as_ref(), &subject)?;
@@ -113,10 +115,28 @@ impl Erase {
         Ok(if receipt.left_in.is_empty() { Outcome::Done } else { Outcome::Failed })
     }
 
+    /// Before anything is done: a hash stands for one address, and not for a user or some of an address's clients.
+    fn say_what_is_lifted_anyway(&self, data: &Path, context: &Context) -> anyhow::Result<()> {
+        let Some(state) = open_state(data)?.filter(|_| self.keep_blocks_hashed) else { return Ok(()) };
+        let block = match self.whose.client() {
+            Some(client) => state.block_of_anonymous(client, context.now)?,
+            None => state.block_of_user(&self.whose.text(), context.now)?,
+        };
+        let Some(block) = block else { return Ok(()) };
+        let (party, lifted) = (&block.party, if self.yes { "is lifted" } else { "would be lifted" });
+        tell(
+            "warning: ",
+            &format!(
+                "the block of {party} cannot go on under a hash, which stands for whole addresses: it {lifted}"
+            ),
+        );
+        Ok(())
+    }
+
     fn erase(&self, config: &Config, subject: &Subject, context: &Context) -> anyhow::Result<Receipt> {
         let (data, now) = (&config.data, context.now);
         let key = lasting::read_or_make(data)?;
-        let mut state = State::open(data)?;
+        let mut state = State::open_or_create(data)?;
         let keep = |block: &Block| self.keep_blocks_hashed.then(|| under_hash(block, &key));
         let lifted = state.lift_blocks(subject, keep, (&actor(), now))?;
         let kept: Vec<i64> = lifted.iter().filter_map(|lifted| lifted.kept).collect();

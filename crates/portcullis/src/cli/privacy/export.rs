@@ -107,12 +107,20 @@ pub(super) fn open_log(data: &Path) -> Result<Option<LogReader>, StoreError> {
     }
 }
 
-/// For the owner alone.
+/// An empty file for the owner alone, whatever was there: a file that others may read is closed to them before anything
+/// is written. A pipe or a terminal stays what it is.
 fn private_file(path: &Path) -> anyhow::Result<BufWriter<File>> {
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    Ok(BufWriter::new(file.with_context(|| format!("cannot write {}", path.display()))?))
+    let open = || {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        if file.metadata()?.is_file() {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            file.set_len(0)?;
+        }
+        Ok::<_, io::Error>(file)
+    };
+    Ok(BufWriter::new(open().with_context(|| format!("cannot write {}", path.display()))?))
 }
 
 /// Standard output, with what a terminal would obey spelled out.
@@ -236,7 +244,25 @@ pub(super) fn counts(data: &Path, state: Option<&State>, subject: &Subject) -> a
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_file_that_was_there_is_closed_to_others_and_emptied_before_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, before) in [("new", None), ("old", Some("much older and longer text"))] {
+            let path = folder.path().join(name);
+            if let Some(text) = before {
+                fs::write(&path, text).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            }
+            private_file(&path).unwrap().write_all(b"{}").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "{}", "{name}");
+        }
+        private_file(Path::new("/dev/null")).unwrap();
+    }
 
     #[test]
     fn a_spreadsheet_finds_no_formula_in_what_a_client_sent() {

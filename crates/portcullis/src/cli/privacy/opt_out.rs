@@ -39,7 +39,7 @@ pub(super) struct OptOut {
 impl OptOut {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let data = context.config()?.data;
-        let mut state = State::open(&data)?;
+        let mut state = State::open_or_create(&data)?;
         let key = lasting::read_or_make(&data)?;
         let (digest, kind) = match self.whose.client() {
             Some(client) => (digest_of_client(&key, client), "address"),
