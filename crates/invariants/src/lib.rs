@@ -3,6 +3,7 @@
 //! Owns the invariants only. `fuzz/` drives them with new inputs, `tests/corpora.rs` with those that are kept.
 //! Nobody may ship with this crate.
 
+mod access_log;
 mod addresses;
 mod body;
 mod frames;
@@ -11,6 +12,7 @@ mod path;
 mod proxy_header;
 mod redaction;
 
+pub use access_log::access_log;
 pub use addresses::{cidr, forwarded};
 pub use body::chunked;
 pub use frames::frames;
@@ -23,7 +25,8 @@ pub use redaction::redaction;
 pub type Check = fn(&[u8]);
 
 /// One function for each fuzz target, by its name.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 9] = [
+    ("access_log", access_log),
     ("chunked", chunked),
     ("cidr", cidr),
     ("forwarded", forwarded),

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "portcullis-notify",
         "portcullis-fetch",
         "portcullis-lists",
+        "portcullis-accesslog",
     ],
     &["portcullis-config"],
     &["portcullis-proxy", "portcullis-admin", "portcullis-acme"],
@@ -64,6 +65,7 @@ const PURE: &[&str] = &[
     "portcullis-identity",
     "portcullis-wire",
     "portcullis-lists",
+    "portcullis-accesslog",
 ];
 const IMPURE: &[&str] = &[
     "tokio",
