@@ -19,6 +19,11 @@ impl Burst {
     pub(crate) fn largest(&self) -> u32 {
         self.ring.largest
     }
+
+    /// Takes the larger of both; what lies across the seam is not seen together.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.ring.largest = self.ring.largest.max(other.ring.largest);
+    }
 }
 
 /// The most requests within any 60 consecutive minutes of the clock: never more than a sliding hour

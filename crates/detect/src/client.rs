@@ -8,6 +8,7 @@ use portcullis_model::{ClientIp, UnixMs};
 
 use crate::activity::{Burst, BusiestHour, Gaps};
 use crate::distinct::Distinct;
+use crate::scenarios::{Buckets, Overflows};
 use crate::signatures::{MAX_SIGNATURES, Strength};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -55,6 +56,9 @@ pub(crate) struct Client {
     pub(crate) sensitive: Sensitive,
     pub(crate) login: Option<Box<Login>>,
     pub(crate) signatures: Option<Box<SignatureHits>>,
+    /// `None`: nothing was poured into any.
+    pub(crate) buckets: Option<Box<Buckets>>,
+    pub(crate) overflows: Overflows,
     samples: Vec<(SampleKind, Sample)>,
     /// An allow covered a request: never scored.
     pub(crate) is_allowed: bool,
@@ -88,10 +92,12 @@ pub(crate) struct Shape {
 }
 
 /// The evidence that came with one user agent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Mark {
     /// See [`Client::use_agent`].
     pub(crate) agent: u32,
+    /// The user agent itself, where verified users share the address and it is not too long.
+    pub(crate) name: Option<Box<str>>,
     /// Logins that failed or met a limit.
     pub(crate) logins: u32,
     /// Missing pages and requests that match signatures.
@@ -99,8 +105,28 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    pub(crate) fn all(self) -> u32 {
+    pub(crate) fn all(&self) -> u32 {
         self.logins.saturating_add(self.others)
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.logins = self.logins.saturating_add(other.logins);
+        self.others = self.others.saturating_add(other.others);
+        self.name = self.name.take().or_else(|| other.name.clone());
+    }
+}
+
+impl Login {
+    fn join(&mut self, other: &Self) {
+        let counts = [
+            (&mut self.attempts, other.attempts),
+            (&mut self.failures, other.failures),
+            (&mut self.limited, other.limited),
+            (&mut self.redirected, other.redirected),
+            (&mut self.quiet, other.quiet),
+            (&mut self.quiet_api, other.quiet_api),
+        ];
+        counts.into_iter().for_each(|(count, more)| *count = count.saturating_add(more));
     }
 }
 
@@ -156,6 +182,12 @@ impl SignatureHits {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.full.iter().chain(&self.half).all(|word| *word == 0)
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.full.iter_mut().zip(&other.full).for_each(|(word, more)| *word |= more);
+        self.half.iter_mut().zip(&other.half).for_each(|(word, more)| *word |= more);
+        self.requests = self.requests.saturating_add(other.requests);
     }
 
     pub(crate) fn strength(&self, signature: usize) -> Strength {
@@ -215,6 +247,8 @@ impl Client {
             sensitive: Sensitive::default(),
             login: None,
             signatures: None,
+            buckets: None,
+            overflows: Overflows::default(),
             samples: Vec::new(),
             is_allowed: false,
             declares_bot: true,
@@ -227,6 +261,62 @@ impl Client {
         let hour = is_long_window.then(Box::default);
         self.shape = Some(Box::new(Shape { hour, ..Shape::default() }));
         self
+    }
+
+    /// What this and an earlier stretch of the same client are together, but for the shape and the buckets.
+    pub(crate) fn joined_with(&self, earlier: &Self) -> Self {
+        let mut both = Self { shape: None, buckets: None, ..self.clone() };
+        for &(address, count) in &earlier.addresses {
+            if let Some((_, known)) = both.addresses.iter_mut().find(|(known, _)| *known == address) {
+                *known = known.saturating_add(count);
+            } else if both.addresses.len() < MAX_ADDRESSES {
+                both.addresses.push((address, count));
+            }
+        }
+        both.first = both.first.min(earlier.first);
+        both.last = both.last.max(earlier.last);
+        let counts = [
+            (&mut both.requests, earlier.requests),
+            (&mut both.served, earlier.served),
+            (&mut both.judged, earlier.judged),
+            (&mut both.errors, earlier.errors),
+            (&mut both.assets, earlier.assets),
+            (&mut both.without_referer, earlier.without_referer),
+            (&mut both.posts, earlier.posts),
+            (&mut both.sensitive.hits, earlier.sensitive.hits),
+        ];
+        counts.into_iter().for_each(|(count, more)| *count = count.saturating_add(more));
+        both.sensitive.touched |= earlier.sensitive.touched;
+        both.sensitive.denied |= earlier.sensitive.denied;
+        both.missing.join(&earlier.missing);
+        for &agent in &earlier.agents {
+            if !both.agents.contains(&agent) && both.agents.len() < MAX_AGENTS {
+                both.agents.push(agent);
+            }
+        }
+        both.page_burst.join(&earlier.page_burst);
+        if let Some(login) = &earlier.login {
+            both.login.get_or_insert_default().join(login);
+        }
+        if let Some(hits) = &earlier.signatures {
+            both.signatures.get_or_insert_default().join(hits);
+        }
+        both.overflows.join(&earlier.overflows);
+        for (kind, sample) in &earlier.samples {
+            if both.wants_sample(*kind) {
+                both.samples.push((*kind, sample.clone()));
+            }
+        }
+        for mark in &earlier.marks {
+            both.mark(mark.agent).join(mark);
+        }
+        both.declares_bot &= earlier.declares_bot;
+        match (&mut both.false_bot, &earlier.false_bot) {
+            (Some(known), Some(more)) => known.requests = known.requests.saturating_add(more.requests),
+            (known, more) => *known = known.take().or_else(|| more.clone()),
+        }
+        both.is_allowed |= earlier.is_allowed;
+        both
     }
 
     /// Counts the time of a request.

@@ -9,7 +9,8 @@ use crate::client::{Client, Login, Sample, SampleKind, Sensitive};
 use crate::hash;
 use crate::observation::{Answer, is_client_error, is_missing};
 use crate::path::{is_asset, is_login_api, is_routine, normalise, sends_login, sensitive_entry};
-use crate::signatures::{Scratch, Signature, Signatures};
+use crate::scenarios::{Feed, Feeds};
+use crate::signatures::{Class, Scratch, Signature, Signatures, Strength};
 use crate::{BotStatus, Observation, Settings};
 
 /// The longest path and query of a sample, in characters.
@@ -26,7 +27,7 @@ pub(crate) struct Tools<'a> {
 
 /// A request with what is read from it once.
 pub(crate) struct Request<'a> {
-    seen: &'a Observation<'a>,
+    pub(crate) seen: &'a Observation<'a>,
     normal: Cow<'a, str>,
     path: u64,
     is_asset: bool,
@@ -41,15 +42,27 @@ pub(crate) struct Evidence {
     /// It asked for a page that is not there.
     pub(crate) is_missing: bool,
     pub(crate) is_failed_login: bool,
+    /// A login that was answered with a page: perhaps the form again.
+    pub(crate) is_quiet_login: bool,
     /// It, or a user agent that was not seen before, is one of attacks.
     pub(crate) is_attack: bool,
     /// It came in the name of a crawler that its client is not.
     pub(crate) is_false_bot: bool,
+    /// It touched a sensitive path that it had not touched, or been refused, before.
+    pub(crate) is_new_touch: bool,
+    /// A signature that had not matched before, or a bucket that ran over.
+    pub(crate) is_step: bool,
 }
 
 impl Evidence {
-    pub(crate) fn is_some(self) -> bool {
+    /// Whether it says something about the user agent that it came with.
+    pub(crate) fn marks(self) -> bool {
         self.is_missing || self.is_failed_login || self.is_attack || self.is_false_bot
+    }
+
+    /// Whether the rules may see more than before.
+    pub(crate) fn is_some(self) -> bool {
+        self.marks() || self.is_quiet_login || self.is_new_touch || self.is_step
     }
 }
 
@@ -91,14 +104,42 @@ impl<'a> Request<'a> {
         scratch: &mut Scratch,
         room: &mut SampleRoom,
     ) -> Evidence {
+        let mut feeds = Feeds::default();
+        feeds.add_if(Feed::Page, !self.is_asset && self.answer != Answer::Refused);
         self.count_plain(client);
         let is_missing = self.count_missing(client, room);
+        feeds.add_if(Feed::Missing, is_missing);
         self.count_answer(client, room);
-        let is_failed_login = self.count_login(client, tools, room);
-        self.count_sensitive(client, tools, room);
-        let is_attack = self.match_signatures(client, tools, scratch, room);
+        let is_failed_login = self.count_login(client, tools, room, &mut feeds);
+        let is_quiet_login = feeds.has(Feed::Login) && !is_failed_login;
+        let is_new_touch = self.count_sensitive(client, tools, room, &mut feeds);
+        let (is_attack, is_new_hit) = self.match_signatures(client, tools, scratch, room, &mut feeds);
         let is_false_bot = self.count_false_name(client, room);
-        Evidence { is_missing, is_failed_login, is_attack, is_false_bot }
+        let overflows = self.pour(client, feeds);
+        Evidence {
+            is_missing,
+            is_failed_login,
+            is_quiet_login,
+            is_attack,
+            is_false_bot,
+            is_new_touch,
+            is_step: is_new_hit || overflows,
+        }
+    }
+
+    /// True if a bucket ran over that says more than how much was asked for.
+    fn pour(&self, client: &mut Client, feeds: Feeds) -> bool {
+        if feeds.is_empty() {
+            return false;
+        }
+        let overflows = &mut client.overflows;
+        let mut is_step = false;
+        let buckets = client.buckets.get_or_insert_default();
+        buckets.pour(feeds, hash::short(self.path), self.seen.time, |scenario| {
+            overflows.count(scenario);
+            is_step = true;
+        });
+        is_step
     }
 
     fn count_plain(&self, client: &mut Client) {
@@ -146,11 +187,18 @@ impl<'a> Request<'a> {
     }
 
     /// True if it is a login that failed.
-    fn count_login(&self, client: &mut Client, tools: Tools<'_>, room: &mut SampleRoom) -> bool {
+    fn count_login(
+        &self,
+        client: &mut Client,
+        tools: Tools<'_>,
+        room: &mut SampleRoom,
+        feeds: &mut Feeds,
+    ) -> bool {
         let seen = self.seen;
         if seen.login.is_none() && !sends_login(tools.settings, seen.method, &self.normal) {
             return false;
         }
+        let is_api = is_login_api(&self.normal);
         let login: &mut Login = client.login.get_or_insert_default();
         let (counter, is_failure) = match (seen.verdict, seen.status) {
             _ if seen.login == Some(LoginOutcome::Failed) => (&mut login.failures, true),
@@ -161,41 +209,57 @@ impl<'a> Request<'a> {
             (_, 400 | 401 | 403 | 422 | 429) => (&mut login.failures, true),
             (_, 300..=399) => (&mut login.redirected, false),
             (_, 200..=299) => {
-                login.quiet_api = login.quiet_api.saturating_add(u32::from(is_login_api(&self.normal)));
+                feeds.add_if(Feed::Login, !is_api);
+                login.quiet_api = login.quiet_api.saturating_add(u32::from(is_api));
                 (&mut login.quiet, false)
             }
             _ => return false,
         };
         *counter = counter.saturating_add(1);
+        feeds.add_if(Feed::Login, is_failure);
+        feeds.add_if(Feed::XmlRpc, self.normal.ends_with("/xmlrpc.php"));
         login.attempts = login.attempts.saturating_add(1);
         self.sample(client, SampleKind::Login, room);
         is_failure
     }
 
-    fn count_sensitive(&self, client: &mut Client, tools: Tools<'_>, room: &mut SampleRoom) {
+    /// True if it is the first touch of a sensitive path, or the first that was refused.
+    fn count_sensitive(
+        &self,
+        client: &mut Client,
+        tools: Tools<'_>,
+        room: &mut SampleRoom,
+        feeds: &mut Feeds,
+    ) -> bool {
         let seen = self.seen;
         if matches!(seen.verdict, VerdictKind::Blocked | VerdictKind::Malformed) {
-            return;
+            return false;
         }
-        let Some(entry) = sensitive_entry(tools.settings, &self.normal) else { return };
+        let Some(entry) = sensitive_entry(tools.settings, &self.normal) else { return false };
         let bit = 1_u64 << entry.min(63);
         let sensitive: &mut Sensitive = &mut client.sensitive;
         sensitive.hits = sensitive.hits.saturating_add(1);
+        let mut is_new = sensitive.touched & bit == 0;
         sensitive.touched |= bit;
         if !seen.verdict.is_refusal() && matches!(seen.status, 401 | 403 | 404) {
+            is_new |= sensitive.denied & bit == 0;
             sensitive.denied |= bit;
+            feeds.add_if(Feed::AdminDenied, matches!(seen.status, 403 | 404));
         }
         self.sample(client, SampleKind::Sensitive, room);
+        is_new
     }
 
-    /// True if the request, or a user agent that was not seen before, is one of attacks.
+    /// Whether the request, or a user agent that was not seen before, is one of attacks; and whether a signature
+    /// matched that had not matched before.
     fn match_signatures(
         &self,
         client: &mut Client,
         tools: Tools<'_>,
         scratch: &mut Scratch,
         room: &mut SampleRoom,
-    ) -> bool {
+        feeds: &mut Feeds,
+    ) -> (bool, bool) {
         let (seen, signatures) = (self.seen, tools.signatures);
         let all = signatures.all();
         let mut matches = Matches::default();
@@ -212,13 +276,16 @@ impl<'a> Request<'a> {
             signatures.in_agent(seen.user_agent, scratch, |n| matches.push(n, false));
         }
         if matches.count == 0 {
-            return false;
+            return (false, false);
         }
         let mut hits = client.signatures.take().unwrap_or_default();
         let (mut is_new, mut is_new_agent) = (false, false);
         for (n, &(signature, in_search_box)) in matches.found[..matches.count].iter().enumerate() {
             let strength = all[signature].class.strength(self.answer, seen.status);
             let is_new_hit = hits.add(signature, if in_search_box { strength.weakened() } else { strength });
+            if n < in_request && strength != Strength::None {
+                self.feed(feeds, all[signature].class);
+            }
             if n < in_request { is_new |= is_new_hit } else { is_new_agent |= is_new_hit }
         }
         hits.requests = hits.requests.saturating_add(u32::from(in_request > 0));
@@ -229,7 +296,27 @@ impl<'a> Request<'a> {
         if is_new_agent {
             self.sample(client, SampleKind::Agent, room);
         }
-        client.signatures.is_some()
+        (client.signatures.is_some(), is_new || is_new_agent)
+    }
+
+    fn feed(&self, feeds: &mut Feeds, class: Class) {
+        match class {
+            Class::Traversal => feeds.add(Feed::Traversal),
+            Class::Injection => feeds.add(Feed::Injection),
+            Class::Webshell => {
+                feeds.add_if(Feed::Backdoor, self.answer != Answer::Served);
+                feeds.add(Feed::Scanned);
+            }
+            Class::Panel => {
+                let is_denied = self.answer == Answer::ClientError && matches!(self.seen.status, 403 | 404);
+                feeds.add_if(Feed::AdminDenied, is_denied);
+                feeds.add(Feed::Scanned);
+            }
+            Class::Exploit | Class::Device | Class::Secret | Class::Script | Class::Cms | Class::Backup => {
+                feeds.add(Feed::Scanned)
+            }
+            Class::Proxy | Class::Scanner => {}
+        }
     }
 
     /// True if it came in a false name.

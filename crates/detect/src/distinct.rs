@@ -22,7 +22,32 @@ impl Distinct {
     /// Counts a value by its hash; true if it is surely new.
     pub(crate) fn insert(&mut self, hash: u64) -> bool {
         // A mix of both halves, so that the exact set keeps enough of the hash to rebuild the sketch.
-        let short = (hash ^ (hash >> 32)) as u32;
+        self.insert_short(crate::hash::short(hash))
+    }
+
+    /// Counts what another one has counted.
+    pub(crate) fn join(&mut self, other: &Self) {
+        match other {
+            Self::Exact(seen) => seen.iter().for_each(|&value| {
+                self.insert_short(value);
+            }),
+            Self::Estimate(theirs) => {
+                let mut registers = theirs.clone();
+                match self {
+                    Self::Exact(seen) => seen.iter().for_each(|&value| register(&mut registers, value)),
+                    Self::Estimate(own) => {
+                        registers
+                            .iter_mut()
+                            .zip(own.iter())
+                            .for_each(|(rank, own)| *rank = (*rank).max(*own));
+                    }
+                }
+                *self = Self::Estimate(registers);
+            }
+        }
+    }
+
+    fn insert_short(&mut self, short: u32) -> bool {
         match self {
             Self::Exact(seen) => {
                 if seen.contains(&short) {
@@ -97,6 +122,26 @@ mod tests {
         for n in [0, 1, 5, EXACT as u64] {
             assert_eq!(u64::from(counted(n).count()), n);
             assert!(counted(n).is_exact());
+        }
+    }
+
+    #[test]
+    fn joined_counts_are_those_of_all_values() {
+        for (ours, theirs) in [(3_u64, 5_u64), (60, 60), (60, 500), (500, 60), (500, 700)] {
+            let (mut all, mut left, mut right) =
+                (Distinct::default(), Distinct::default(), Distinct::default());
+            let mut rng = fastrand::Rng::with_seed(ours);
+            for n in 0..ours + theirs {
+                let hash = rng.u64(..);
+                all.insert(hash);
+                if n < ours {
+                    left.insert(hash)
+                } else {
+                    right.insert(hash)
+                };
+            }
+            left.join(&right);
+            assert_eq!((left.count(), left.is_exact()), (all.count(), all.is_exact()), "{ours} {theirs}");
         }
     }
 

@@ -1,11 +1,13 @@
 //! From the rules' hits to one severity and one finding per client. Owns how evidence combines and what
 //! holds it down; must not look at requests.
 
-use portcullis_model::{Finding, Severity, UnixMs};
+use portcullis_model::{ClientIp, Finding, Severity, UnixMs};
 use serde_json::{Map, Value, json};
 
 use crate::client::{Client, Sample};
+use crate::engine::Score;
 use crate::rules::{Context, Evidence, FOREST, Hit, RULES};
+use crate::scenarios;
 use crate::{Features, ForestModel, SharedAddress};
 
 /// The most samples of one finding.
@@ -23,6 +25,8 @@ const MISSING_FOR_MEDIUM: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Judged {
     hits: Vec<(&'static str, Evidence, Hit)>,
+    /// Before anything holds it down.
+    combined: Option<Severity>,
     /// `None`: nothing to report.
     pub(crate) severity: Option<Severity>,
     held_down: Option<&'static str>,
@@ -45,6 +49,7 @@ impl Judged {
         let score = forest.zip(row).and_then(|(model, row)| model.score(row));
         let odd = forest.zip(score).and_then(|(model, score)| forest_hit(client, model, score));
         let is_odd = odd.is_some();
+        hits.extend(scenarios::hits(client, context.neighbours));
         hits.extend(odd.map(|hit| (FOREST, Evidence::Statistics, hit)));
         // Stable: among equally severe ones the table's order decides.
         hits.sort_by_key(|(_, _, hit)| std::cmp::Reverse(hit.severity));
@@ -55,7 +60,19 @@ impl Judged {
             Some(_) => combined.map(|severity| severity.min(Severity::Medium)),
             None => combined,
         };
-        Self { hits, severity, held_down, score, is_odd }
+        Self { hits, combined, severity, held_down, score, is_odd }
+    }
+
+    /// Lets evidence that has added up over time count for at least so much; what holds it down holds it still.
+    pub(crate) fn at_least(&mut self, client: &Client, context: &Context<'_>, least: Option<Severity>) {
+        let Some(least) = least.filter(|_| !self.hits.is_empty() && least > self.combined) else { return };
+        self.held_down = hold_down(client, context.neighbours.users > 0, &self.hits, least);
+        self.severity = Some(if self.held_down.is_some() { Severity::Medium } else { least });
+    }
+
+    /// The rules that hit, the severest first.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = (&'static str, Evidence, Severity)> {
+        self.hits.iter().map(|(rule, evidence, hit)| (*rule, *evidence, hit.severity))
     }
 
     /// Whether the client may teach the forest what is ordinary: nothing but volume was said about it, and
@@ -151,12 +168,21 @@ fn hold_down(
     None
 }
 
+/// How a client came to be judged.
+#[derive(Clone, Copy)]
+pub(crate) enum Found<'a> {
+    /// At the end of a window, with the forest's help.
+    Hourly(Option<&'a ForestModel>),
+    /// By the request that it made, with its score.
+    Request(&'a Score),
+}
+
 /// The finding, or nothing when there is nothing to report.
 pub(crate) fn write(
     client: &Client,
     judged: Judged,
     row: Option<&Features>,
-    forest: Option<&ForestModel>,
+    found: Found<'_>,
     shared: Option<&SharedAddress>,
     now: UnixMs,
 ) -> Option<Finding> {
@@ -176,9 +202,22 @@ pub(crate) fn write(
     }
     details.insert("rules".to_owned(), rules(client, &judged));
     details.insert("features".to_owned(), row.map_or(Value::Null, features));
+    let forest = match found {
+        Found::Hourly(forest) => {
+            details.insert("found".to_owned(), json!("hourly"));
+            forest
+        }
+        Found::Request(score) => {
+            details.insert("found".to_owned(), json!("request"));
+            details.insert("score".to_owned(), json!(score.value()));
+            details.insert("score_history".to_owned(), score.history());
+            None
+        }
+    };
     let opinion = forest.zip(row).filter(|_| judged.score.is_some());
     let opinion = opinion.map(|(model, row)| forest_details(model, row));
     details.insert("forest".to_owned(), opinion.unwrap_or(Value::Null));
+    details.insert("prevented_by".to_owned(), prevention(reason, strongest, address));
     Some(Finding {
         client: address,
         user: client.user.as_deref().map(str::to_owned),
@@ -190,6 +229,34 @@ pub(crate) fn write(
         detected_at: now,
         details: Value::Object(details),
     })
+}
+
+/// What would have prevented the finding, in plain words; the surest last.
+fn prevention(rule: &str, hit: &Hit, address: ClientIp) -> Value {
+    let number = |name: &str| hit.evidence[name].as_u64().unwrap_or(0);
+    let setting = match rule {
+        "high_frequency" => {
+            Some(format!("detection.requests_per_hour of at least {}", number("requests_in_busiest_hour")))
+        }
+        "error_rate" => Some("a higher detection.error_rate or detection.error_min_requests".to_owned()),
+        "sensitive_paths" => Some("leaving these paths out of detection.sensitive_paths".to_owned()),
+        "login_failures" => {
+            Some("a higher detection.login_failures, where users mistype that often".to_owned())
+        }
+        "login_burst" | "xmlrpc_burst" => {
+            Some("leaving the path out of detection.login_paths, where it is no login".to_owned())
+        }
+        "admin_probing" => {
+            Some("leaving these paths out of detection.sensitive_paths, or serving them".to_owned())
+        }
+        "path_probing" | "fast_probing" => {
+            Some("pages, redirects or no links where these pages are missing".to_owned())
+        }
+        FOREST => Some("detection.forest = false".to_owned()),
+        _ => None,
+    };
+    let allow = format!("an allow of the client (portcullis allow {address})");
+    json!(setting.into_iter().chain([allow]).collect::<Vec<_>>())
 }
 
 fn summary(client: &Client, strongest: &Hit, rules: usize) -> String {

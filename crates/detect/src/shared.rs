@@ -33,25 +33,57 @@ impl<'a> Crowds<'a> {
     }
 
     /// The other users on the client's address.
-    fn others(&self, client: &Client) -> impl Iterator<Item = &&'a Client> {
+    fn others(&self, client: &Client) -> Others<'_> {
         let crowd = self.0.get(&client.key).map_or(&[][..], Vec::as_slice);
-        crowd.iter().filter(|other| other.user != client.user)
+        let others = crowd.iter().filter(|other| other.user != client.user);
+        Others(others.map(|&now| Other { now, before: None }).collect())
     }
 
     /// Whether there is no other verified user on the client's address.
     pub(crate) fn is_alone(&self, client: &Client) -> bool {
-        self.others(client).next().is_none()
+        let crowd = self.0.get(&client.key).map_or(&[][..], Vec::as_slice);
+        crowd.iter().all(|other| other.user == client.user)
     }
 
     pub(crate) fn neighbours(&self, client: &Client) -> Neighbours {
-        // A user answers for itself, whoever is around; only who cannot be told apart shares its thresholds.
         if client.user.is_some() || !self.0.contains_key(&client.key) {
             return Neighbours::default();
         }
-        let is_session = |other: &&&Client| other.user.as_deref().is_some_and(is_session_name);
+        self.others(client).neighbours_of(client)
+    }
+
+    /// What there is to say of the address that a flagged client shares; `None`: nobody shares it.
+    pub(crate) fn shared(&self, client: &Client, names: &HashMap<u32, Box<str>>) -> Option<SharedAddress> {
+        self.others(client).shared_with(client, |mark| names.get(&mark.agent).cloned())
+    }
+}
+
+/// The verified users who share a client's address with it and are not bad themselves.
+pub(crate) struct Others<'a>(pub(crate) Vec<Other<'a>>);
+
+/// One of them: what it did lately, and before.
+#[derive(Clone, Copy)]
+pub(crate) struct Other<'a> {
+    pub(crate) now: &'a Client,
+    pub(crate) before: Option<&'a Client>,
+}
+
+impl Other<'_> {
+    fn uses_agent(&self, agent: u32) -> bool {
+        self.now.uses_agent(agent) || self.before.is_some_and(|before| before.uses_agent(agent))
+    }
+}
+
+impl Others<'_> {
+    pub(crate) fn neighbours_of(&self, client: &Client) -> Neighbours {
+        // A user answers for itself, whoever is around; only who cannot be told apart shares its thresholds.
+        if client.user.is_some() || self.0.is_empty() {
+            return Neighbours::default();
+        }
+        let is_session = |other: &&Other<'_>| other.now.user.as_deref().is_some_and(is_session_name);
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let all = count(self.others(client).count());
-        let sessions = count(self.others(client).filter(is_session).count());
+        let all = count(self.0.len());
+        let sessions = count(self.0.iter().filter(is_session).count());
         let users = (all - sessions).saturating_add(sessions.min(MAX_SESSIONS).div_ceil(2));
         let strange_logins = self.strange(client).map(|mark| mark.logins).max().unwrap_or(0);
         Neighbours { users, strange_logins }
@@ -59,14 +91,17 @@ impl<'a> Crowds<'a> {
 
     /// The evidence that came with user agents which none of the users has.
     fn strange<'b>(&'b self, client: &'b Client) -> impl Iterator<Item = &'b Mark> {
-        let is_strange = |mark: &&Mark| self.others(client).all(|other| !other.uses_agent(mark.agent));
+        let is_strange = |mark: &&Mark| self.0.iter().all(|other| !other.uses_agent(mark.agent));
         client.marks().iter().filter(is_strange)
     }
 
     /// What there is to say of the address that a flagged client shares; `None`: nobody shares it.
-    pub(crate) fn shared(&self, client: &Client, names: &HashMap<u32, Box<str>>) -> Option<SharedAddress> {
-        let users = self.others(client).count();
-        if users == 0 {
+    pub(crate) fn shared_with(
+        &self,
+        client: &Client,
+        name_of: impl Fn(&Mark) -> Option<Box<str>>,
+    ) -> Option<SharedAddress> {
+        if self.0.is_empty() {
             return None;
         }
         let mut marks: Vec<&Mark> = match client.user {
@@ -74,9 +109,9 @@ impl<'a> Crowds<'a> {
             Some(_) => Vec::new(),
         };
         marks.sort_by_key(|mark| std::cmp::Reverse(mark.all()));
-        let user_agents = marks.iter().filter_map(|mark| names.get(&mark.agent).cloned());
+        let user_agents = marks.into_iter().filter_map(name_of);
         Some(SharedAddress {
-            verified_users: u32::try_from(users).unwrap_or(u32::MAX),
+            verified_users: u32::try_from(self.0.len()).unwrap_or(u32::MAX),
             user_agents: user_agents.take(Party::MAX_AGENTS).collect(),
         })
     }

@@ -10,7 +10,7 @@ use portcullis_model::{ClientIp, UnixMs, VerdictKind};
 
 use crate::client::Client;
 use crate::counting::{Request, SampleRoom, Tools};
-use crate::finding::{self, Judged};
+use crate::finding::{self, Found, Judged};
 use crate::report::{ForestHealth, Report};
 use crate::rules::{Context, Neighbours};
 use crate::shared::Crowds;
@@ -108,7 +108,7 @@ impl Window {
         let request = Request::read(seen);
         let tools = Tools { settings: &self.settings, signatures: &self.signatures };
         let evidence = request.count(client, tools, &mut self.scratch, &mut self.samples);
-        if evidence.is_some() {
+        if evidence.marks() {
             self.mark(slot, seen, request.agent, evidence.is_failed_login);
         }
     }
@@ -217,8 +217,14 @@ impl Window {
                 // Judged again: keeping every client's evidence until here could take all memory.
                 let judged = Judged::new(client, &context(client), forest, usable.as_ref());
                 let address = crowds.shared(client, &self.agents);
-                let finding =
-                    finding::write(client, judged, features.as_ref(), forest, address.as_ref(), now)?;
+                let finding = finding::write(
+                    client,
+                    judged,
+                    features.as_ref(),
+                    Found::Hourly(forest),
+                    address.as_ref(),
+                    now,
+                )?;
                 if let Some(address) = address {
                     shared.insert((client.key, finding.user.clone()), address);
                 }

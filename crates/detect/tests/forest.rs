@@ -44,7 +44,7 @@ fn harvest(window: &mut Window, client: &str) {
             path: &format!("/a/b/c/d/e/{n}"),
             method: "POST",
             user_agent: "harvester",
-            ..request(client, n / 5)
+            ..request(client, n / 2)
         });
     }
 }

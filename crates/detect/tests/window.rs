@@ -257,7 +257,7 @@ fn volume_of_every_kind_never_reaches_high() {
     }
     let report = judge(window);
     let finding = about(&report, CLIENT).unwrap();
-    assert_eq!(rules(&finding.details), ["high_frequency", "spike"]);
+    assert_eq!(rules(&finding.details), ["high_frequency", "spike", "crawling"]);
     assert_eq!(finding.severity, Severity::Medium);
 }
 

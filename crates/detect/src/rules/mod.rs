@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::Settings;
 use crate::client::{Client, SampleKind};
 use crate::finding::Judged;
+use crate::scenarios::SCENARIOS;
 use crate::signatures::Signatures;
 
 /// The name under which the forest's opinion appears among the rules.
@@ -113,7 +114,8 @@ pub(crate) const RULES: &[Rule] = &[
 
 /// The names that findings can have as their reason, the forest's included.
 pub fn rule_names() -> impl Iterator<Item = &'static str> {
-    RULES.iter().map(|rule| rule.name).chain([FOREST])
+    let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
+    RULES.iter().map(|rule| rule.name).chain(scenarios).chain([FOREST])
 }
 
 /// A share as people write it: `94 %`.
