@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-/// Whether a character ends a line, moves or reorders text, or cannot be seen.
-fn is_hidden(c: char) -> bool {
+/// Whether a character ends a line, moves or reorders text, cannot be seen, or is obeyed by a terminal.
+pub fn is_hidden(c: char) -> bool {
+    // C0, DEL and C1.
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -291,7 +291,7 @@ mod tests {
         };
         assert_eq!(line("Requests"), "Requests 12,345 +23 % ?");
         assert_eq!(line("Blocked"), "Blocked 7 new ?");
-        assert_eq!(line("Bytes sent"), "Bytes sent 3.0 GiB = ?");
+        assert_eq!(line("Bytes sent"), "Bytes sent 3.00 GiB = ?");
         assert!(!text.contains("Limits"), "a table without rows is left out:\n{text}");
         assert_eq!(change(50_000, Some(100)), "x500");
         assert_eq!(change(88, Some(100)), "-12 %");

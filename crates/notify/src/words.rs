@@ -1,11 +1,11 @@
-//! Numbers, sizes and times as messages show them. Must not read clocks or the machine's time zone.
+//! Numbers, sizes and times as messages and commands show them. Must not read clocks or the machine's time zone.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use portcullis_model::UnixMs;
 
 /// Digits in groups of three.
-pub(crate) fn number(n: u64) -> String {
+pub fn number(n: u64) -> String {
     let digits = n.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -17,13 +17,21 @@ pub(crate) fn number(n: u64) -> String {
     grouped
 }
 
-/// `1 block`, `1,234 blocks`.
-pub(crate) fn count(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", number(n), if n == 1 { "" } else { "s" })
+/// `1 request`, `2 requests`, `12,345 requests`.
+pub fn count(n: u64, noun: &str) -> String {
+    let plural = match noun {
+        _ if n == 1 => noun.to_owned(),
+        noun if noun.ends_with("ss") || noun.ends_with("ch") => format!("{noun}es"),
+        noun if noun.ends_with('y') && !noun.ends_with("ay") && !noun.ends_with("ey") => {
+            format!("{}ies", &noun[..noun.len() - 1])
+        }
+        noun => format!("{noun}s"),
+    };
+    format!("{} {plural}", number(n))
 }
 
-/// `512 B`, `1.5 MiB`.
-pub(crate) fn bytes(n: u64) -> String {
+/// Bytes with three significant figures: `512 B`, `1.50 MiB`.
+pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if n < 1_024 {
         return format!("{n} B");
@@ -37,7 +45,8 @@ pub(crate) fn bytes(n: u64) -> String {
         value /= 1_024.0;
         unit = next;
     }
-    format!("{value:.*} {unit}", usize::from(value < 100.0))
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.decimals$} {unit}")
 }
 
 fn timestamp(at: UnixMs) -> Timestamp {
@@ -60,14 +69,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_readable() {
-        assert_eq!((number(1_234_567).as_str(), number(999).as_str()), ("1,234,567", "999"));
-        assert_eq!((count(1, "block").as_str(), count(0, "block").as_str()), ("1 block", "0 blocks"));
-        assert_eq!(
-            (bytes(1_023).as_str(), bytes(1_536).as_str(), bytes(300 << 20).as_str()),
-            ("1023 B", "1.5 KiB", "300 MiB")
-        );
+    fn times_are_readable_whatever_they_are() {
         assert_eq!(iso(UnixMs(0)), "1970-01-01T00:00:00.000Z");
         assert!(!time(UnixMs(i64::MAX), &TimeZone::UTC).is_empty());
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_nouns_agree() {
+        assert_eq!(count(1, "request"), "1 request");
+        assert_eq!(count(0, "entry"), "0 entries");
+        assert_eq!(count(1_234_567, "address"), "1,234,567 addresses");
+        assert_eq!(number(999), "999");
+        assert_eq!(bytes(1_023), "1023 B");
+        assert_eq!(bytes(1_536), "1.50 KiB");
+        assert_eq!(bytes(12 << 20), "12.0 MiB");
+        assert_eq!(bytes(u64::MAX), "16384 PiB");
     }
 }

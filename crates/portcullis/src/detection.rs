@@ -170,6 +170,20 @@ pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyho
     let past = Past { log, settings, signatures: Arc::new(Signatures::builtin()), control };
     let model = if settings.forest { past.model(&config.data.join(MODEL_FILE), now)? } else { None };
     let report = past.observe(now.minus(settings.window), now)?.finish(model.as_ref(), now);
+    // In one transaction: a process that ends in between must not leave blocks and findings that nobody is told of.
+    let mut outcome = state.together(|state| act(state, config, report, (now, control)))?;
+    outcome.took = started.elapsed();
+    Ok(outcome)
+}
+
+/// Writes down what was found, blocks, and has people told.
+fn act(
+    state: &mut State,
+    config: &Config,
+    report: Report,
+    (now, control): (UnixMs, &Control),
+) -> anyhow::Result<Outcome> {
+    let settings = &config.detection;
     let known = Known::before_run(state, config, now)?;
 
     let guard = Guard::new(config, state)?;
@@ -200,7 +214,6 @@ pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyho
     }
     outcome.blocked.splice(0..0, prefixes);
     known.tell(state, config, &outcome, now)?;
-    outcome.took = started.elapsed();
     Ok(outcome)
 }
 

@@ -98,6 +98,11 @@ impl Data {
         connection.pragma_update(None, "user_version", version).unwrap();
     }
 
+    /// Runs SQL that changes a database as nobody but a test does: to make a later write fail, say.
+    pub fn execute(&self, name: &str, sql: &str) {
+        self.open(name, OpenFlags::SQLITE_OPEN_READ_WRITE).execute_batch(sql).unwrap();
+    }
+
     fn connect(&self, name: &str) -> Connection {
         self.open(name, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }

@@ -8,10 +8,13 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
+use portcullis_notify::is_hidden;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::time;
+
+pub(crate) use portcullis_notify::words::{bytes, count, number};
 
 pub(crate) const PLAIN: Style = Style::new();
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -32,19 +35,10 @@ const MAX_ADDRESS: usize = 39;
 /// A column of sentences that would be narrower stands below the others.
 const MIN_BESIDE: usize = 40;
 
-/// Whether a terminal obeys the character, reorders text at it, or hides it.
-fn is_dangerous(c: char) -> bool {
-    // C0, DEL and C1.
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
 /// Makes text harmless to a terminal: control characters, escape sequences, bidirectional controls and
 /// invisible characters are spelled out, as in `\u{1b}`.
 pub(crate) fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_dangerous) {
+    if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
@@ -53,7 +47,7 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
             '\n' => escaped.push_str("\\n"),
             '\r' => escaped.push_str("\\r"),
             '\t' => escaped.push_str("\\t"),
-            c if is_dangerous(c) => escaped.extend(c.escape_unicode()),
+            c if is_hidden(c) => escaped.extend(c.escape_unicode()),
             c => escaped.push(c),
         }
     }
@@ -66,7 +60,7 @@ fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     let mut units = [0; 2];
     for c in json.chars() {
-        if c == '\n' || !is_dangerous(c) {
+        if c == '\n' || !is_hidden(c) {
             escaped.push(c);
         } else {
             for unit in c.encode_utf16(&mut units) {
@@ -425,51 +419,6 @@ pub(crate) fn tell(kind: &str, text: &str) {
     }
 }
 
-/// `1 request`, `2 requests`, `12,345 requests`.
-pub(crate) fn count(n: u64, noun: &str) -> String {
-    let plural = match noun {
-        _ if n == 1 => noun.to_owned(),
-        noun if noun.ends_with("ss") || noun.ends_with("ch") => format!("{noun}es"),
-        noun if noun.ends_with('y') && !noun.ends_with("ay") && !noun.ends_with("ey") => {
-            format!("{}ies", &noun[..noun.len() - 1])
-        }
-        noun => format!("{noun}s"),
-    };
-    format!("{} {plural}", number(n))
-}
-
-/// Digits in groups of three.
-pub(crate) fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-/// Bytes with three significant figures: `512 B`, `1.50 MiB`.
-pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if n < 1_024 {
-        return format!("{n} B");
-    }
-    let mut value = n as f64 / 1_024.0;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1_000.0 {
-            break;
-        }
-        value /= 1_024.0;
-        unit = next;
-    }
-    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.decimals$} {unit}")
-}
-
 /// The first `max` characters, escaped, with a mark where something is missing.
 pub(crate) fn short(text: &str, max: usize) -> String {
     cut(&escape(text), max).into_owned()
@@ -532,7 +481,7 @@ mod tests {
                 screen.json(&serde_json::json!({ "key": hostile, *hostile: [1] })).unwrap();
                 screen.json_line(hostile).unwrap();
             });
-            assert!(!all.chars().any(|c| c != '\n' && is_dangerous(c)), "{all:?}");
+            assert!(!all.chars().any(|c| c != '\n' && is_hidden(c)), "{all:?}");
         }
     }
 
@@ -610,18 +559,6 @@ mod tests {
             print(34),
             "id  reason\n 1  \n      asked for twelve files that\n      no visitor asks for\n"
         );
-    }
-
-    #[test]
-    fn numbers_are_grouped_and_nouns_agree() {
-        assert_eq!(count(1, "request"), "1 request");
-        assert_eq!(count(0, "entry"), "0 entries");
-        assert_eq!(count(1_234_567, "address"), "1,234,567 addresses");
-        assert_eq!(number(999), "999");
-        assert_eq!(bytes(1_023), "1023 B");
-        assert_eq!(bytes(1_536), "1.50 KiB");
-        assert_eq!(bytes(12 << 20), "12.0 MiB");
-        assert_eq!(bytes(u64::MAX), "16384 PiB");
     }
 
     #[test]

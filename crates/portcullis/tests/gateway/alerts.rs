@@ -184,3 +184,41 @@ fn a_disk_that_is_nearly_full_is_told_once() {
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!(server.mails().len(), 1);
 }
+
+#[test]
+fn a_run_that_cannot_note_whom_to_tell_blocks_nobody_and_the_next_one_does_both() {
+    let chat = WebhookReceiver::start(&[]);
+    let webhook = format!("[[alerts.webhook]]\nname = \"chat\"\nurl = \"{}\"", chat.url("/T0"));
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(guarded(&upstream, "gather = \"200ms\"", &webhook));
+    let attacker = "203.0.113.66";
+    // The last thing that a run writes fails, as if the process had been killed just before.
+    gateway.data().execute(
+        "state.db",
+        "CREATE TRIGGER full BEFORE INSERT ON alerts BEGIN SELECT RAISE(ABORT, 'no room'); END",
+    );
+    let mut connection = gateway.client_of(attacker);
+    let paths =
+        ["/.env", "/.git/config", "/.aws/credentials", "/wp-config.php.bak", "/id_rsa", "/backup.sql"];
+    paths.iter().for_each(|path| drop(connection.get(&format!("/missing{path}"))));
+    gateway.data().wait_for_count(paths.len() as u64);
+    let failed = gateway.cli(&["detect"]);
+    assert!(failed.code == Some(1) && failed.stderr.contains("no room"), "{failed:?}");
+    let state = gateway.data().state();
+    let now = portcullis_model::UnixMs::from_system(std::time::SystemTime::now());
+    assert_eq!(state.active_blocks(now).unwrap(), []);
+    assert_eq!(state.findings(&Default::default()).unwrap(), []);
+
+    gateway.data().execute("state.db", "DROP TRIGGER full");
+    gateway.cli_ok(&["detect"]);
+    let posted = eventually("a message", || chat.posted().into_iter().next()).json().to_string();
+    assert!(posted.contains(&format!("{attacker} was blocked")), "{posted}");
+    assert_eq!(connection_status(&gateway, attacker), 403);
+}
+
+fn connection_status(gateway: &Gateway, client: &str) -> u16 {
+    eventually("the block is in force", || {
+        let status = gateway.client_of(client).get("/").status();
+        (status != 200).then_some(status)
+    })
+}

@@ -3,7 +3,7 @@
 //! Owns the tables `alerts`, `alert_channels`, `alert_sends` and `alert_outbox`, and their bounds. Must not know
 //! what an event is or how it is told: bodies are text to it.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use portcullis_model::{Severity, UnixMs};
@@ -401,7 +401,7 @@ fn add_channel(connection: &Connection, channel: &str) -> rusqlite::Result<()> {
 }
 
 /// The newest alert, if new events may join it.
-fn joinable(transaction: &Transaction<'_>, alert: &NewAlert) -> rusqlite::Result<Option<StoredAlert>> {
+fn joinable(transaction: &Connection, alert: &NewAlert) -> rusqlite::Result<Option<StoredAlert>> {
     let sql = format!(
         "SELECT {ALERT} FROM alerts WHERE id = (SELECT max(id) FROM alerts) \
          AND id > (SELECT coalesce(max(max(done_id, coalesce(trying_id, 0))), 0) FROM alert_channels) \
@@ -411,7 +411,7 @@ fn joinable(transaction: &Transaction<'_>, alert: &NewAlert) -> rusqlite::Result
     transaction.prepare_cached(&sql)?.query_row(bounds, alert_from).optional()
 }
 
-fn insert(transaction: &Transaction<'_>, alert: &NewAlert) -> rusqlite::Result<()> {
+fn insert(transaction: &Connection, alert: &NewAlert) -> rusqlite::Result<()> {
     let NewAlert { first_at, last_at, severity, events, body } = alert;
     transaction
         .prepare_cached(
@@ -421,7 +421,7 @@ fn insert(transaction: &Transaction<'_>, alert: &NewAlert) -> rusqlite::Result<(
         .map(drop)
 }
 
-fn update(transaction: &Transaction<'_>, id: i64, alert: &NewAlert) -> rusqlite::Result<()> {
+fn update(transaction: &Connection, id: i64, alert: &NewAlert) -> rusqlite::Result<()> {
     let NewAlert { first_at, last_at, severity, events, body } = alert;
     transaction
         .prepare_cached(
@@ -432,7 +432,7 @@ fn update(transaction: &Transaction<'_>, id: i64, alert: &NewAlert) -> rusqlite:
 }
 
 /// Keeps the number of rows within its bound; says how many events went that somebody still waits for.
-fn bound(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+fn bound(transaction: &Connection) -> rusqlite::Result<u64> {
     let rows: i64 = transaction.query_row("SELECT count(*) FROM alerts", [], |row| row.get(0))?;
     let mut lost = 0;
     for _ in MAX_ALERTS..count(rows) {
@@ -450,14 +450,14 @@ fn bound(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
     Ok(lost)
 }
 
-fn succeeded(transaction: &Transaction<'_>, channel: &str, now: UnixMs) -> rusqlite::Result<()> {
+fn succeeded(transaction: &Connection, channel: &str, now: UnixMs) -> rusqlite::Result<()> {
     let sql = "UPDATE alert_channels SET failures = 0, failing_since = NULL, next_try_at = NULL, last_error = NULL, \
                sent = sent + 1, last_sent_at = ?2 WHERE channel = ?1";
     transaction.execute(sql, params![channel, now.0]).map(drop)
 }
 
 fn failed(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     channel: &str,
     failure: &AlertFailure,
     now: UnixMs,
@@ -554,7 +554,7 @@ mod tests {
         }
         let tried = state.begin_alert("mail", 5, 5, UnixMs(0)).unwrap();
         state.finish_alert("mail", tried, None, UnixMs(0)).unwrap();
-        let many = |transaction: &Transaction<'_>| -> rusqlite::Result<()> {
+        let many = |transaction: &Connection| -> rusqlite::Result<()> {
             (10..MAX_ALERTS as i64 + 4).try_for_each(|n| insert(transaction, &alert(n, Severity::Low, 1)))
         };
         state.write("filling the table", many).unwrap();

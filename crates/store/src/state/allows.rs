@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use ipnet::IpNet;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use portcullis_model::{Allow, BlockSource, ClientIp, UnixMs};
@@ -156,7 +156,7 @@ struct Plan<'a> {
 }
 
 fn plan<'a>(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     table: &str,
     unexpired: &str,
     entries: &'a [(IpNet, String)],
@@ -194,11 +194,7 @@ fn plan<'a>(
     Ok(plan)
 }
 
-fn sync_blocks(
-    transaction: &Transaction<'_>,
-    entries: &[(IpNet, String)],
-    now: UnixMs,
-) -> rusqlite::Result<()> {
+fn sync_blocks(transaction: &Connection, entries: &[(IpNet, String)], now: UnixMs) -> rusqlite::Result<()> {
     let unexpired = "AND (expires_at IS NULL OR expires_at > ?1)";
     let Plan { gone, new } = plan(transaction, "blocks", unexpired, entries, now)?;
     if gone.is_empty() && new.is_empty() {
@@ -225,11 +221,7 @@ fn sync_blocks(
     Ok(())
 }
 
-fn sync_allows(
-    transaction: &Transaction<'_>,
-    entries: &[(IpNet, String)],
-    now: UnixMs,
-) -> rusqlite::Result<()> {
+fn sync_allows(transaction: &Connection, entries: &[(IpNet, String)], now: UnixMs) -> rusqlite::Result<()> {
     let Plan { gone, new } = plan(transaction, "allows", "", entries, now)?;
     if gone.is_empty() && new.is_empty() {
         return Ok(());
@@ -253,7 +245,7 @@ fn standing(connection: &Connection, network: &str) -> rusqlite::Result<Option<A
 }
 
 fn insert(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     network: IpNet,
     reason: &str,
     source: BlockSource,
@@ -274,7 +266,7 @@ fn insert(
 }
 
 fn mark_removed(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     id: i64,
     now: UnixMs,
     actor: &str,

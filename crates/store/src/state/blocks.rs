@@ -3,7 +3,7 @@
 //! Owns the table `blocks`. Must not delete a row when a block is removed.
 
 use ipnet::IpNet;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use portcullis_model::{Block, BlockSource, ClientIp, UnixMs};
@@ -281,7 +281,7 @@ fn outlasts(connection: &Connection, new: &NewBlock, now: UnixMs) -> rusqlite::R
 }
 
 /// Inserts a block in the place of the one that stands for the same network.
-pub(super) fn insert(transaction: &Transaction<'_>, block: &NewBlock, seq: i64) -> rusqlite::Result<i64> {
+pub(super) fn insert(transaction: &Connection, block: &NewBlock, seq: i64) -> rusqlite::Result<i64> {
     let network = block.network.trunc().to_string();
     transaction
         .prepare_cached(
@@ -308,7 +308,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, block: &NewBlock, seq: i64) 
 }
 
 pub(super) fn mark_removed(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     id: i64,
     now: UnixMs,
     actor: &str,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use portcullis_model::{ClientIp, Finding, FindingStatus, Severity, UnixMs};
@@ -161,7 +161,7 @@ fn by_id(connection: &Connection, id: i64) -> rusqlite::Result<Option<StoredFind
 }
 
 /// The finding that this one continues, the latest if there are several.
-fn same_finding(transaction: &Transaction<'_>, finding: &Finding) -> rusqlite::Result<Option<StoredFinding>> {
+fn same_finding(transaction: &Connection, finding: &Finding) -> rusqlite::Result<Option<StoredFinding>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM findings WHERE client = ?1 AND user IS ?4 AND last_seen >= ?2 \
          AND (status <> 'dismissed' OR reason = ?3) ORDER BY status = 'dismissed', id DESC LIMIT 1"
@@ -188,7 +188,7 @@ fn merged(known: Finding, new: &Finding) -> Finding {
     }
 }
 
-fn insert(transaction: &Transaction<'_>, finding: &Finding) -> rusqlite::Result<i64> {
+fn insert(transaction: &Connection, finding: &Finding) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached(
             "INSERT INTO findings (client, reason, severity, request_count, first_seen, last_seen, \
@@ -208,7 +208,7 @@ fn insert(transaction: &Transaction<'_>, finding: &Finding) -> rusqlite::Result<
     Ok(transaction.last_insert_rowid())
 }
 
-fn update(transaction: &Transaction<'_>, id: i64, finding: &Finding) -> rusqlite::Result<()> {
+fn update(transaction: &Connection, id: i64, finding: &Finding) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "UPDATE findings SET reason = ?2, severity = ?3, request_count = ?4, first_seen = ?5, \

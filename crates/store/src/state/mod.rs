@@ -22,7 +22,7 @@ mod watcher;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use serde::Serialize;
 
 use portcullis_model::UnixMs;
@@ -72,6 +72,8 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL;
 pub struct State {
     path: PathBuf,
     connection: Connection,
+    /// Writes are part of a transaction that is open.
+    is_together: bool,
 }
 
 /// Who did what, and when.
@@ -98,7 +100,7 @@ impl State {
         folder::prepare(dir)?;
         let (path, mut connection) = open_writer(dir, folder::BUSY_TIMEOUT)?;
         folder::migrate(&mut connection, &path, MIGRATIONS)?;
-        Ok(Self { path, connection })
+        Ok(Self { path, connection, is_together: false })
     }
 
     /// The same for commands, which may run beside a gateway of an older version: an older schema stays, as an error.
@@ -127,7 +129,7 @@ impl State {
         folder::prepare(dir)?;
         let (path, connection) = open_writer(dir, busy_timeout)?;
         require_newest(&connection, &path)?;
-        Ok(Self { path, connection })
+        Ok(Self { path, connection, is_together: false })
     }
 
     /// Opens an existing `DIR/state.db` for reading alone; changes nothing, its schema neither.
@@ -141,7 +143,7 @@ impl State {
         }
         let connection = folder::open_reader(&path)?;
         require_newest(&connection, &path)?;
-        Ok(Self { path, connection })
+        Ok(Self { path, connection, is_together: false })
     }
 
     /// A number that changes whenever another connection has committed a change.
@@ -177,14 +179,38 @@ impl State {
         })
     }
 
+    /// Has all that `work` changes in one transaction, which holds the write lock from its beginning: all of it is kept,
+    /// or when `work` fails, or the process ends, nothing.
+    ///
+    /// # Errors
+    /// Those of `work`, or SQLite fails; then nothing has changed.
+    pub fn together<T, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.is_together {
+            return work(self);
+        }
+        let together = Together::begin(self)?;
+        let value = work(together.0)?;
+        together.commit()?;
+        Ok(value)
+    }
+
     /// Runs `change` in one transaction that holds the write lock from its beginning.
     fn write<T>(
         &mut self,
         doing: &'static str,
-        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let Self { path, connection } = self;
+        let Self { path, connection, is_together } = self;
         let run = || {
+            if *is_together {
+                let savepoint = connection.savepoint()?;
+                let value = change(&savepoint)?;
+                savepoint.commit()?;
+                return Ok(value);
+            }
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = change(&transaction)?;
             transaction.commit()?;
@@ -199,6 +225,33 @@ impl State {
         read: impl FnOnce() -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         read().map_err(sqlite_error(&self.path, doing))
+    }
+}
+
+/// An open transaction of several writes; dropped without a commit it is taken back.
+struct Together<'s>(&'s mut State);
+
+impl<'s> Together<'s> {
+    fn begin(state: &'s mut State) -> Result<Self, StoreError> {
+        let began = state.connection.execute_batch("BEGIN IMMEDIATE");
+        began.map_err(sqlite_error(&state.path, "beginning several changes"))?;
+        state.is_together = true;
+        Ok(Self(state))
+    }
+
+    fn commit(self) -> Result<(), StoreError> {
+        let done = self.0.connection.execute_batch("COMMIT");
+        done.map_err(sqlite_error(&self.0.path, "keeping several changes"))
+    }
+}
+
+impl Drop for Together<'_> {
+    fn drop(&mut self) {
+        self.0.is_together = false;
+        if !self.0.connection.is_autocommit() {
+            // A connection that cannot even do that has lost its transaction with the file.
+            let _ = self.0.connection.execute_batch("ROLLBACK");
+        }
     }
 }
 
@@ -220,14 +273,14 @@ fn require_newest(connection: &Connection, path: &Path) -> Result<(), StoreError
 }
 
 /// The number of the next change. All rows of one transaction share it.
-fn next_seq(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+fn next_seq(transaction: &Connection) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached("UPDATE counter SET seq = seq + 1 RETURNING seq")?
         .query_row([], |row| row.get(0))
 }
 
 fn note(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     at: UnixMs,
     actor: &str,
     action: &str,

@@ -4,7 +4,7 @@
 
 use ipnet::IpNet;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use portcullis_model::{BlockSource, ClientIp, Party, PartyBlock, UnixMs};
@@ -246,7 +246,7 @@ fn standing(connection: &Connection, party: &Party) -> rusqlite::Result<Option<P
     connection.prepare_cached(&sql)?.query_row([value], from_row).optional()
 }
 
-fn insert(transaction: &Transaction<'_>, block: &NewPartyBlock, seq: i64) -> rusqlite::Result<i64> {
+fn insert(transaction: &Connection, block: &NewPartyBlock, seq: i64) -> rusqlite::Result<i64> {
     let (column, value) = key(&block.party);
     let replace = format!(
         "UPDATE party_blocks SET removed_at = ?2, seq = ?3, \

@@ -4,7 +4,7 @@
 //! `lift_blocks` comes before `erase`.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, Transaction, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
 use serde_json::{Map, json};
 
@@ -183,7 +183,7 @@ impl State {
 }
 
 fn lift(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     (table, column): (&str, &str),
     subject: &Subject,
     (actor, now, seq): (&str, UnixMs, i64),
@@ -268,7 +268,7 @@ fn object(columns: &[String], values: Vec<Value>) -> serde_json::Value {
 
 /// Deletes what is about the subject, and takes mentions out of the rest. Returns how many rows each.
 fn erase_from(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     table: &str,
     subject: &Subject,
     kept: &[i64],

@@ -513,3 +513,27 @@ fn only_a_gateway_that_starts_brings_an_older_database_up_to_date() {
     assert_eq!(added.id, 2, "the numbers go on");
     drop(State::open_read_only(dir.path()).unwrap());
 }
+
+#[test]
+fn what_is_done_together_is_kept_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::open(dir.path()).unwrap();
+    let reader = State::open_read_only(dir.path()).unwrap();
+    let active = || reader.active_blocks(UnixMs(200)).unwrap().len();
+    let failed: Result<(), StoreError> = state.together(|state| {
+        state.add_block(block("192.0.2.1/32", 100, None), "detect")?;
+        state.together(|state| state.add_block(block("192.0.2.2/32", 100, None), "detect"))?;
+        assert_eq!(active(), 0, "nobody sees half of it");
+        state.set_finding_status(99, FindingStatus::Dismissed, "ana", UnixMs(100))
+    });
+    assert!(matches!(failed, Err(StoreError::NotFound { .. })), "{failed:?}");
+    assert_eq!(active(), 0);
+    // The connection goes on, by itself and with another one.
+    state.add_block(block("192.0.2.3/32", 100, None), "ana").unwrap();
+    let kept: Result<_, StoreError> = state.together(|state| {
+        state.add_block(block("192.0.2.4/32", 100, None), "detect")?;
+        state.add_block(block("192.0.2.5/32", 100, None), "detect")
+    });
+    kept.unwrap();
+    assert_eq!(active(), 3);
+}

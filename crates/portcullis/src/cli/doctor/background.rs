@@ -251,7 +251,7 @@ mod tests {
         facts.feeds = vec![feed(now.minus(day), failing)];
         let found = stale_feeds(&facts);
         assert!(found.len() == 1 && found[0].gravity == Gravity::Warning, "{found:?}");
-        assert!(found[0].seen.contains("since 1 d ago: answered with 503; the copy of "), "{found:?}");
+        assert!(found[0].seen.contains("since 24 h ago: answered with 503; the copy of "), "{found:?}");
         facts.feeds[0].in_force = false;
         assert_eq!(stale_feeds(&facts)[0].gravity, Gravity::Error);
         // The run that recorded it is not a second finding; one that failed for another reason is.
