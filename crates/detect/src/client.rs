@@ -190,6 +190,12 @@ impl SignatureHits {
         self.requests = self.requests.saturating_add(other.requests);
     }
 
+    /// The numbers of all that matched.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        let is_in = |n: &u32| self.strength(*n as usize) != Strength::None;
+        (0..MAX_SIGNATURES as u32).filter(is_in)
+    }
+
     pub(crate) fn strength(&self, signature: usize) -> Strength {
         let (word, bit) = (signature / 64, 1 << (signature % 64));
         if self.full[word] & bit != 0 {
@@ -391,6 +397,11 @@ impl Client {
     /// Whether the user agent is among those noted.
     pub(crate) fn uses_agent(&self, short: u32) -> bool {
         self.agents.contains(&short)
+    }
+
+    /// The user agent of the latest request, by its hash.
+    pub(crate) fn latest_agent(&self) -> Option<u32> {
+        self.latest_agent
     }
 
     /// The evidence that came with this user agent. When there are too many, the one with the least is forgotten.

@@ -2,6 +2,7 @@
 //! Must not judge, and must not know of other clients.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use portcullis_model::{LoginOutcome, VerdictKind};
 
@@ -11,7 +12,7 @@ use crate::observation::{Answer, is_client_error, is_missing};
 use crate::path::{is_asset, is_login_api, is_routine, normalise, sends_login, sensitive_entry};
 use crate::scenarios::{Feed, Feeds};
 use crate::signatures::{Class, Scratch, Signature, Signatures, Strength};
-use crate::{BotStatus, Observation, Settings};
+use crate::{BotStatus, Knowledge, Observation, Settings};
 
 /// The longest path and query of a sample, in characters.
 const SAMPLE_CHARS: usize = 200;
@@ -23,6 +24,7 @@ const MAX_MATCHES: usize = 24;
 pub(crate) struct Tools<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) signatures: &'a Signatures,
+    pub(crate) knowledge: &'a Knowledge,
 }
 
 /// A request with what is read from it once.
@@ -32,6 +34,8 @@ pub(crate) struct Request<'a> {
     path: u64,
     is_asset: bool,
     answer: Answer,
+    /// Whether the site owns the path, once somebody has asked.
+    is_owned: OnceCell<bool>,
     /// The hash of the user agent, see [`Client::use_agent`].
     pub(crate) agent: u32,
 }
@@ -91,9 +95,21 @@ impl<'a> Request<'a> {
             is_asset: is_asset(&normal),
             answer: Answer::of(seen.verdict, seen.status),
             agent: hash::short(hash::of(seen.user_agent)),
+            is_owned: OnceCell::new(),
             seen,
             normal,
         }
+    }
+
+    /// Whether the path is one of the site's own: what it answers there is no error of the client's.
+    fn is_owned(&self, tools: Tools<'_>) -> bool {
+        let site = &tools.knowledge.site;
+        *self.is_owned.get_or_init(|| site.owns(site.path_hash(self.seen.host, &self.normal)))
+    }
+
+    /// Whether the request is evidence for the rule.
+    fn is_evidence(&self, tools: Tools<'_>, rule: &str) -> bool {
+        tools.knowledge.suppressions.of_path(rule, &self.normal).is_none()
     }
 
     /// Adds the request to its client's state.
@@ -107,15 +123,15 @@ impl<'a> Request<'a> {
         let mut feeds = Feeds::default();
         feeds.add_if(Feed::Page, !self.is_asset && self.answer != Answer::Refused);
         self.count_plain(client);
-        let is_missing = self.count_missing(client, room);
+        let is_missing = self.count_missing(client, tools, room);
         feeds.add_if(Feed::Missing, is_missing);
-        self.count_answer(client, room);
+        self.count_answer(client, tools, room);
         let is_failed_login = self.count_login(client, tools, room, &mut feeds);
         let is_quiet_login = feeds.has(Feed::Login) && !is_failed_login;
         let is_new_touch = self.count_sensitive(client, tools, room, &mut feeds);
         let (is_attack, is_new_hit) = self.match_signatures(client, tools, scratch, room, &mut feeds);
         let is_false_bot = self.count_false_name(client, room);
-        let overflows = self.pour(client, feeds);
+        let overflows = self.pour(client, tools, feeds);
         Evidence {
             is_missing,
             is_failed_login,
@@ -128,14 +144,16 @@ impl<'a> Request<'a> {
     }
 
     /// True if a bucket ran over that says more than how much was asked for.
-    fn pour(&self, client: &mut Client, feeds: Feeds) -> bool {
+    fn pour(&self, client: &mut Client, tools: Tools<'_>, feeds: Feeds) -> bool {
         if feeds.is_empty() {
             return false;
         }
         let overflows = &mut client.overflows;
         let mut is_step = false;
         let buckets = client.buckets.get_or_insert_default();
-        buckets.pour(feeds, hash::short(self.path), self.seen.time, |scenario| {
+        let what = (hash::short(self.path), self.seen.time);
+        let is_silent = |scenario: &str| !self.is_evidence(tools, scenario);
+        buckets.pour(feeds, what, is_silent, |scenario| {
             overflows.count(scenario);
             is_step = true;
         });
@@ -160,11 +178,13 @@ impl<'a> Request<'a> {
     }
 
     /// True if it asked for a page that is not there.
-    fn count_missing(&self, client: &mut Client, room: &mut SampleRoom) -> bool {
+    fn count_missing(&self, client: &mut Client, tools: Tools<'_>, room: &mut SampleRoom) -> bool {
         let counts = self.answer == Answer::ClientError
             && is_missing(self.seen.status)
             && !self.is_asset
-            && !is_routine(&self.normal);
+            && !is_routine(&self.normal)
+            && !self.is_owned(tools)
+            && self.is_evidence(tools, "path_probing");
         if counts {
             client.missing.insert(self.path);
             self.sample(client, SampleKind::Missing, room);
@@ -172,10 +192,12 @@ impl<'a> Request<'a> {
         counts
     }
 
-    fn count_answer(&self, client: &mut Client, room: &mut SampleRoom) {
+    fn count_answer(&self, client: &mut Client, tools: Tools<'_>, room: &mut SampleRoom) {
         let is_error = match self.answer {
             Answer::Refused => return,
             Answer::ClientError if self.is_asset || is_routine(&self.normal) => return,
+            Answer::ClientError if is_missing(self.seen.status) && self.is_owned(tools) => return,
+            Answer::ClientError if !self.is_evidence(tools, "error_rate") => return,
             Answer::ClientError => is_client_error(self.seen.status),
             Answer::Served | Answer::Redirected | Answer::Failed => false,
         };
@@ -196,6 +218,9 @@ impl<'a> Request<'a> {
     ) -> bool {
         let seen = self.seen;
         if seen.login.is_none() && !sends_login(tools.settings, seen.method, &self.normal) {
+            return false;
+        }
+        if !self.is_evidence(tools, "login_failures") {
             return false;
         }
         let is_api = is_login_api(&self.normal);
@@ -236,6 +261,9 @@ impl<'a> Request<'a> {
             return false;
         }
         let Some(entry) = sensitive_entry(tools.settings, &self.normal) else { return false };
+        if self.is_owned(tools) || !self.is_evidence(tools, "sensitive_paths") {
+            return false;
+        }
         let bit = 1_u64 << entry.min(63);
         let sensitive: &mut Sensitive = &mut client.sensitive;
         sensitive.hits = sensitive.hits.saturating_add(1);
@@ -264,11 +292,14 @@ impl<'a> Request<'a> {
         let all = signatures.all();
         let mut matches = Matches::default();
         signatures.in_path(seen.path, scratch, |n| {
-            if !(self.is_asset && all[n].class.spares_assets()) {
+            if !(all[n].class.may_be_the_sites() && (self.is_asset || self.is_owned(tools))) {
                 matches.push_path(n, all);
             }
         });
         signatures.in_query(seen.query, scratch, |n, in_search_box| matches.push(n, in_search_box));
+        if matches.count > 0 && !self.is_evidence(tools, "sensitive_files") {
+            matches = Matches::default();
+        }
         let in_request = matches.count;
         // A user agent that was already looked at on this client is not searched again.
         if client.use_agent(self.agent) {

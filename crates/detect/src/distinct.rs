@@ -78,6 +78,15 @@ impl Distinct {
         }
     }
 
+    /// What was counted, by the short form of the hashes, while the count is exact; then nothing.
+    pub(crate) fn values(&self) -> impl Iterator<Item = u32> {
+        let values = match self {
+            Self::Exact(seen) => seen.as_slice(),
+            Self::Estimate(_) => &[],
+        };
+        values.iter().copied()
+    }
+
     /// Whether the count is exact.
     pub(crate) fn is_exact(&self) -> bool {
         matches!(self, Self::Exact(_))

@@ -30,6 +30,8 @@ pub(crate) struct Judged {
     /// `None`: nothing to report.
     pub(crate) severity: Option<Severity>,
     held_down: Option<&'static str>,
+    /// Rules that are not to be asked about this client, and the number of what says so.
+    silent: Vec<(&'static str, i64)>,
     pub(crate) score: Option<f64>,
     /// The forest found it odd.
     pub(crate) is_odd: bool,
@@ -46,11 +48,19 @@ impl Judged {
             .iter()
             .filter_map(|rule| (rule.check)(client, context).map(|hit| (rule.name, rule.evidence, hit)))
             .collect();
+        let mut silent = Vec::new();
         let score = forest.zip(row).and_then(|(model, row)| model.score(row));
         let odd = forest.zip(score).and_then(|(model, score)| forest_hit(client, model, score));
         let is_odd = odd.is_some();
         hits.extend(scenarios::hits(client, context.neighbours));
         hits.extend(odd.map(|hit| (FOREST, Evidence::Statistics, hit)));
+        hits.retain(|(rule, _, _)| match context.knowledge.suppressions.of_client(rule, client.key) {
+            Some(one) => {
+                silent.push((*rule, one.id));
+                false
+            }
+            None => true,
+        });
         // Stable: among equally severe ones the table's order decides.
         hits.sort_by_key(|(_, _, hit)| std::cmp::Reverse(hit.severity));
         let combined = combine(&hits);
@@ -60,7 +70,7 @@ impl Judged {
             Some(_) => combined.map(|severity| severity.min(Severity::Medium)),
             None => combined,
         };
-        Self { hits, combined, severity, held_down, score, is_odd }
+        Self { hits, combined, severity, held_down, silent, score, is_odd }
     }
 
     /// Lets evidence that has added up over time count for at least so much; what holds it down holds it still.
@@ -85,7 +95,8 @@ impl Judged {
             | Evidence::Signatures
             | Evidence::Logins
             | Evidence::Agent
-            | Evidence::Identity => false,
+            | Evidence::Identity
+            | Evidence::Company => false,
             // The forest must not choose its own teachers.
             Evidence::Statistics => true,
         });
@@ -199,6 +210,10 @@ pub(crate) fn write(
     }
     if let Some(shared) = shared {
         details.insert("shared".to_owned(), json!(shared));
+    }
+    if !judged.silent.is_empty() {
+        let silent = judged.silent.iter().map(|(rule, id)| json!({ "rule": rule, "never": id }));
+        details.insert("silent".to_owned(), silent.collect());
     }
     details.insert("rules".to_owned(), rules(client, &judged));
     details.insert("features".to_owned(), row.map_or(Value::Null, features));

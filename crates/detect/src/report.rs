@@ -1,12 +1,12 @@
 //! What a run hands back. Plain data; must not decide what is done about it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use portcullis_model::Finding;
 use serde::Serialize;
 
-use crate::Features;
+use crate::{Features, WeakEvidence};
 
 /// The outcome of one window.
 #[derive(Clone, Debug)]
@@ -25,8 +25,11 @@ pub struct Report {
     /// Of the findings about somebody on an address that other verified users share: by the address
     /// ([`portcullis_model::ClientIp::limit_key`]) and the finding's user.
     pub shared: HashMap<(IpAddr, Option<String>), SharedAddress>,
-    /// The IPv6 /64 of the window, and whether each is bad enough to be blocked: for [`crate::escalate`].
-    pub sites: Vec<(Ipv6Addr, bool)>,
+    /// The IPv4 addresses and IPv6 /64 of the window, and whether each is bad enough to be blocked: for
+    /// [`crate::escalate`].
+    pub sites: Vec<(IpAddr, bool)>,
+    /// What was odd about clients, flagged or not: for [`crate::Past::remember`].
+    pub weak: Vec<(IpAddr, WeakEvidence)>,
     /// Rows for [`crate::train`]: clients that no rule flagged and that look good; at most
     /// [`crate::MAX_GOOD_ROWS`] of them.
     pub presumed_good: Vec<Features>,

@@ -203,9 +203,18 @@ struct Bucket {
 impl Buckets {
     /// Pours what a request brings into the buckets; calls `overflow` with the number of each scenario whose bucket
     /// runs over.
-    pub(crate) fn pour(&mut self, feeds: Feeds, path: u32, at: UnixMs, mut overflow: impl FnMut(u8)) {
+    pub(crate) fn pour(
+        &mut self,
+        feeds: Feeds,
+        (path, at): (u32, UnixMs),
+        is_silent: impl Fn(&str) -> bool,
+        mut overflow: impl FnMut(u8),
+    ) {
         for (n, scenario) in SCENARIOS.iter().enumerate() {
-            if feeds.has(scenario.feed) && self.bucket(n as u8, at).add(scenario, path, at) {
+            if feeds.has(scenario.feed)
+                && !is_silent(scenario.name)
+                && self.bucket(n as u8, at).add(scenario, path, at)
+            {
                 overflow(n as u8);
             }
         }
@@ -291,7 +300,7 @@ pub(crate) fn hits(
     SCENARIOS.iter().enumerate().filter_map(move |(n, scenario)| {
         let (_, count) = client.overflows.0.iter().find(|(known, _)| usize::from(*known) == n)?;
         let least = match scenario.evidence {
-            Evidence::Signatures | Evidence::Agent | Evidence::Identity => 1,
+            Evidence::Signatures | Evidence::Agent | Evidence::Identity | Evidence::Company => 1,
             Evidence::Logins => neighbours.raise_for_logins(1),
             Evidence::Volume | Evidence::Errors | Evidence::Paths | Evidence::Statistics => {
                 neighbours.raise(1)
@@ -338,7 +347,7 @@ mod tests {
     fn overflows(feed: Feed, paths: impl Iterator<Item = u32>, every_ms: i64) -> usize {
         let (mut buckets, mut count) = (Buckets::default(), 0);
         for (n, path) in paths.enumerate() {
-            buckets.pour(feeds(feed), path, UnixMs(n as i64 * every_ms), |_| count += 1);
+            buckets.pour(feeds(feed), (path, UnixMs(n as i64 * every_ms)), |_| false, |_| count += 1);
         }
         count
     }
@@ -367,7 +376,7 @@ mod tests {
     fn times_that_jump_neither_fill_nor_break_a_bucket() {
         let (mut buckets, mut count) = (Buckets::default(), 0);
         for (n, at) in [0, i64::MAX, i64::MIN, 5, -5, i64::MAX, 0, 1, 2, 3].into_iter().enumerate() {
-            buckets.pour(feeds(Feed::Missing), n as u32, UnixMs(at), |_| count += 1);
+            buckets.pour(feeds(Feed::Missing), (n as u32, UnixMs(at)), |_| false, |_| count += 1);
         }
         assert_eq!(count, 0);
     }

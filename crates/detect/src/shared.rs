@@ -25,7 +25,7 @@ impl<'a> Crowds<'a> {
         let mut crowds: HashMap<IpAddr, Vec<&Client>> = HashMap::new();
         for client in clients.iter().filter(|client| client.user.is_some() && !client.is_allowed) {
             // Without the forest, which never makes anybody bad by itself.
-            if !context.is_bad(&Judged::new(client, context, None, None)) {
+            if !context.is_bad(Judged::new(client, context, None, None).severity) {
                 crowds.entry(client.key).or_default().push(client);
             }
         }

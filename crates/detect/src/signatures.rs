@@ -99,8 +99,9 @@ impl Class {
         }
     }
 
-    /// Whether a missing image or style sheet below such a path is an ordinary broken link.
-    pub(crate) fn spares_assets(self) -> bool {
+    /// Whether a site may well have such paths itself: then they prove nothing where it does, and a missing image or
+    /// style sheet below one is an ordinary broken link.
+    pub(crate) fn may_be_the_sites(self) -> bool {
         matches!(self, Self::Script | Self::Panel | Self::Cms | Self::Backup)
     }
 }

@@ -73,6 +73,9 @@ pub struct Site {
     hour: Option<i64>,
     #[serde(skip)]
     current: HourTotals,
+    /// Changes of what is owned, and hosts that answer everything, at the end of the last hour.
+    #[serde(skip)]
+    told: (u64, usize),
 }
 
 /// What a host answered to names that no site publishes.
@@ -109,6 +112,12 @@ struct Pending {
     paths: Vec<u64>,
 }
 
+impl Default for Site {
+    fn default() -> Self {
+        Self::new((0, 0))
+    }
+}
+
 impl Site {
     /// Knows nothing. `seed` keys its hashes; the same seed and the same requests give the same knowledge.
     pub fn new(seed: (u64, u64)) -> Self {
@@ -124,6 +133,7 @@ impl Site {
             pending: HashMap::new(),
             hour: None,
             current: HourTotals::default(),
+            told: (0, 0),
         }
     }
 
@@ -219,9 +229,10 @@ impl Site {
 
     /// Ends an hour: what its clients did is learned, unless `is_flagged` says that one of them (by
     /// [`portcullis_model::ClientIp::limit_key`]) attacks. Requests before `until` are passed over from now on.
-    pub fn settle(&mut self, until: UnixMs, is_flagged: impl Fn(IpAddr) -> bool) {
+    /// Returns whether other paths may be owned than before.
+    pub fn settle(&mut self, until: UnixMs, is_flagged: impl Fn(IpAddr) -> bool) -> bool {
         self.learned_until = self.learned_until.max(until);
-        let Some(hour) = self.hour.take() else { return };
+        let Some(hour) = self.hour.take() else { return false };
         let day = hour.div_euclid(24);
         let mut totals = std::mem::take(&mut self.current);
         let mut clients: Vec<(IpAddr, Pending)> = std::mem::take(&mut self.pending).into_iter().collect();
@@ -238,6 +249,9 @@ impl Site {
         }
         self.hours.add(hour, totals);
         self.paths.forget_old(day);
+        let soft = self.soft_hosts().count();
+        let now = (self.paths.changes(), soft);
+        std::mem::replace(&mut self.told, now) != now
     }
 
     /// Requests before this time have been learned from.

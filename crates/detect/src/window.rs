@@ -1,12 +1,12 @@
 //! One stretch of the log: takes requests one by one in bounded memory, then asks rules and forest about
 //! every client. Must not read the log, the clock or the blocklist.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use portcullis_model::{ClientIp, UnixMs, VerdictKind};
+use portcullis_model::{ClientIp, Severity, UnixMs, VerdictKind};
 
 use crate::client::Client;
 use crate::counting::{Request, SampleRoom, Tools};
@@ -15,7 +15,8 @@ use crate::report::{ForestHealth, Report};
 use crate::rules::{Context, Neighbours};
 use crate::shared::Crowds;
 use crate::signatures::{Scratch, Signatures};
-use crate::{BotStatus, Features, ForestModel, Observation, Settings};
+use crate::together::{Together, weak};
+use crate::{BotStatus, Features, ForestModel, Knowledge, Observation, Settings};
 
 /// The most findings of one window.
 pub const MAX_FINDINGS: usize = 10_000;
@@ -42,6 +43,7 @@ pub struct Window {
     from: UnixMs,
     to: UnixMs,
     signatures: Arc<Signatures>,
+    knowledge: Knowledge,
     hasher: RandomState,
     /// By address, and by the hash of the verified user; zero: none.
     slots: HashMap<(IpAddr, u64), u32>,
@@ -75,6 +77,7 @@ impl Window {
             from,
             to,
             signatures,
+            knowledge: Knowledge::default(),
             hasher: RandomState::new(),
             slots: HashMap::new(),
             clients: Vec::new(),
@@ -85,6 +88,12 @@ impl Window {
             requests: 0,
             overflowed: 0,
         }
+    }
+
+    /// The same with what is known already; to be said before the first request.
+    #[must_use]
+    pub fn knowing(self, knowledge: &Knowledge) -> Self {
+        Self { knowledge: knowledge.clone(), ..self }
     }
 
     /// Takes one request; one outside of the window is passed over. Requests need not be in order.
@@ -106,7 +115,8 @@ impl Window {
             return;
         }
         let request = Request::read(seen);
-        let tools = Tools { settings: &self.settings, signatures: &self.signatures };
+        let tools =
+            Tools { settings: &self.settings, signatures: &self.signatures, knowledge: &self.knowledge };
         let evidence = request.count(client, tools, &mut self.scratch, &mut self.samples);
         if evidence.marks() {
             self.mark(slot, seen, request.agent, evidence.is_failed_login);
@@ -173,36 +183,56 @@ impl Window {
         let alone = Context {
             settings: &self.settings,
             signatures: &self.signatures,
+            knowledge: &self.knowledge,
             neighbours: Neighbours::default(),
+            around: None,
         };
         let crowds = Crowds::of(&self.clients, &alone);
         let context = |client: &Client| Context { neighbours: crowds.neighbours(client), ..alone };
-        let mut flagged = Vec::new();
         let mut presumed_good = Vec::new();
-        let mut sites = Sites::default();
         let (mut scored, mut odd) = (0, 0);
-        for (slot, client) in self.clients.iter().enumerate() {
-            if client.is_allowed {
-                // Whom somebody allowed is a neighbour who behaves.
-                sites.add(client.key, false);
-                continue;
-            }
+        let judge_alone = |client: &Client| {
             let row = row(client);
-            let context = context(client);
-            let judged = Judged::new(client, &context, forest, row.as_ref());
+            let judged = Judged::new(client, &context(client), forest, row.as_ref());
             scored += usize::from(judged.score.is_some());
             odd += usize::from(judged.is_odd);
-            // One of several who share it is blocked by itself.
-            sites.add(client.key, context.is_bad(&judged) && crowds.is_alone(client));
-            if let Some(severity) = judged.severity {
-                flagged.push((severity, client.requests, slot));
-            }
             if let Some(row) = row
                 && presumed_good.len() < MAX_GOOD_ROWS
                 && judged.is_presumed_good(client)
             {
                 presumed_good.push(row);
             }
+            judged.severity
+        };
+        // Whom somebody allowed is a neighbour who behaves.
+        let is_judged = |client: &&Client| !client.is_allowed;
+        let severities: Vec<Option<Severity>> =
+            self.clients.iter().filter(is_judged).map(judge_alone).collect();
+        let together = Together::of(self.clients.iter().filter(is_judged).zip(severities.iter().copied()));
+
+        let mut flagged = Vec::new();
+        let mut remembered = Vec::new();
+        let mut sites = Sites::default();
+        let mut severities = severities.into_iter();
+        for (slot, client) in self.clients.iter().enumerate() {
+            if client.is_allowed {
+                sites.add(client.key, false);
+                continue;
+            }
+            let by_itself = severities.next().flatten();
+            let weak = weak(client);
+            let around = together.around(client, by_itself, weak.as_ref(), &self.knowledge);
+            let mut severity = by_itself;
+            if around.is_telling() {
+                let context = Context { around: Some(&around), ..context(client) };
+                severity = Judged::new(client, &context, forest, row(client).as_ref()).severity;
+            }
+            // One of several who share it is blocked by itself.
+            sites.add(client.key, alone.is_bad(severity) && crowds.is_alone(client));
+            if let Some(severity) = severity {
+                flagged.push((severity, client.requests, slot));
+            }
+            remembered.extend(weak.map(|weak| (client.key, weak)));
         }
         flagged.sort_unstable_by(|a, b| b.cmp(a));
         let dropped_findings = flagged.len().saturating_sub(MAX_FINDINGS) as u64;
@@ -215,7 +245,10 @@ impl Window {
                 let features = Features::of(client);
                 let usable = row(client);
                 // Judged again: keeping every client's evidence until here could take all memory.
-                let judged = Judged::new(client, &context(client), forest, usable.as_ref());
+                let by_itself = Judged::new(client, &context(client), forest, usable.as_ref()).severity;
+                let around = together.around(client, by_itself, weak(client).as_ref(), &self.knowledge);
+                let context = Context { around: Some(&around), ..context(client) };
+                let judged = Judged::new(client, &context, forest, usable.as_ref());
                 let address = crowds.shared(client, &self.agents);
                 let finding = finding::write(
                     client,
@@ -240,6 +273,7 @@ impl Window {
             forest: health(&self.settings, forest, scored, odd),
             shared,
             sites: sites.0.into_iter().collect(),
+            weak: remembered,
             presumed_good,
         }
     }
@@ -250,22 +284,13 @@ fn row(client: &Client) -> Option<Features> {
     if client.requests < MIN_ROW_REQUESTS { None } else { Features::of(client) }
 }
 
-/// The IPv6 /64 of a window, each with whether anybody on it is bad.
+/// The IPv4 addresses and IPv6 /64 of a window, each with whether anybody on it is bad.
 #[derive(Default)]
-struct Sites(HashMap<Ipv6Addr, bool>);
+struct Sites(BTreeMap<IpAddr, bool>);
 
 impl Sites {
     fn add(&mut self, key: IpAddr, is_bad: bool) {
-        if let Some(site) = ipv6(key) {
-            *self.0.entry(site).or_default() |= is_bad;
-        }
-    }
-}
-
-fn ipv6(key: IpAddr) -> Option<Ipv6Addr> {
-    match key {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(v6) => Some(v6),
+        *self.0.entry(key).or_default() |= is_bad;
     }
 }
 

@@ -8,11 +8,12 @@ mod shard;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portcullis_model::Finding;
 
 use crate::counting::{Request, Tools};
-use crate::{BotStatus, Observation, Settings, SharedAddress, Signatures};
+use crate::{BotStatus, Knowledge, Observation, Settings, SharedAddress, Signatures};
 
 pub(crate) use score::Score;
 use shard::Shard;
@@ -34,6 +35,7 @@ const MAX_SAMPLES: usize = 100_000;
 pub struct Engine {
     settings: Settings,
     signatures: Arc<Signatures>,
+    knowledge: ArcSwap<Knowledge>,
     shards: Vec<Mutex<Shard>>,
 }
 
@@ -55,6 +57,7 @@ impl Engine {
         Self {
             settings: settings.clone(),
             signatures,
+            knowledge: ArcSwap::default(),
             shards: std::iter::repeat_with(shard).take(shards).collect(),
         }
     }
@@ -70,8 +73,19 @@ impl Engine {
             return None;
         }
         let request = Request::read(seen);
-        let tools = Tools { settings: &self.settings, signatures: &self.signatures };
+        let knowledge = self.knowledge.load();
+        let tools = Tools { settings: &self.settings, signatures: &self.signatures, knowledge: &knowledge };
         self.shard(seen.client.limit_key()).lock().observe(&request, tools)
+    }
+
+    /// From now on judges with this knowledge of the site, and without what a person has dismissed.
+    pub fn know(&self, knowledge: Knowledge) {
+        self.knowledge.store(Arc::new(knowledge));
+    }
+
+    /// What it was told last.
+    pub fn knowledge(&self) -> Arc<Knowledge> {
+        self.knowledge.load_full()
     }
 
     /// Clients that are remembered.

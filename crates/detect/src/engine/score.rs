@@ -27,7 +27,8 @@ fn points(evidence: Evidence, severity: Severity) -> f64 {
         | Evidence::Signatures
         | Evidence::Logins
         | Evidence::Agent
-        | Evidence::Identity => {}
+        | Evidence::Identity
+        | Evidence::Company => {}
     }
     match severity {
         Severity::Low => 2.0,

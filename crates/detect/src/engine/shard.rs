@@ -106,7 +106,9 @@ impl Shard {
         let context = Context {
             settings: tools.settings,
             signatures: tools.signatures,
+            knowledge: tools.knowledge,
             neighbours: others.neighbours_of(&client),
+            around: None,
         };
         let mut judged = Judged::new(&client, &context, None, None);
         let mut score = known.case.as_ref()?.score.clone();

@@ -4,21 +4,24 @@
 mod error_rate;
 mod false_bot;
 mod high_frequency;
+mod login_campaign;
 mod login_failures;
 mod path_probing;
 mod scanner_user_agent;
 mod sensitive_files;
 mod sensitive_paths;
+mod slow_probing;
 mod spike;
+mod swarm;
 
 use portcullis_model::Severity;
 use serde_json::Value;
 
-use crate::Settings;
 use crate::client::{Client, SampleKind};
-use crate::finding::Judged;
 use crate::scenarios::SCENARIOS;
 use crate::signatures::Signatures;
+use crate::together::Around;
+use crate::{Knowledge, Settings};
 
 /// The name under which the forest's opinion appears among the rules.
 pub(crate) const FOREST: &str = "forest";
@@ -38,6 +41,8 @@ pub(crate) enum Evidence {
     Agent,
     /// As whom it came.
     Identity,
+    /// What its neighbours do.
+    Company,
     /// The forest.
     Statistics,
 }
@@ -57,13 +62,16 @@ pub(crate) struct Hit {
 pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) signatures: &'a Signatures,
+    pub(crate) knowledge: &'a Knowledge,
     pub(crate) neighbours: Neighbours,
+    /// What other addresses did; nothing before a window is over.
+    pub(crate) around: Option<&'a Around>,
 }
 
 impl Context<'_> {
     /// Whether what was found is to be blocked.
-    pub(crate) fn is_bad(&self, judged: &Judged) -> bool {
-        self.settings.block_severity.is_some_and(|least| judged.severity >= Some(least))
+    pub(crate) fn is_bad(&self, severity: Option<Severity>) -> bool {
+        self.settings.block_severity.is_some_and(|least| severity >= Some(least))
     }
 }
 
@@ -105,7 +113,10 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { name: "scanner_user_agent", evidence: Evidence::Agent, check: scanner_user_agent::check },
     Rule { name: "false_bot", evidence: Evidence::Identity, check: false_bot::check },
     Rule { name: "login_failures", evidence: Evidence::Logins, check: login_failures::check },
+    Rule { name: "login_campaign", evidence: Evidence::Logins, check: login_campaign::check },
     Rule { name: "path_probing", evidence: Evidence::Errors, check: path_probing::check },
+    Rule { name: "slow_probing", evidence: Evidence::Errors, check: slow_probing::check },
+    Rule { name: "swarm", evidence: Evidence::Company, check: swarm::check },
     Rule { name: "error_rate", evidence: Evidence::Errors, check: error_rate::check },
     Rule { name: "sensitive_paths", evidence: Evidence::Paths, check: sensitive_paths::check },
     Rule { name: "high_frequency", evidence: Evidence::Volume, check: high_frequency::check },

@@ -21,6 +21,9 @@ const FORGET_DAYS: i64 = 60;
 pub(super) struct Paths {
     all: BTreeMap<u64, OwnedPath>,
     named: usize,
+    /// Paths that began or ceased to be owned.
+    #[serde(skip)]
+    changes: u64,
 }
 
 /// A path that the site served.
@@ -76,6 +79,7 @@ impl Paths {
         }
         if path.networks.len() >= NETWORKS_TO_OWN && path.days >= DAYS_TO_OWN {
             path.is_owned = true;
+            self.changes += 1;
             path.networks = Vec::new();
         }
     }
@@ -96,8 +100,18 @@ impl Paths {
 
     /// Forgets what was not served for long or not at all, and when there are too many the least used.
     pub(super) fn forget_old(&mut self, today: i64) {
-        self.all.retain(|_, path| path.days > 0 && today - path.last_day <= FORGET_DAYS);
+        let Self { all, changes, .. } = self;
+        all.retain(|_, path| {
+            let stays = path.days > 0 && today - path.last_day <= FORGET_DAYS;
+            *changes += u64::from(!stays && path.is_owned);
+            stays
+        });
         self.shrink();
+    }
+
+    /// A number that is another one when other paths are owned.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn shrink(&mut self) {
@@ -110,7 +124,8 @@ impl Paths {
             worth.sort_unstable();
             // A tenth more than needed, so that a flood of new paths is sorted seldom.
             for (_, hash) in worth.iter().take(self.all.len() - MAX_PATHS * 9 / 10) {
-                self.all.remove(hash);
+                let gone = self.all.remove(hash);
+                self.changes += u64::from(gone.is_some_and(|path| path.is_owned));
             }
         }
         self.named = self.all.values().filter(|path| !path.name.is_empty()).count();
@@ -118,6 +133,7 @@ impl Paths {
 
     pub(super) fn remove(&mut self, hash: u64) -> bool {
         let gone = self.all.remove(&hash);
+        self.changes += u64::from(gone.as_ref().is_some_and(|path| path.is_owned));
         self.named -= usize::from(gone.as_ref().is_some_and(|path| !path.name.is_empty()));
         gone.is_some()
     }
