@@ -95,9 +95,13 @@ impl Past {
 
     /// What the client did with what it does now.
     pub(crate) fn with(&self, client: IpAddr, weak: &WeakEvidence) -> Option<Remembered> {
-        let mut known = self.clients.get(&client)?.clone();
-        known.add(weak);
-        Some(known)
+        let known = self.clients.get(&client)?;
+        let is_recent = weak.last.0.saturating_sub(known.last.0) < FORGET_MS;
+        is_recent.then(|| {
+            let mut known = known.clone();
+            known.add(weak);
+            known
+        })
     }
 
     /// How many clients are remembered.

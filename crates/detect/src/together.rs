@@ -20,8 +20,8 @@ pub(crate) struct Around {
     pub(crate) bad_neighbours: u32,
     /// Addresses that came from it, the client too.
     pub(crate) neighbours: u32,
-    /// Those who log in like the client.
-    pub(crate) logins: Option<Logins>,
+    /// Those who log in like the client: of its network, and with its user agent.
+    pub(crate) logins: [Option<Logins>; 2],
     /// What the client did in earlier hours, with this one.
     pub(crate) past: Option<Box<Remembered>>,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Around {
 impl Around {
     /// Whether there is anything that a rule could say more for.
     pub(crate) fn is_telling(&self) -> bool {
-        self.bad_neighbours > 0 || self.logins.is_some() || self.past.is_some()
+        self.bad_neighbours > 0 || self.logins != [None; 2] || self.past.is_some()
     }
 }
 
@@ -98,13 +98,13 @@ impl Together {
         Around {
             bad_neighbours: network.map_or(0, |network| network.bad - u32::from(is_bad(severity))),
             neighbours: network.map_or(0, |network| network.clients),
-            logins: guesses(client).and_then(|_| self.logins(client)),
+            logins: guesses(client).map_or([None; 2], |_| self.logins(client)),
             past,
         }
     }
 
-    /// The larger of the two groups that the client belongs to.
-    fn logins(&self, client: &Client) -> Option<Logins> {
+    /// The groups that a client who guesses belongs to, if it is not alone in them.
+    fn logins(&self, client: &Client) -> [Option<Logins>; 2] {
         let network = self.networks.get(&network(client.key)).map(|network| Logins {
             is_one_network: true,
             clients: network.guessers,
@@ -117,8 +117,7 @@ impl Together {
             networks: u32::try_from(agent.networks.len()).unwrap_or(u32::MAX),
             attempts: agent.attempts,
         });
-        let groups = [network, agent].into_iter().flatten().filter(|group| group.clients > 1);
-        groups.max_by_key(|group| (group.networks, group.clients))
+        [network, agent].map(|group| group.filter(|group| group.clients > 1))
     }
 }
 

@@ -29,15 +29,15 @@ fn missing(client: &str, second: i64, path: &'static str) -> Observation<'static
 }
 
 fn login(client: &str, second: i64) -> Observation<'static> {
-    Observation { method: "POST", path: "/wp-login.php", user_agent: TOOL, ..request(client, second) }
+    Observation { method: "POST", path: "/signin", user_agent: TOOL, ..request(client, second) }
 }
 
 /// A person who mistypes once and gets in.
 fn visit(window: &mut Window, client: &str) {
-    for (second, path) in [(1, "/"), (2, "/style.css"), (3, "/logo.png"), (4, "/wp-login.php")] {
+    for (second, path) in [(1, "/"), (2, "/style.css"), (3, "/logo.png"), (4, "/signin")] {
         window.observe(&Observation { path, referer: "https://example.com/", ..request(client, second) });
     }
-    let form = Observation { referer: "https://example.com/wp-login.php", ..login(client, 9) };
+    let form = Observation { referer: "https://example.com/signin", ..login(client, 9) };
     window.observe(&Observation { status: 200, ..form });
     window.observe(&Observation { status: 302, time: UnixMs(14_000), ..form });
 }

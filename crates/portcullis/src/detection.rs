@@ -6,7 +6,7 @@
 mod act;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -217,8 +217,8 @@ fn act(
     Ok(outcome)
 }
 
-/// Blocks the IPv6 prefixes of attackers who change their /64: those that came in this window and those
-/// that are blocked already count together.
+/// Blocks the networks of attackers who change their address: those that came in this window and those that are
+/// blocked already count together.
 fn block_prefixes(
     state: &mut State,
     settings: &Settings,
@@ -227,19 +227,17 @@ fn block_prefixes(
     now: UnixMs,
 ) -> anyhow::Result<Vec<Block>> {
     // The neighbourhood of a pseudonym is chance.
-    let is_site = |site: &Ipv6Addr| !is_pseudonym(ClientIp::new(IpAddr::V6(*site)));
-    let mut sites: HashMap<Ipv6Addr, bool> =
+    let is_site = |site: &IpAddr| !is_pseudonym(ClientIp::new(*site));
+    let mut sites: HashMap<IpAddr, bool> =
         report.sites.iter().copied().filter(|(site, _)| is_site(site)).collect();
     for block in state.active_blocks(now)? {
-        if let (IpNet::V6(network), BlockSource::Detector) = (block.network, block.source)
-            && network.prefix_len() == 64
-        {
-            sites.insert(network.network(), true);
+        let is_site = block.network.prefix_len() == if block.network.addr().is_ipv4() { 32 } else { 64 };
+        if is_site && block.source == BlockSource::Detector {
+            sites.insert(block.network.network(), true);
         }
     }
     let mut blocked = Vec::new();
     for BadPrefix { network, bad, seen } in escalate(sites) {
-        let network = IpNet::V6(network);
         if guard.spares_prefix(state, &network, now)? {
             continue;
         }
@@ -248,7 +246,8 @@ fn block_prefixes(
         let new = NewBlock {
             network,
             reason: format!(
-                "{bad} of the {seen} /64 networks that came from it attack: somebody changes addresses{step}"
+                "{bad} of the {seen} {} that came from it attack: somebody changes addresses{step}",
+                if network.addr().is_ipv4() { "addresses" } else { "/64 networks" }
             ),
             source: BlockSource::Detector,
             created_at: now,

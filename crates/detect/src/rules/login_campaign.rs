@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Context, Hit};
 use crate::client::{Client, SampleKind};
+use crate::together::Logins;
 
 /// Of one network (IPv4 /24, IPv6 /48): so many clients.
 const CLIENTS_OF_A_NETWORK: u32 = 3;
@@ -16,16 +17,15 @@ const NETWORKS_WITH_AN_AGENT: u32 = 5;
 const PLAIN: u32 = 3;
 
 pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
-    let logins = context.around?.logins?;
     let threshold = context.settings.login_failures;
-    let is_campaign = logins.attempts >= threshold
-        && match logins.is_one_network {
-            true => logins.clients >= CLIENTS_OF_A_NETWORK,
-            false => logins.networks >= NETWORKS_WITH_AN_AGENT,
-        };
-    if !is_campaign {
-        return None;
-    }
+    let is_campaign = |logins: &Logins| {
+        logins.attempts >= threshold
+            && match logins.is_one_network {
+                true => logins.clients >= CLIENTS_OF_A_NETWORK,
+                false => logins.networks >= NETWORKS_WITH_AN_AGENT,
+            }
+    };
+    let logins = context.around?.logins.into_iter().flatten().find(is_campaign)?;
     let is_plain = logins.is_one_network && logins.attempts >= threshold.saturating_mul(PLAIN);
     let own = client.login.as_deref().map_or(0, |login| login.attempts);
     let whom = match logins.is_one_network {
