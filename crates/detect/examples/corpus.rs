@@ -87,7 +87,10 @@ fn run(folder: &Path, name: &str) -> Fallible<Site> {
     let mut site = Site { labels: labels(&folder.join(format!("labels/{name}.csv")))?, ..Site::default() };
     let log = BufReader::new(MultiGzDecoder::new(File::open(folder.join(format!("{name}.log.gz")))?));
     let settings = Settings::default();
-    let signatures = Arc::new(Signatures::builtin());
+    let signatures = match std::env::var("CORPUS_SIGNATURES") {
+        Ok(file) => Arc::new(Signatures::parse(&fs::read_to_string(file)?)?),
+        Err(_) => Arc::new(Signatures::builtin()),
+    };
     let mut rows: Vec<(i64, Features)> = Vec::new();
     let mut model: Option<ForestModel> = None;
     let mut trained_at = i64::MIN;

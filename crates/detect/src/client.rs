@@ -46,6 +46,8 @@ pub(crate) struct Client {
     pub(crate) posts: u32,
     /// Paths other than assets that were not there.
     pub(crate) missing: Distinct,
+    /// Of these, the ones that name a program: `.php` and the like.
+    pub(crate) missing_scripts: Distinct,
     /// Hashes of user agents, and the latest one apart, so that it is found without a look at the heap.
     agents: Vec<u32>,
     latest_agent: Option<u32>,
@@ -125,6 +127,7 @@ impl Login {
             (&mut self.redirected, other.redirected),
             (&mut self.quiet, other.quiet),
             (&mut self.quiet_api, other.quiet_api),
+            (&mut self.masked_calls, other.masked_calls),
         ];
         counts.into_iter().for_each(|(count, more)| *count = count.saturating_add(more));
     }
@@ -153,6 +156,8 @@ pub(crate) struct Login {
     pub(crate) quiet: u32,
     /// Of `quiet`, those where 2xx is the ordinary answer to a program: XML-RPC, tokens, sessions, APIs.
     pub(crate) quiet_api: u32,
+    /// Of `quiet`, the XML-RPC of somebody who claims to be a browser.
+    pub(crate) masked_calls: u32,
 }
 
 /// Which signatures matched, as sets.
@@ -246,6 +251,7 @@ impl Client {
             without_referer: 0,
             posts: 0,
             missing: Distinct::default(),
+            missing_scripts: Distinct::default(),
             agents: Vec::new(),
             latest_agent: None,
             page_burst: Burst::default(),
@@ -295,6 +301,7 @@ impl Client {
         both.sensitive.touched |= earlier.sensitive.touched;
         both.sensitive.denied |= earlier.sensitive.denied;
         both.missing.join(&earlier.missing);
+        both.missing_scripts.join(&earlier.missing_scripts);
         for &agent in &earlier.agents {
             if !both.agents.contains(&agent) && both.agents.len() < MAX_AGENTS {
                 both.agents.push(agent);

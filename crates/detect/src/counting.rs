@@ -9,7 +9,7 @@ use portcullis_model::{LoginOutcome, VerdictKind};
 use crate::client::{Client, Login, Sample, SampleKind, Sensitive};
 use crate::hash;
 use crate::observation::{Answer, is_client_error, is_missing};
-use crate::path::{is_asset, is_login_api, is_routine, normalise, sends_login, sensitive_entry};
+use crate::path::{is_asset, is_login_api, is_routine, is_script, normalise, sends_login, sensitive_entry};
 use crate::scenarios::{Feed, Feeds};
 use crate::signatures::{Class, Scratch, Signature, Signatures, Strength};
 use crate::{BotStatus, Knowledge, Observation, Settings};
@@ -127,7 +127,7 @@ impl<'a> Request<'a> {
         feeds.add_if(Feed::Missing, is_missing);
         self.count_answer(client, tools, room);
         let is_failed_login = self.count_login(client, tools, room, &mut feeds);
-        let is_quiet_login = feeds.has(Feed::Login) && !is_failed_login;
+        let is_quiet_login = (feeds.has(Feed::Login) || feeds.has(Feed::XmlRpc)) && !is_failed_login;
         let is_new_touch = self.count_sensitive(client, tools, room, &mut feeds);
         let (is_attack, is_new_hit) = self.match_signatures(client, tools, scratch, room, &mut feeds);
         let is_false_bot = self.count_false_name(client, room);
@@ -166,8 +166,7 @@ impl<'a> Request<'a> {
         client.come_from(seen.client);
         client.assets = client.assets.saturating_add(u32::from(self.is_asset));
         client.served = client.served.saturating_add(u32::from(self.answer == Answer::Served));
-        client.without_referer =
-            client.without_referer.saturating_add(u32::from(matches!(seen.referer, "" | "-")));
+        client.without_referer = client.without_referer.saturating_add(u32::from(self.has_no_referer()));
         client.posts = client.posts.saturating_add(u32::from(seen.method == "POST"));
         if let Some(shape) = &mut client.shape {
             let depth = self.normal.split('/').filter(|segment| !segment.is_empty()).count();
@@ -175,6 +174,19 @@ impl<'a> Request<'a> {
             shape.bytes_out = shape.bytes_out.saturating_add(seen.bytes_out);
             shape.paths.insert(self.path);
         }
+    }
+
+    /// Names no page that it came from. Programs that follow a redirect name what they were redirected from, which
+    /// is the page itself; a browser does not.
+    fn has_no_referer(&self) -> bool {
+        let Observation { referer, method, path, query, .. } = *self.seen;
+        let is_itself = || {
+            let rest = referer
+                .strip_suffix(query)
+                .map(|rest| if query.is_empty() { rest } else { rest.trim_end_matches('?') });
+            path.len() > 1 && method != "POST" && rest.is_some_and(|rest| rest.ends_with(path))
+        };
+        matches!(referer, "" | "-") || is_itself()
     }
 
     /// True if it asked for a page that is not there.
@@ -187,6 +199,9 @@ impl<'a> Request<'a> {
             && self.is_evidence(tools, "path_probing");
         if counts {
             client.missing.insert(self.path);
+            if is_script(&self.normal) {
+                client.missing_scripts.insert(self.path);
+            }
             self.sample(client, SampleKind::Missing, room);
         }
         counts
@@ -194,12 +209,13 @@ impl<'a> Request<'a> {
 
     fn count_answer(&self, client: &mut Client, tools: Tools<'_>, room: &mut SampleRoom) {
         let is_error = match self.answer {
-            Answer::Refused => return,
+            // Many sites redirect everything, to themselves in another spelling: it says nothing of what is there.
+            Answer::Refused | Answer::Redirected => return,
             Answer::ClientError if self.is_asset || is_routine(&self.normal) => return,
             Answer::ClientError if is_missing(self.seen.status) && self.is_owned(tools) => return,
             Answer::ClientError if !self.is_evidence(tools, "error_rate") => return,
             Answer::ClientError => is_client_error(self.seen.status),
-            Answer::Served | Answer::Redirected | Answer::Failed => false,
+            Answer::Served | Answer::Failed => false,
         };
         client.judged = client.judged.saturating_add(1);
         client.errors = client.errors.saturating_add(u32::from(is_error));
@@ -223,7 +239,7 @@ impl<'a> Request<'a> {
         if !self.is_evidence(tools, "login_failures") {
             return false;
         }
-        let is_api = is_login_api(&self.normal);
+        let is_api = self.is_api_login();
         let login: &mut Login = client.login.get_or_insert_default();
         let (counter, is_failure) = match (seen.verdict, seen.status) {
             _ if seen.login == Some(LoginOutcome::Failed) => (&mut login.failures, true),
@@ -232,12 +248,16 @@ impl<'a> Request<'a> {
             (VerdictKind::Limited, _) => (&mut login.limited, true),
             (VerdictKind::Blocked | VerdictKind::Malformed, _) => return false,
             (_, 400 | 401 | 403 | 422 | 429) => (&mut login.failures, true),
-            (_, 300..=399) => (&mut login.redirected, false),
-            (_, 200..=299) => {
+            // To another spelling of the same place, where the client sends it again.
+            (_, 307 | 308) => return false,
+            // A right password is answered by 302 or 303.
+            (_, 200..=299 | 301) => {
                 feeds.add_if(Feed::Login, !is_api);
                 login.quiet_api = login.quiet_api.saturating_add(u32::from(is_api));
+                login.masked_calls = login.masked_calls.saturating_add(u32::from(self.is_masked_call()));
                 (&mut login.quiet, false)
             }
+            (_, 300..=399) => (&mut login.redirected, false),
             _ => return false,
         };
         *counter = counter.saturating_add(1);
@@ -246,6 +266,16 @@ impl<'a> Request<'a> {
         login.attempts = login.attempts.saturating_add(1);
         self.sample(client, SampleKind::Login, room);
         is_failure
+    }
+
+    /// A program's login, to which 2xx is the ordinary answer.
+    fn is_api_login(&self) -> bool {
+        is_login_api(&self.normal) || !(is_script(&self.normal) || names_a_browser(self.seen.user_agent))
+    }
+
+    /// XML-RPC in the name of a browser, which never speaks it.
+    fn is_masked_call(&self) -> bool {
+        self.normal.ends_with("/xmlrpc.php") && names_a_browser(self.seen.user_agent)
     }
 
     /// True if it is the first touch of a sensitive path, or the first that was refused.
@@ -382,17 +412,38 @@ impl<'a> Request<'a> {
 struct Matches {
     found: [(usize, bool); MAX_MATCHES],
     count: usize,
+    /// A bit for each class of which the path is no evidence.
+    spared: u16,
 }
 
 impl Matches {
     /// One path is one piece of evidence of each class: of several signatures (`/.git/` and `/.git/config`)
     /// the weightiest counts, among equals the one that ends last.
     fn push_path(&mut self, signature: usize, all: &[Signature]) {
+        let class = all[signature].class;
+        if all[signature].weight == 0 {
+            self.spare(class, all);
+        }
+        if self.spared & 1 << class as u16 != 0 {
+            return;
+        }
         let rivals = self.found[..self.count].iter_mut();
         match rivals.into_iter().find(|(rival, _)| all[*rival].class == all[signature].class) {
             Some((rival, _)) if all[*rival].weight <= all[signature].weight => *rival = signature,
             Some(_) => {}
             None => self.push(signature, false),
+        }
+    }
+
+    /// The path is no evidence of this class, whatever else matches.
+    fn spare(&mut self, class: Class, all: &[Signature]) {
+        self.spared |= 1 << class as u16;
+        let found = self.found;
+        let count = std::mem::take(&mut self.count);
+        for &(signature, in_search_box) in &found[..count] {
+            if all[signature].class != class {
+                self.push(signature, in_search_box);
+            }
         }
     }
 
@@ -421,4 +472,10 @@ fn declares_bot(agent: &str) -> bool {
     const WORDS: [&str; 9] = ["bot", "crawl", "spider", "slurp", "feed", "rss", "monitor", "uptime", "+http"];
     let lower = agent.to_ascii_lowercase();
     WORDS.iter().any(|word| lower.contains(word))
+}
+
+/// Whether the user agent is a browser's. Programs that write for blogs say who they are besides.
+fn names_a_browser(agent: &str) -> bool {
+    const WRITERS: [&str; 6] = ["wp-android", "wp-iphone", "Writer", "Jetpack", "WordPress", "+http"];
+    agent.starts_with("Mozilla/") && !WRITERS.iter().any(|name| agent.contains(name))
 }

@@ -117,7 +117,10 @@ fn forest_hit(client: &Client, model: &ForestModel, score: f64) -> Option<Hit> {
         return None;
     }
     Some(Hit {
-        severity: if score > model.highest() && client.missing.count() >= MISSING_FOR_MEDIUM {
+        severity: if std::env::var("CF").is_err()
+            && score > model.highest()
+            && client.missing.count() >= MISSING_FOR_MEDIUM
+        {
             Severity::Medium
         } else {
             Severity::Low
@@ -143,7 +146,7 @@ fn combine(hits: &[(&'static str, Evidence, Hit)]) -> Option<Severity> {
     }
     let without_forest = kinds.iter().filter(|kind| **kind != Evidence::Statistics).count();
     Some(match highest {
-        Severity::Low if kinds.len() >= 2 => Severity::Medium,
+        Severity::Low if std::env::var("CC").is_err() && kinds.len() >= 2 => Severity::Medium,
         Severity::Medium if without_forest >= 2 => Severity::High,
         Severity::Low | Severity::Medium | Severity::High | Severity::Critical => highest,
     })

@@ -125,6 +125,16 @@ pub(crate) fn is_asset(normal: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
 }
 
+/// Whether the path names a program of the kind that servers run, as scanners guess them.
+pub(crate) fn is_script(normal: &str) -> bool {
+    const EXTENSIONS: [&str; 14] = [
+        "php", "php3", "php4", "php5", "php7", "phtml", "asp", "aspx", "ashx", "jsp", "jspx", "cgi", "pl",
+        "cfm",
+    ];
+    let name = normal.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    name.rsplit_once('.').is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
+}
+
 /// Paths that browsers, phones, mail programs and crawlers ask for on every site, whether they are there
 /// or not: their absence is nobody's error.
 pub(crate) fn is_routine(normal: &str) -> bool {

@@ -6,8 +6,10 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use crate::observation::Answer;
 use crate::path::decode_lower;
 
-/// The most signatures of a table: one bit each in every client's state.
-pub const MAX_SIGNATURES: usize = 320;
+/// The most signatures of a table: one bit each in the state of every client that matched any.
+pub const MAX_SIGNATURES: usize = 512;
+/// The most patterns that one line's alternatives may make.
+const MAX_ALTERNATIVES: usize = 1_024;
 
 const BUILTIN: &str = include_str!("signatures.txt");
 
@@ -127,6 +129,8 @@ impl Strength {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Path,
+    /// The path as it was sent, for spellings that only evade.
+    Raw,
     Query,
     Agent,
 }
@@ -136,12 +140,15 @@ enum Place {
 pub struct Signature {
     pub name: String,
     pub class: Class,
-    /// 2 is a hint, 4 ordinary evidence, 10 plain proof.
+    /// 2 is a hint, 4 ordinary evidence, 10 plain proof; 0: a path that matches is no evidence of this class.
     pub weight: u32,
     place: Place,
     at_start: bool,
     at_segment_end: bool,
-    pattern: String,
+    /// The alternatives, spelled out.
+    patterns: Vec<String>,
+    /// What else the text must end in, without a slash in between, if there are any.
+    ends: Vec<String>,
     /// What the line must match, for its test.
     pub example: String,
 }
@@ -164,6 +171,7 @@ pub enum SignatureError {
 pub struct Signatures {
     all: Vec<Signature>,
     path: Automaton,
+    raw: Automaton,
     query: Automaton,
     agent: Automaton,
 }
@@ -205,6 +213,7 @@ impl Signatures {
         }
         Ok(Self {
             path: automaton(&all, Place::Path)?,
+            raw: automaton(&all, Place::Raw)?,
             query: automaton(&all, Place::Query)?,
             agent: automaton(&all, Place::Agent)?,
             all,
@@ -220,6 +229,10 @@ impl Signatures {
     pub(crate) fn in_path(&self, path: &str, scratch: &mut Scratch, mut hit: impl FnMut(usize)) {
         scratch.decode(path.as_bytes(), false);
         self.matches(&self.path, &scratch.text, |signature, _| hit(signature));
+        if path.contains('%') {
+            scratch.lower(path);
+            self.matches(&self.raw, &scratch.text, |signature, _| hit(signature));
+        }
     }
 
     /// The numbers of the signatures that the query matches, and whether the match lies in a parameter
@@ -235,8 +248,7 @@ impl Signatures {
 
     /// The numbers of the signatures that the user agent matches.
     pub(crate) fn in_agent(&self, agent: &str, scratch: &mut Scratch, mut hit: impl FnMut(usize)) {
-        scratch.text.clear();
-        scratch.text.extend(agent.bytes().map(|byte| byte.to_ascii_lowercase()));
+        scratch.lower(agent);
         self.matches(&self.agent, &scratch.text, |signature, _| hit(signature));
     }
 
@@ -258,9 +270,10 @@ impl Signatures {
 
     /// The pattern of a signature that counts whatever the answer was, and wherever the pattern stands.
     fn proof(&self, number: usize) -> Option<&str> {
-        let Signature { class, at_start, at_segment_end, pattern, .. } = &self.all[number];
+        let Signature { class, at_start, at_segment_end, patterns, ends, .. } = &self.all[number];
         let counts = matches!(class, Class::Exploit | Class::Traversal | Class::Injection | Class::Scanner);
-        (counts && !at_start && !at_segment_end).then_some(pattern.as_str())
+        let [pattern] = &patterns[..] else { return None };
+        (counts && !at_start && !at_segment_end && ends.is_empty()).then_some(pattern.as_str())
     }
 
     fn matches(&self, automaton: &Automaton, text: &[u8], mut hit: impl FnMut(usize, usize)) {
@@ -268,7 +281,10 @@ impl Signatures {
             let number = usize::from(automaton.owners[found.pattern().as_usize()]);
             let signature = &self.all[number];
             let ends_segment = matches!(text.get(found.end()), None | Some(b'/' | b';' | b'?'));
-            if (!signature.at_start || found.start() == 0) && (!signature.at_segment_end || ends_segment) {
+            let is_in_place = (!signature.at_start || found.start() == 0)
+                && (!signature.at_segment_end || ends_segment)
+                && signature.ends_well(&text[found.end()..]);
+            if is_in_place {
                 hit(number, found.start());
             }
         }
@@ -290,9 +306,10 @@ fn parse_line(line: &str) -> Result<Signature, String> {
     let weight = weight.parse().map_err(|_| format!("expected a number as the weight, got {weight:?}"))?;
     let place = match place {
         "path" => Place::Path,
+        "raw" => Place::Raw,
         "query" => Place::Query,
         "agent" => Place::Agent,
-        other => return Err(format!("expected path, query or agent, got {other:?}")),
+        other => return Err(format!("expected path, raw, query or agent, got {other:?}")),
     };
     let (at_start, pattern) = pattern.strip_prefix('^').map_or((false, pattern), |p| (true, p));
     let (at_segment_end, pattern) = pattern.strip_suffix('$').map_or((false, pattern), |p| (true, p));
@@ -302,22 +319,50 @@ fn parse_line(line: &str) -> Result<Signature, String> {
     if pattern.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err("a pattern is in lower case".to_owned());
     }
-    Ok(Signature {
-        name,
-        class,
-        weight,
-        place,
-        at_start,
-        at_segment_end,
-        pattern: pattern.to_owned(),
-        example: rest.to_owned(),
-    })
+    let (pattern, ends) = match pattern.split_once('*') {
+        Some((pattern, ends)) => (pattern, alternatives(ends)?),
+        None => (pattern, Vec::new()),
+    };
+    let patterns = alternatives(pattern)?;
+    let example = rest.to_owned();
+    Ok(Signature { name, class, weight, place, at_start, at_segment_end, patterns, ends, example })
+}
+
+impl Signature {
+    /// Whether the text behind the pattern ends as the signature wants it.
+    fn ends_well(&self, rest: &[u8]) -> bool {
+        self.ends.is_empty()
+            || !rest.contains(&b'/') && self.ends.iter().any(|end| rest.ends_with(end.as_bytes()))
+    }
+}
+
+/// `/{a,b}.php` as `/a.php` and `/b.php`; every pair of braces that holds a comma is one choice.
+fn alternatives(pattern: &str) -> Result<Vec<String>, String> {
+    let choice = pattern.match_indices('{').find_map(|(open, _)| {
+        let close = open + pattern[open..].find('}')?;
+        pattern[open..close].contains(',').then_some((open, close))
+    });
+    let Some((open, close)) = choice else { return Ok(vec![pattern.to_owned()]) };
+    let mut all = Vec::new();
+    for rest in alternatives(&pattern[close + 1..])? {
+        for word in pattern[open + 1..close].split(',') {
+            all.push(format!("{}{word}{rest}", &pattern[..open]));
+        }
+    }
+    if all.iter().any(String::is_empty) {
+        return Err("one of the alternatives is empty".to_owned());
+    }
+    if all.len() > MAX_ALTERNATIVES {
+        return Err(format!("its braces make {} patterns, at most {MAX_ALTERNATIVES} may be", all.len()));
+    }
+    Ok(all)
 }
 
 fn automaton(all: &[Signature], place: Place) -> Result<Automaton, SignatureError> {
     let chosen = all.iter().enumerate().filter(|(_, signature)| signature.place == place);
-    let (owners, patterns): (Vec<u16>, Vec<&str>) =
-        chosen.map(|(n, signature)| (n as u16, signature.pattern.as_str())).unzip();
+    let (owners, patterns): (Vec<u16>, Vec<&str>) = chosen
+        .flat_map(|(n, signature)| signature.patterns.iter().map(move |pattern| (n as u16, pattern.as_str())))
+        .unzip();
     let search = AhoCorasick::builder()
         .match_kind(MatchKind::Standard)
         .build(patterns)
@@ -326,6 +371,12 @@ fn automaton(all: &[Signature], place: Place) -> Result<Automaton, SignatureErro
 }
 
 impl Scratch {
+    /// Leaves the text in lower case, as it was sent.
+    fn lower(&mut self, raw: &str) {
+        self.text.clear();
+        self.text.extend(raw.bytes().map(|byte| byte.to_ascii_lowercase()));
+    }
+
     /// Leaves the text in lower case, decoded up to twice (scanners encode twice to get past filters that
     /// decode once), with `\` as `/`, and in queries with SQL comments and runs of blanks as one blank.
     fn decode(&mut self, raw: &[u8], is_query: bool) {
@@ -397,7 +448,7 @@ mod tests {
             assert!(seen.insert(signature.name.clone()), "{} is there twice", signature.name);
             let found = match signature.place {
                 Place::Agent => agent_names(&table, &signature.example),
-                Place::Path | Place::Query => names(&table, &signature.example),
+                Place::Path | Place::Raw | Place::Query => names(&table, &signature.example),
             };
             assert!(
                 found.contains(&signature.name),
@@ -464,6 +515,25 @@ mod tests {
     }
 
     #[test]
+    fn braces_with_commas_are_alternatives_of_one_signature() {
+        let table = Signatures::parse(
+            "x  cms  4  path  ^/{a,b}.{php,asp}$  /a.php\ny  exploit  9  query  ${x}  /?${x}",
+        )
+        .unwrap();
+        for target in ["/a.php", "/B.asp", "/b.php/x"] {
+            assert_eq!(names(&table, target), ["x"], "{target}");
+        }
+        assert!(names(&table, "/c.php").is_empty() && names(&table, "/a.phps").is_empty());
+        let table = Signatures::parse("x  cms  4  path  ^/{old,bak}/*.{zip,rar}  /old/a.zip").unwrap();
+        assert_eq!(names(&table, "/bak/site.2024.RAR"), ["x"]);
+        assert!(names(&table, "/bak/a/b.zip").is_empty() && names(&table, "/bak/a.zip.html").is_empty());
+        let table = Signatures::parse("x  cms  4  raw  %2e%2e  /%2e%2E/").unwrap();
+        assert_eq!(names(&table, "/a/%2E%2e/b"), ["x"]);
+        assert!(names(&table, "/a/../b").is_empty());
+        assert_eq!(names(&table, "/?${x}"), ["y"]);
+    }
+
+    #[test]
     fn encodings_do_not_hide_an_attack() {
         let table = Signatures::builtin();
         for target in ["/.ENV", "/%2eenv", "/%252eenv", "/a/%2Fx\\.env", "/app/.env/"] {
@@ -491,9 +561,12 @@ mod tests {
         let error = |text: &str| Signatures::parse(text).unwrap_err().to_string();
         assert!(error("# a\nx  nonsense  4  path  /a  /a").starts_with("line 2: "));
         assert!(error("x  cms  many  path  /a  /a").contains("weight"));
-        assert!(error("x  cms  4  body  /a  /a").contains("path, query or agent"));
+        assert!(error("x  cms  4  body  /a  /a").contains("path, raw, query or agent"));
         assert!(error("x  cms  4  path  /a").contains("missing"));
         assert!(error("x  cms  4  path  /A  /A").contains("lower case"));
+        let many = "{a,b,c,d,e,f,g,h,i,j,k,l}".repeat(3);
+        assert!(error(&format!("x  cms  4  path  /{many}  /a")).contains("1728 patterns"));
+        assert!(error("x  cms  4  path  {a,}  /a").contains("empty"));
         assert!(error(&"x  cms  4  path  /a  /a\n".repeat(MAX_SIGNATURES + 1)).contains("more than"));
     }
 }

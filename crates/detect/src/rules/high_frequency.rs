@@ -1,5 +1,5 @@
-//! `high_frequency`: more requests in an hour than the setting. Low; medium when they look like a machine's;
-//! never more, because volume alone hurts offices, browsers with many tabs and synchronising applications.
+//! `high_frequency`: more requests in an hour than the setting. Low, never more: volume alone hurts offices, browsers
+//! with many tabs, synchronising applications, and the programs of a site's own people.
 
 use portcullis_model::Severity;
 use serde_json::json;
@@ -7,9 +7,6 @@ use serde_json::json;
 use super::{Context, Hit, percent, rounded};
 use crate::client::Client;
 
-/// Fewer assets than this, and nothing that renders pages is behind it.
-const MACHINE_ASSET_SHARE: f64 = 0.05;
-const MACHINE_NO_REFERER_SHARE: f64 = 0.8;
 /// A monitor asks for one page at even gaps (standard deviation over mean below this) of at least so long.
 const MONITOR_UNEVENNESS: f64 = 0.35;
 const MONITOR_LEAST_GAP_SECONDS: f64 = 5.0;
@@ -20,12 +17,8 @@ pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     if busiest <= threshold || is_monitor(client) {
         return None;
     }
-    let pages = f64::from(busiest) * (1.0 - client.asset_share());
-    let is_machine = pages > f64::from(threshold)
-        && client.asset_share() < MACHINE_ASSET_SHARE
-        && client.no_referer_share() > MACHINE_NO_REFERER_SHARE;
     Some(Hit {
-        severity: if is_machine { Severity::Medium } else { Severity::Low },
+        severity: Severity::Low,
         says: format!(
             "made {busiest} requests within an hour (more than {threshold}), {} of them for assets",
             percent(client.asset_share())

@@ -8,6 +8,7 @@ mod login_campaign;
 mod login_failures;
 mod path_probing;
 mod scanner_user_agent;
+mod script_guessing;
 mod sensitive_files;
 mod sensitive_paths;
 mod slow_probing;
@@ -114,6 +115,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { name: "false_bot", evidence: Evidence::Identity, check: false_bot::check },
     Rule { name: "login_failures", evidence: Evidence::Logins, check: login_failures::check },
     Rule { name: "login_campaign", evidence: Evidence::Logins, check: login_campaign::check },
+    Rule { name: "script_guessing", evidence: Evidence::Errors, check: script_guessing::check },
     Rule { name: "path_probing", evidence: Evidence::Errors, check: path_probing::check },
     Rule { name: "slow_probing", evidence: Evidence::Errors, check: slow_probing::check },
     Rule { name: "swarm", evidence: Evidence::Company, check: swarm::check },

@@ -1,5 +1,5 @@
 //! `path_probing`: many different pages that are not there. Medium; high when nothing about the client looks
-//! like a browser that follows broken links.
+//! like a browser that follows broken links; low of a client that calls itself a crawler.
 
 use portcullis_model::Severity;
 use serde_json::json;
@@ -19,15 +19,18 @@ pub(super) fn check(client: &Client, context: &Context<'_>) -> Option<Hit> {
     if missing < context.neighbours.raise(DISTINCT_FOR_MEDIUM) || share <= ERROR_SHARE {
         return None;
     }
-    // A crawler with an old list of links looks the same. A name can be a lie, but until it can be
-    // verified the doubt is the client's.
     let is_plain = missing >= context.neighbours.raise(DISTINCT_FOR_HIGH)
         && client.no_referer_share() > NO_REFERER_SHARE
-        && client.asset_share() < ASSET_SHARE
-        && !client.declares_bot;
+        && client.asset_share() < ASSET_SHARE;
     let about = if client.missing.is_exact() { "" } else { "about " };
     Some(Hit {
-        severity: if is_plain { Severity::High } else { Severity::Medium },
+        severity: match is_plain {
+            // A crawler with an old list of links looks the same. A name can be a lie, but until it is known
+            // for one (`false_bot`), or asks for what attacks ask for, the doubt is the client's.
+            _ if client.declares_bot => Severity::Low,
+            true => Severity::High,
+            false => Severity::Medium,
+        },
         says: format!(
             "asked for {about}{missing} distinct pages that are not there ({} of its answers were errors)",
             percent(share)
