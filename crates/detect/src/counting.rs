@@ -373,7 +373,13 @@ impl<'a> Request<'a> {
                 feeds.add_if(Feed::AdminDenied, is_denied);
                 feeds.add(Feed::Scanned);
             }
-            Class::Exploit | Class::Device | Class::Secret | Class::Script | Class::Cms | Class::Backup => {
+            Class::Exploit
+            | Class::Device
+            | Class::Secret
+            | Class::Script
+            | Class::Cms
+            | Class::Backup
+            | Class::Archive => {
                 feeds.add(Feed::Scanned)
             }
             Class::Proxy | Class::Scanner => {}

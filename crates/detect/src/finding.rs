@@ -18,8 +18,6 @@ const SHARED_ASSET_SHARE: f64 = 0.2;
 /// What presumed-good clients look like.
 const GOOD_ASSET_SHARE: f64 = 0.1;
 const GOOD_ERROR_SHARE: f64 = 0.3;
-/// Distinct missing pages from which an odd client is of medium severity.
-const MISSING_FOR_MEDIUM: u32 = 3;
 
 /// A client with all that was found about it.
 #[derive(Debug)]
@@ -109,22 +107,14 @@ fn looks_good(client: &Client) -> bool {
         || (client.asset_share() > GOOD_ASSET_SHARE && client.error_share() < GOOD_ERROR_SHARE)
 }
 
-/// The forest's opinion: low above the threshold; medium above every row that it was trained on if several pages
-/// were missing too, since feed readers and API clients are odd and harmless. A client that looks like its
-/// teachers is never held against them.
+/// The forest's opinion: low, since feed readers, API clients and people with odd habits are odd and harmless. A
+/// client that looks like its teachers is never held against them.
 fn forest_hit(client: &Client, model: &ForestModel, score: f64) -> Option<Hit> {
     if score <= model.threshold() || looks_good(client) {
         return None;
     }
     Some(Hit {
-        severity: if std::env::var("CF").is_err()
-            && score > model.highest()
-            && client.missing.count() >= MISSING_FOR_MEDIUM
-        {
-            Severity::Medium
-        } else {
-            Severity::Low
-        },
+        severity: Severity::Low,
         says: format!(
             "behaves unlike the site's ordinary clients (score {score:.3}, ordinary up to {:.3})",
             model.threshold()
@@ -134,8 +124,9 @@ fn forest_hit(client: &Client, model: &ForestModel, score: f64) -> Option<Hit> {
     })
 }
 
-/// The greatest severity, and one step more when two independent kinds of evidence reach it: never to
-/// critical, beyond medium only without the forest's help, and volume helps nothing.
+/// The greatest severity, and one step more when two independent kinds of evidence reach it: never to critical, from
+/// low only if something was asked for that attacks ask for (a crawler with an old list of links is odd in
+/// several ways at once), beyond medium only without the forest's help, and volume helps nothing.
 fn combine(hits: &[(&'static str, Evidence, Hit)]) -> Option<Severity> {
     let highest = hits.first()?.2.severity;
     let mut kinds: Vec<Evidence> = Vec::new();
@@ -145,8 +136,9 @@ fn combine(hits: &[(&'static str, Evidence, Hit)]) -> Option<Severity> {
         }
     }
     let without_forest = kinds.iter().filter(|kind| **kind != Evidence::Statistics).count();
+    let is_about_attacks = kinds.contains(&Evidence::Signatures);
     Some(match highest {
-        Severity::Low if std::env::var("CC").is_err() && kinds.len() >= 2 => Severity::Medium,
+        Severity::Low if kinds.len() >= 2 && is_about_attacks => Severity::Medium,
         Severity::Medium if without_forest >= 2 => Severity::High,
         Severity::Low | Severity::Medium | Severity::High | Severity::Critical => highest,
     })
