@@ -379,9 +379,7 @@ impl<'a> Request<'a> {
             | Class::Script
             | Class::Cms
             | Class::Backup
-            | Class::Archive => {
-                feeds.add(Feed::Scanned)
-            }
+            | Class::Archive => feeds.add(Feed::Scanned),
             Class::Proxy | Class::Scanner => {}
         }
     }
