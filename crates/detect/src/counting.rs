@@ -16,6 +16,8 @@ use crate::{BotStatus, Knowledge, Observation, Settings};
 
 /// The longest path and query of a sample, in characters.
 const SAMPLE_CHARS: usize = 200;
+/// The longest method of a sample, in characters.
+const METHOD_CHARS: usize = 32;
 /// Matches of one request beyond this many are not looked at.
 const MAX_MATCHES: usize = 24;
 
@@ -403,7 +405,7 @@ impl<'a> Request<'a> {
             kind,
             Sample {
                 time: seen.time,
-                method: seen.method.into(),
+                method: cut(seen.method, METHOD_CHARS).into(),
                 target: target(seen).into(),
                 status: seen.status,
             },
@@ -460,15 +462,18 @@ impl Matches {
 }
 
 fn target<'a>(seen: &Observation<'a>) -> Cow<'a, str> {
-    let cut = |text: &'a str| match text.char_indices().nth(SAMPLE_CHARS) {
-        Some((end, _)) => &text[..end],
-        None => text,
-    };
     if seen.query.is_empty() {
-        return Cow::Borrowed(cut(seen.path));
+        return Cow::Borrowed(cut(seen.path, SAMPLE_CHARS));
     }
     let whole: String = seen.path.chars().chain(['?']).chain(seen.query.chars()).take(SAMPLE_CHARS).collect();
     Cow::Owned(whole)
+}
+
+fn cut(text: &str, chars: usize) -> &str {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
 }
 
 /// Whether the user agent calls itself a crawler, a feed reader or a monitor.

@@ -2,7 +2,8 @@
 //! forest make of it, and why. Must not do I/O, read clocks or know who is blocked.
 //!
 //! A run: [`Window::new`], [`Window::observe`] for each request, [`Window::finish`]. The forest learns from
-//! [`Report::presumed_good`] of earlier windows by [`train`].
+//! [`Report::presumed_good`] of earlier windows by [`train`]. At request time [`Engine::observe`] says at once what its
+//! rules see; [`Timeline`] is both over a past.
 
 mod activity;
 pub mod bots;
@@ -28,6 +29,7 @@ mod shared;
 mod signatures;
 mod site;
 mod suppressions;
+mod timeline;
 mod together;
 mod window;
 
@@ -49,4 +51,5 @@ pub use site::{
     SiteError,
 };
 pub use suppressions::{MAX_SUPPRESSIONS, Scope, Suppression, Suppressions};
+pub use timeline::{HourScore, Timeline};
 pub use window::{MAX_FINDINGS, MAX_GOOD_ROWS, Window};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use portcullis_model::Finding;
+use portcullis_model::{ClientIp, Finding};
 use serde::Serialize;
 
 use crate::{Features, WeakEvidence};
@@ -22,6 +22,8 @@ pub struct Report {
     /// Clients that were forgotten because there were more than `Settings::max_clients`.
     pub overflowed_clients: u64,
     pub forest: ForestHealth,
+    /// The forest's score of each client that it could score.
+    pub scores: Vec<(ClientIp, f64)>,
     /// Of the findings about somebody on an address that other verified users share: by the address
     /// ([`portcullis_model::ClientIp::limit_key`]) and the finding's user.
     pub shared: HashMap<(IpAddr, Option<String>), SharedAddress>,

@@ -1,6 +1,8 @@
 //! The table of what scanners ask for, and the automata that find its patterns. Owns the table's format and
 //! how much a hit counts; must not look at clients.
 
+use std::cell::OnceCell;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::observation::Answer;
@@ -253,7 +255,11 @@ impl Signatures {
         }
         scratch.decode(query.as_bytes(), true);
         let text = &scratch.text;
-        self.matches(&self.query, text, |signature, at| hit(signature, is_in_search_parameter(&text[..at])));
+        let parameters = OnceCell::new();
+        self.matches(&self.query, text, |signature, at| {
+            let parameters = parameters.get_or_init(|| Parameters::of(text));
+            hit(signature, parameters.is_search_box(at));
+        });
     }
 
     /// The numbers of the signatures that the user agent matches.
@@ -420,12 +426,28 @@ fn squeeze_blanks(text: &mut Vec<u8>) {
     text.truncate(write);
 }
 
-/// Whether the parameter that the text ends in is a search box's: people search for the oddest things.
-fn is_in_search_parameter(before: &[u8]) -> bool {
-    const NAMES: [&[u8]; 9] =
-        [b"q", b"s", b"search", b"query", b"text", b"keyword", b"keywords", b"term", b"title"];
-    let parameter = before.rsplit(|&byte| byte == b'&').next().unwrap_or_default();
-    parameter.iter().position(|&byte| byte == b'=').is_some_and(|end| NAMES.contains(&&parameter[..end]))
+/// Where the parameters of a query begin, so that thousands of matches in a long query cost no more than it is long.
+struct Parameters<'a> {
+    text: &'a [u8],
+    begins: Vec<usize>,
+}
+
+impl<'a> Parameters<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        let after = text.iter().enumerate().filter(|(_, byte)| **byte == b'&').map(|(at, _)| at + 1);
+        Self { text, begins: after.collect() }
+    }
+
+    /// Whether what is at this place was typed into a search box: people search for the oddest things.
+    fn is_search_box(&self, at: usize) -> bool {
+        const NAMES: [&[u8]; 9] =
+            [b"q", b"s", b"search", b"query", b"text", b"keyword", b"keywords", b"term", b"title"];
+        const LONGEST: usize = 8;
+        let before = self.begins.partition_point(|&begin| begin <= at);
+        let begin = before.checked_sub(1).map_or(0, |n| self.begins[n]);
+        let name = self.text[begin..at].iter().take(LONGEST + 1).position(|&byte| byte == b'=');
+        name.is_some_and(|end| NAMES.contains(&&self.text[begin..begin + end]))
+    }
 }
 
 #[cfg(test)]
@@ -578,9 +600,12 @@ mod tests {
 
     #[test]
     fn what_a_person_types_into_a_search_box_is_recognised() {
-        assert!(is_in_search_parameter(b"page=2&q=how to "));
-        assert!(!is_in_search_parameter(b"q=x&id=1 "));
-        assert!(!is_in_search_parameter(b"nothing"));
+        let is_typed = |before: &[u8]| {
+            let text = [before, b"sleep("].concat();
+            Parameters::of(&text).is_search_box(before.len())
+        };
+        assert!(is_typed(b"page=2&q=how to ") && is_typed(b"s=") && is_typed(b"keywords=a b "));
+        assert!(!is_typed(b"q=x&id=1 ") && !is_typed(b"nothing") && !is_typed(b"") && !is_typed(b"q=x&"));
     }
 
     #[test]

@@ -190,11 +190,11 @@ impl Window {
         let crowds = Crowds::of(&self.clients, &alone);
         let context = |client: &Client| Context { neighbours: crowds.neighbours(client), ..alone };
         let mut presumed_good = Vec::new();
-        let (mut scored, mut odd) = (0, 0);
+        let (mut scores, mut odd) = (Vec::new(), 0);
         let judge_alone = |client: &Client| {
             let row = row(client);
             let judged = Judged::new(client, &context(client), forest, row.as_ref());
-            scored += usize::from(judged.score.is_some());
+            scores.extend(judged.score.map(|score| (client.address(), score)));
             odd += usize::from(judged.is_odd);
             if let Some(row) = row
                 && presumed_good.len() < MAX_GOOD_ROWS
@@ -270,7 +270,8 @@ impl Window {
             clients: self.clients.len(),
             requests: self.requests,
             overflowed_clients: self.overflowed,
-            forest: health(&self.settings, forest, scored, odd),
+            forest: health(&self.settings, forest, scores.len(), odd),
+            scores,
             shared,
             sites: sites.0.into_iter().collect(),
             weak: remembered,

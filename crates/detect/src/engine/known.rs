@@ -14,6 +14,8 @@ use super::score::Score;
 const GENERATION_MS: i64 = 30 * 60_000;
 /// After so long without a request nothing is left of a client: forgetting it then changes nothing.
 pub(super) const FADED_MS: i64 = 2 * GENERATION_MS;
+/// Others' requests make a client forgotten only so much later, since records are a little out of order.
+const SLACK_MS: i64 = 10 * 60_000;
 /// Evidence up to this many requests is looked at each time; then each time when it has grown by an eighth.
 const LOOK_EACH_TIME: u32 = 16;
 
@@ -85,6 +87,11 @@ impl Known {
 
     pub(super) fn is_faded(&self, at: UnixMs) -> bool {
         at.0.saturating_sub(self.now.last.0) >= FADED_MS
+    }
+
+    /// Whether it can be forgotten.
+    pub(super) fn is_long_faded(&self, at: UnixMs) -> bool {
+        at.0.saturating_sub(self.now.last.0) >= FADED_MS + SLACK_MS
     }
 
     /// The severest of what was told within the time that evidence lasts.

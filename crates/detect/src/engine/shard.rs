@@ -188,7 +188,7 @@ impl Shard {
     fn sweep(&mut self, at: UnixMs) {
         for _ in 0..SWEEP_LOOKS.min(self.known.len()) {
             self.hand = (self.hand + 1) % self.known.len();
-            if self.known[self.hand].as_ref().is_some_and(|known| known.is_faded(at)) {
+            if self.known[self.hand].as_ref().is_some_and(|known| known.is_long_faded(at)) {
                 self.forget(self.hand);
             }
         }

@@ -1,13 +1,11 @@
 //! The engine: alarms at the request that gives a client away, evidence that adds up and fades, bounded memory, and
 //! the same alarms for the same requests.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{about, judge, request, window};
 use portcullis_detect::{Alarm, Engine, Observation, Settings, Signatures};
 use portcullis_model::{Severity, UnixMs, VerdictKind};
-use support::{about, judge, request, window};
 
 const CLIENT: &str = "192.0.2.1";
 
