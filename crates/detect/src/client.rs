@@ -127,6 +127,7 @@ impl Login {
             (&mut self.redirected, other.redirected),
             (&mut self.quiet, other.quiet),
             (&mut self.quiet_api, other.quiet_api),
+            (&mut self.quiet_programs, other.quiet_programs),
             (&mut self.masked_calls, other.masked_calls),
         ];
         counts.into_iter().for_each(|(count, more)| *count = count.saturating_add(more));
@@ -156,6 +157,8 @@ pub(crate) struct Login {
     pub(crate) quiet: u32,
     /// Of `quiet`, those where 2xx is the ordinary answer to a program: XML-RPC, tokens, sessions, APIs.
     pub(crate) quiet_api: u32,
+    /// Of `quiet`, what programs sent that do not claim to be browsers, to paths that need not be forms.
+    pub(crate) quiet_programs: u32,
     /// Of `quiet`, the XML-RPC of somebody who claims to be a browser.
     pub(crate) masked_calls: u32,
 }

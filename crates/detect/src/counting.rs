@@ -241,7 +241,7 @@ impl<'a> Request<'a> {
         if !self.is_evidence(tools, "login_failures") {
             return false;
         }
-        let is_api = self.is_api_login();
+        let is_api = is_login_api(&self.normal);
         let login: &mut Login = client.login.get_or_insert_default();
         let (counter, is_failure) = match (seen.verdict, seen.status) {
             _ if seen.login == Some(LoginOutcome::Failed) => (&mut login.failures, true),
@@ -256,6 +256,8 @@ impl<'a> Request<'a> {
             (_, 200..=299 | 301) => {
                 feeds.add_if(Feed::Login, !is_api);
                 login.quiet_api = login.quiet_api.saturating_add(u32::from(is_api));
+                login.quiet_programs =
+                    login.quiet_programs.saturating_add(u32::from(!is_api && self.is_program()));
                 login.masked_calls = login.masked_calls.saturating_add(u32::from(self.is_masked_call()));
                 (&mut login.quiet, false)
             }
@@ -270,9 +272,9 @@ impl<'a> Request<'a> {
         is_failure
     }
 
-    /// A program's login, to which 2xx is the ordinary answer.
-    fn is_api_login(&self) -> bool {
-        is_login_api(&self.normal) || !(is_script(&self.normal) || names_a_browser(self.seen.user_agent))
+    /// A program that says so, at a path that need not be a form's: for all that is known it may use an API.
+    fn is_program(&self) -> bool {
+        !is_script(&self.normal) && !names_a_browser(self.seen.user_agent)
     }
 
     /// XML-RPC in the name of a browser, which never speaks it.

@@ -87,7 +87,7 @@ fn is_guessing(client: &Client, login: &Login) -> bool {
 /// Few forms from this address, as when many addresses share the guessing, but nothing besides: a person's
 /// browser would have fetched style sheets, named the page that holds the form, and asked for that page first.
 fn is_slow_guessing(client: &Client, login: &Login) -> bool {
-    let forms = login.quiet - login.quiet_api;
+    let forms = login.quiet - login.quiet_api - login.quiet_programs;
     let others = client.pages().saturating_sub(login.attempts);
     let names_no_page = client.without_referer == client.requests && forms >= QUIET_ALONE && others <= forms;
     let saw_no_form = forms >= QUIET_UNSEEN && others == 0;
