@@ -199,7 +199,7 @@ impl Key {
     }
 
     /// Whether tokens may be signed with it in this way.
-    pub(crate) fn can(&self, algorithm: Algorithm) -> bool {
+    pub fn can(&self, algorithm: Algorithm) -> bool {
         self.algorithm.is_none_or(|only| only == algorithm) && self.material.can(algorithm)
     }
 

@@ -25,4 +25,4 @@ pub use learn::{Answer, Learned, Named, Step, Who};
 pub use saved::MAX_SAVED_BYTES;
 pub use sessions::{Known, MAX_SESSIONS, SessionRules, Sessions};
 pub use token::{MAX_TOKEN_BYTES, TokenFault};
-pub use verifier::{TokenRules, TokenStats, Verifier};
+pub use verifier::{MAX_TRIES, TokenRules, TokenStats, Verifier};

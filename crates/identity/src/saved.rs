@@ -67,7 +67,8 @@ impl Sessions {
         Ok((gone > 0).then(|| (document.encode(), gone)))
     }
 
-    /// Takes over saved sessions that have not ended, beside those that are there, which win. Returns how many.
+    /// Takes over saved sessions that have not ended, beside those that are there, which win but for values
+    /// that have been replaced. Returns how many.
     ///
     /// # Errors
     /// They are not what [`Self::export`] or [`Self::export_changes`] writes; nothing is taken over.
@@ -80,9 +81,15 @@ impl Sessions {
         // A table in use may hold a few more than its maximum when it is written.
         for row in document.sessions.into_iter().take(MAX_SESSIONS) {
             let Some((hash, session)) = row.into_session() else { continue };
-            if !session.has_ended(rules, now) && !self.table.contains_key(&hash) {
-                self.insert(hash, session);
-                taken += 1;
+            if session.has_ended(rules, now) {
+                continue;
+            }
+            match self.table.get(&hash) {
+                Some(held) => held.end_like(&session),
+                None => {
+                    self.insert(hash, session);
+                    taken += 1;
+                }
             }
         }
         self.table.run_pending_tasks();

@@ -65,6 +65,7 @@ pub struct Sessions {
 /// Hashes of sessions, each kind at most [`MAX_SESSIONS`]; later ones are left out.
 #[derive(Debug, Default)]
 pub(crate) struct Noted {
+    /// Those whose value was replaced too: they have yet to end.
     pub(crate) begun: Vec<u128>,
     pub(crate) ended: Vec<u128>,
 }
@@ -129,6 +130,8 @@ impl Sessions {
             // The first replacement counts: a client that keeps to its old value gains no time.
             let replaced = &known.session.replaced;
             let _ = replaced.compare_exchange(i64::MAX, now.0, Ordering::Relaxed, Ordering::Relaxed);
+            // The next process has to learn that the old value ends, too.
+            self.note(|noted| &mut noted.begun, known.hash);
         } else if identity == *known.identity() {
             return;
         }
@@ -221,6 +224,11 @@ impl Session {
     pub(crate) fn new(identity: Arc<Identity>, began: UnixMs, now: UnixMs) -> Self {
         let (last_seen, replaced) = (AtomicI64::new(now.0), AtomicI64::new(i64::MAX));
         Self { identity, began, last_seen, replaced }
+    }
+
+    /// Takes over that another process saw a new value take this one's place.
+    pub(crate) fn end_like(&self, other: &Self) {
+        self.replaced.fetch_min(other.replaced.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     pub(crate) fn has_ended(&self, rules: &SessionRules, now: UnixMs) -> bool {

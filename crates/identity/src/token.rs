@@ -26,6 +26,8 @@ pub enum TokenFault {
     /// No key has its `kid`.
     UnknownKey,
     Signature,
+    /// It does not say which key it is signed with, and more fit than are tried; the right one may be among the rest.
+    TooManyKeys,
     NoExpiry,
     Expired,
     NotYetValid,
@@ -36,7 +38,7 @@ pub enum TokenFault {
 }
 
 impl TokenFault {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Malformed,
         Self::TooLong,
         Self::Ambiguous,
@@ -44,6 +46,7 @@ impl TokenFault {
         Self::Algorithm,
         Self::UnknownKey,
         Self::Signature,
+        Self::TooManyKeys,
         Self::NoExpiry,
         Self::Expired,
         Self::NotYetValid,
@@ -61,6 +64,7 @@ impl TokenFault {
             Self::Algorithm => "algorithm",
             Self::UnknownKey => "unknown_key",
             Self::Signature => "signature",
+            Self::TooManyKeys => "too_many_keys",
             Self::NoExpiry => "no_expiry",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",

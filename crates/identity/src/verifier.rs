@@ -14,8 +14,12 @@ use crate::{ClaimRules, HashKey, IdentityError, Key, KeySet, TokenFault};
 
 /// Verified tokens that are remembered; beyond that the least recently used are verified again.
 const MAX_REMEMBERED: u64 = 50_000;
-/// Keys that are tried on one token: a bad one must not cost as many signatures as there are keys.
-const MAX_TRIES: usize = 4;
+/// Tokens with a bad signature that are remembered, so that sending one again and again costs one signature. Apart from
+/// the good ones, which a flood of bad ones must not push out.
+const MAX_REFUSED: u64 = 10_000;
+/// Keys that are tried on one token: a bad one must not cost as many signatures as there are keys. A token that names
+/// its key needs one; the configuration may have no more without an ID that fit one algorithm.
+pub const MAX_TRIES: usize = 4;
 
 /// Which tokens are good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,7 @@ pub struct TokenRules {
 pub struct TokenStats {
     verified: AtomicU64,
     remembered: AtomicU64,
+    signatures: AtomicU64,
     refused: [AtomicU64; TokenFault::ALL.len()],
 }
 
@@ -42,6 +47,11 @@ impl TokenStats {
     /// Of the good ones, those whose signature did not have to be computed.
     pub fn remembered(&self) -> u64 {
         self.remembered.load(Ordering::Relaxed)
+    }
+
+    /// Signatures that were computed, for good tokens and bad ones: at most [`MAX_TRIES`] for each.
+    pub fn signatures(&self) -> u64 {
+        self.signatures.load(Ordering::Relaxed)
     }
 
     pub fn refused(&self, fault: TokenFault) -> u64 {
@@ -61,6 +71,8 @@ pub struct Verifier {
     wants_keys: AtomicBool,
     hash: HashKey,
     remembered: Cache<u128, Remembered>,
+    /// What was wrong with signatures, and the generation of the keys that they were computed with.
+    refused: Cache<u128, (u64, TokenFault)>,
 }
 
 #[derive(Default)]
@@ -86,10 +98,8 @@ impl Verifier {
             published: ArcSwap::default(),
             wants_keys: AtomicBool::new(false),
             hash: HashKey::new(&HashKey::random()?),
-            remembered: Cache::builder()
-                .max_capacity(MAX_REMEMBERED)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
+            remembered: newest(MAX_REMEMBERED),
+            refused: newest(MAX_REFUSED),
         })
     }
 
@@ -136,17 +146,31 @@ impl Verifier {
             stats.remembered.fetch_add(1, Ordering::Relaxed);
             return Ok(known.identity);
         }
+        if let Some((generation, fault)) = self.refused.get(&hash)
+            && generation == published.generation
+        {
+            return Err(fault);
+        }
         let token = Unverified::parse(token)?;
         // What is cheap comes first: the claims count for nothing until the signature is found good.
         let Claimed { identity, expires_at } = self.rules.claims.read(&token.claims, now)?;
-        self.check_signature(&token, &published.keys)?;
+        self.check_signature(&token, &published.keys, stats).inspect_err(|fault| {
+            if matches!(fault, TokenFault::Signature | TokenFault::TooManyKeys) {
+                self.refused.insert(hash, (published.generation, *fault));
+            }
+        })?;
         stats.verified.fetch_add(1, Ordering::Relaxed);
         let (identity, generation) = (Arc::new(identity), published.generation);
         self.remembered.insert(hash, Remembered { generation, identity: Arc::clone(&identity), expires_at });
         Ok(identity)
     }
 
-    fn check_signature(&self, token: &Unverified<'_>, published: &KeySet) -> Result<(), TokenFault> {
+    fn check_signature(
+        &self,
+        token: &Unverified<'_>,
+        published: &KeySet,
+        stats: &TokenStats,
+    ) -> Result<(), TokenFault> {
         let wanted = token.key_id.as_deref();
         // A key without an ID may be the one that the token names.
         let named = |key: &&Key| wanted.is_none() || key.id().is_none() || key.id() == wanted;
@@ -155,13 +179,20 @@ impl Verifier {
             self.wants_keys.store(true, Ordering::Relaxed);
             return Err(TokenFault::UnknownKey);
         }
-        let mut fitting = candidates.filter(|key| key.can(token.algorithm)).take(MAX_TRIES).peekable();
+        let mut fitting = candidates.filter(|key| key.can(token.algorithm)).peekable();
         if fitting.peek().is_none() {
             return Err(TokenFault::Algorithm);
         }
-        if fitting.any(|key| key.verifies(token.algorithm, token.message, &token.signature)) {
-            return Ok(());
+        for key in fitting.by_ref().take(MAX_TRIES) {
+            stats.signatures.fetch_add(1, Ordering::Relaxed);
+            if key.verifies(token.algorithm, token.message, &token.signature) {
+                return Ok(());
+            }
         }
-        Err(TokenFault::Signature)
+        Err(if fitting.next().is_some() { TokenFault::TooManyKeys } else { TokenFault::Signature })
     }
+}
+
+fn newest<T: Clone + Send + Sync + 'static>(most: u64) -> Cache<u128, T> {
+    Cache::builder().max_capacity(most).eviction_policy(EvictionPolicy::lru()).build()
 }

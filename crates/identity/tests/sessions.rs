@@ -256,6 +256,20 @@ fn what_happens_in_an_old_process_reaches_the_new_one_and_nothing_else_does() {
 }
 
 #[test]
+fn a_value_that_the_old_process_saw_replaced_ends_in_the_new_one() {
+    let (old, new) = (sessions(), sessions());
+    log_in(&old, "first");
+    old.note_changes();
+    new.import(&old.export(), &RULES, START).unwrap();
+    let known = find(&old, "first", START).unwrap();
+    old.learn(Some(&known), answer(Step::Visit, CookieChange::Set(b"second")), START);
+    new.import(&old.export_changes().unwrap(), &RULES, START).unwrap();
+    assert!(find(&new, "first", after(29)).is_some(), "requests with it may be on their way");
+    assert!(find(&new, "first", after(31)).is_none());
+    assert!(find(&new, "second", after(31)).is_some());
+}
+
+#[test]
 fn what_has_ended_is_swept() {
     let sessions = sessions();
     for n in 0..100 {

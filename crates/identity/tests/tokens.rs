@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use portcullis_identity::{
-    Algorithm, ClaimPath, ClaimRules, IdentityError, Key, KeySet, MAX_JWKS_BYTES, TokenFault, TokenRules,
-    TokenStats, Verifier,
+    Algorithm, ClaimPath, ClaimRules, IdentityError, Key, KeySet, MAX_JWKS_BYTES, MAX_TRIES, TokenFault,
+    TokenRules, TokenStats, Verifier,
 };
 use portcullis_model::UnixMs;
 use portcullis_testkit::{RSA_1024_PUBLIC_PEM, RSA_PUBLIC_PEM, Signer, key_set};
@@ -327,12 +327,50 @@ fn a_remembered_token_ends_when_it_expires_and_when_its_key_has_gone() {
 }
 
 #[test]
+fn a_bad_token_costs_one_signature_however_often_it_comes_until_the_keys_change() {
+    let (old, new) = (Signer::ed(), Signer::ed());
+    let stats = TokenStats::default();
+    let verifier = verifier(Vec::new());
+    let publish = |signer: &Signer| {
+        verifier.publish(KeySet::parse(key_set(&[signer.jwk("a")]).as_bytes()).unwrap());
+    };
+    publish(&old);
+    let token = new.token_of_key("a", &claims());
+    let verify = |token: &str| verifier.verify(token.as_bytes(), at(NOW), &stats);
+    for _ in 0..20 {
+        assert_eq!(verify(&token).unwrap_err(), TokenFault::Signature);
+    }
+    assert_eq!((stats.signatures(), stats.refused(TokenFault::Signature)), (1, 20));
+    publish(&new);
+    assert!(verify(&token).is_ok(), "what is bad for one key may be good for the next");
+    assert_eq!(stats.signatures(), 2);
+    // Bad ones without end take nothing from those that are good.
+    let forger = Signer::ed();
+    for n in 0..200 {
+        let mut forged = claims();
+        forged["n"] = json!(n);
+        assert!(verify(&forger.token_of_key("a", &forged)).is_err());
+    }
+    let before = stats.signatures();
+    assert!(verify(&token).is_ok() && stats.signatures() == before);
+}
+
+#[test]
 fn a_bad_token_costs_few_signatures_however_many_keys_there_are() {
     let keys: Vec<Value> = (0..100).map(|n| Signer::ed().jwk(&n.to_string())).collect();
     let last = Signer::ed();
     let verifier = verifier(Vec::new());
     verifier.publish(KeySet::parse(key_set(&keys).as_bytes()).unwrap());
-    assert_eq!(fault(&verifier, &last.token(&claims())), TokenFault::Signature);
+    let stats = TokenStats::default();
+    let unnamed = last.token(&claims());
+    for _ in 0..3 {
+        let bad = verifier.verify(unnamed.as_bytes(), at(NOW), &stats);
+        assert_eq!(bad.unwrap_err(), TokenFault::TooManyKeys, "the right key may be among the rest");
+    }
+    assert_eq!((stats.signatures(), stats.refused(TokenFault::TooManyKeys)), (MAX_TRIES as u64, 3));
+    let misnamed = last.token_of_key("7", &claims());
+    assert_eq!(verifier.verify(misnamed.as_bytes(), at(NOW), &stats).unwrap_err(), TokenFault::Signature);
+    assert_eq!(stats.signatures(), MAX_TRIES as u64 + 1);
     let mut too_many = keys;
     too_many.push(last.jwk("last"));
     assert_eq!(KeySet::parse(key_set(&too_many).as_bytes()), Err(IdentityError::TooManyKeys { got: 101 }));

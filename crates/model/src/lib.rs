@@ -27,6 +27,6 @@ pub use request_id::{ParseRequestIdError, RequestId};
 pub use secret::Secret;
 pub use time::UnixMs;
 pub use verdict::{
-    ConnectionLimit, LoginOutcome, MalformedKind, ParseReasonError, Reason, UnknownVerdict, UpstreamFailure,
-    VerdictKind,
+    ConnectionLimit, LoggedReason, LoginOutcome, MalformedKind, ParseReasonError, Reason, UnknownVerdict,
+    UpstreamFailure, VerdictKind,
 };

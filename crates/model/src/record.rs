@@ -1,6 +1,6 @@
 //! One request as it is handed from the edge to the log.
 
-use crate::{ClientIp, Reason, RequestId, VerdictKind};
+use crate::{ClientIp, LoggedReason, LoginOutcome, Reason, RequestId, VerdictKind};
 
 /// The longest text of each field that is kept; what is longer is cut at a character boundary.
 pub mod limits {
@@ -166,8 +166,19 @@ pub struct RequestRecord {
     /// From the request's first byte to the last byte of the answer, in microseconds.
     pub latency_us: u64,
     pub verdict: VerdictKind,
+    /// Why the verdict is what it is. Never [`Reason::Login`]: that a request was a login is said below, whatever
+    /// else there is to say.
     pub reason: Reason,
+    /// How the login ended, if it was one that reached the upstream.
+    pub login: Option<LoginOutcome>,
     pub text: RecordText,
+}
+
+impl RequestRecord {
+    /// What the reason column of the log holds.
+    pub fn logged_reason(&self) -> LoggedReason<'_> {
+        LoggedReason { reason: &self.reason, login: self.login }
+    }
 }
 
 #[cfg(test)]

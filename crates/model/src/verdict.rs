@@ -237,7 +237,7 @@ pub enum Reason {
     Upstream(UpstreamFailure),
     /// The connection was shed.
     Connections(ConnectionLimit),
-    /// Admitted and answered: it was a login.
+    /// Admitted and answered: it was a login. What the log says of a login that has no other reason.
     Login(LoginOutcome),
 }
 
@@ -282,8 +282,54 @@ impl fmt::Display for Reason {
             Self::Malformed(kind) => write!(f, "malformed:{}", kind.as_str()),
             Self::Upstream(failure) => write!(f, "upstream:{}", failure.as_str()),
             Self::Connections(limit) => write!(f, "connections:{}", limit.as_str()),
-            Self::Login(outcome) => write!(f, "login:{}", outcome.as_str()),
+            Self::Login(outcome) => write!(f, "{LOGIN}{}", outcome.as_str()),
         }
+    }
+}
+
+/// Stands before the outcome of a login.
+const LOGIN: &str = "login:";
+
+/// The reason column of `request_log`: the reason, and behind it how a login ended. A login that a rule in dry-run
+/// would have refused, or that an allow let in, has both: `limit:login login:failed`.
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedReason<'a> {
+    pub reason: &'a Reason,
+    pub login: Option<LoginOutcome>,
+}
+
+impl LoggedReason<'_> {
+    /// Whether the column is empty.
+    pub fn is_empty(self) -> bool {
+        *self.reason == Reason::None && self.login.is_none()
+    }
+}
+
+impl fmt::Display for LoggedReason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.reason, self.login) {
+            (reason, None) => reason.fmt(f),
+            (Reason::None, Some(outcome)) => write!(f, "{LOGIN}{}", outcome.as_str()),
+            (reason, Some(outcome)) => write!(f, "{reason} {LOGIN}{}", outcome.as_str()),
+        }
+    }
+}
+
+impl LoginOutcome {
+    /// How the login ended, out of the reason column; `None` when it was none.
+    pub fn of_logged(reason: &str) -> Option<Self> {
+        Self::split_off(reason).1
+    }
+
+    /// The reason without it. Names of rules and lists have no blank.
+    fn split_off(logged: &str) -> (&str, Option<Self>) {
+        // Most rows have no reason.
+        if logged.is_empty() {
+            return (logged, None);
+        }
+        let (before, last) = logged.rsplit_once(' ').unwrap_or(("", logged));
+        let outcome = last.strip_prefix(LOGIN).and_then(|word| find(Self::ALL, |o| o.as_str() == word));
+        if outcome.is_some() { (before, outcome) } else { (logged, None) }
     }
 }
 
@@ -294,11 +340,14 @@ pub struct ParseReasonError(pub String);
 impl FromStr for Reason {
     type Err = ParseReasonError;
 
+    /// Reads the reason column too: what is said of a login behind another reason is left out.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let unknown = || ParseReasonError(text.to_owned());
-        if text.is_empty() {
-            return Ok(Self::None);
-        }
+        let text = match LoginOutcome::split_off(text) {
+            ("", Some(outcome)) => return Ok(Self::Login(outcome)),
+            ("", None) => return Ok(Self::None),
+            (reason, _) => reason,
+        };
         let (class, rest) = text.split_once(':').ok_or_else(unknown)?;
         match class {
             "allow" => rest.parse().map(Self::Allow).map_err(|_| unknown()),
@@ -317,7 +366,6 @@ impl FromStr for Reason {
             "connections" => {
                 find(ConnectionLimit::ALL, |k| k.as_str() == rest).map(Self::Connections).ok_or_else(unknown)
             }
-            "login" => find(LoginOutcome::ALL, |o| o.as_str() == rest).map(Self::Login).ok_or_else(unknown),
             _ => Err(unknown()),
         }
     }
@@ -344,6 +392,24 @@ impl std::error::Error for ParseReasonError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_a_login_ended_stands_behind_whatever_else_there_is_to_say() {
+        for &login in LoginOutcome::ALL {
+            for reason in [Reason::None, Reason::Allow(3), Reason::Limit("login".into())] {
+                let logged = LoggedReason { reason: &reason, login: Some(login) };
+                let text = logged.to_string();
+                assert_eq!(LoginOutcome::of_logged(&text), Some(login), "{text}");
+                let read = if reason == Reason::None { Reason::Login(login) } else { reason };
+                assert_eq!(text.parse(), Ok(read), "{text}");
+            }
+        }
+        let plain = Reason::Limit("login".into());
+        assert_eq!(LoggedReason { reason: &plain, login: None }.to_string(), "limit:login");
+        for none in ["", "limit:login", "login:", "login:maybe", "xlogin:failed", "login:failed x"] {
+            assert_eq!(LoginOutcome::of_logged(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn every_reason_survives_its_text_form() {

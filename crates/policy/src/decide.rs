@@ -52,6 +52,33 @@ pub struct Decision {
     pub permit: Permit,
 }
 
+/// What is refused whoever sends it: to be asked before anybody computes whose the request is. `None` when that may
+/// matter, or nothing is enforced. Where users can be known, of the blocks those alone count that mean them too.
+pub fn decide_by_address(
+    rules: &Snapshot,
+    state: &LiveState,
+    client: ClientIp,
+    knows_users: bool,
+    now: Now,
+) -> Option<Decision> {
+    if rules.mode != Mode::Enforce || state.allows.load().lookup(client.ip()).is_some() {
+        return None;
+    }
+    let block = match knows_users {
+        true => state.blocks.find_for_users(client, now),
+        false => state.blocks.find(client, now),
+    };
+    let verdict = match block {
+        Some(id) => Verdict::Block(id),
+        None => {
+            let feeds = state.feeds.load();
+            let listed = feeds.find(client.ip()).filter(|feed| feed.mode == Mode::Enforce)?;
+            Verdict::Feed(Arc::clone(&listed.name))
+        }
+    };
+    Some(Decision { verdict, mode: Mode::Enforce, permit: Permit::default() })
+}
+
 /// Judges one request.
 pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now: Now) -> Decision {
     let decision = |verdict, mode| Decision { verdict, mode, permit: Permit::default() };
@@ -239,6 +266,42 @@ mod tests {
         assert_eq!(ask("192.0.2.1", Some("mallory")), Verdict::Block(3));
         assert_eq!(ask("203.0.113.9", Some("mallory")), Verdict::Block(3), "from wherever");
         assert_eq!(ask("198.51.100.7", Some("alice")), Verdict::Block(1), "a person's block is absolute");
+    }
+
+    #[test]
+    fn an_address_decides_where_it_does_not_matter_whose_the_request_is() {
+        let state = state(&[("198.51.100.0/24", 1)], &[("198.51.100.7/32", 9)]);
+        let spares = BlockChange::Add {
+            network: "192.0.2.1/32".parse().unwrap(),
+            id: 2,
+            expires_at: None,
+            spares_users: true,
+        };
+        state.blocks.apply([spares], NOW);
+        let listed: crate::AddressRanges = ["203.0.113.0/24".parse::<IpNet>().unwrap()].into_iter().collect();
+        let feed = |mode| {
+            let feed = crate::Feed { name: "drop".into(), mode, addresses: Arc::new(listed.clone()) };
+            Arc::new(Feeds::new([Arc::new(feed)]))
+        };
+        state.feeds.store(feed(Mode::Enforce));
+        let rules = Snapshot::default();
+        let ask = |client: &str, knows_users| {
+            let decision = decide_by_address(&rules, &state, client.parse().unwrap(), knows_users, NOW);
+            decision.map(|decision| (decision.is_served(), decision.verdict))
+        };
+        for knows_users in [true, false] {
+            assert_eq!(ask("198.51.100.9", knows_users), Some((false, Verdict::Block(1))));
+            assert_eq!(ask("203.0.113.9", knows_users), Some((false, Verdict::Feed("drop".into()))));
+            assert_eq!(ask("198.51.100.7", knows_users), None, "an allow");
+            assert_eq!(ask("192.0.2.2", knows_users), None);
+        }
+        assert_eq!(ask("192.0.2.1", true), None, "the detector spares users");
+        assert_eq!(ask("192.0.2.1", false), Some((false, Verdict::Block(2))));
+        state.feeds.store(feed(Mode::DryRun));
+        assert_eq!(ask("203.0.113.9", true), None);
+        let dry = Snapshot { mode: Mode::DryRun, ..Snapshot::default() };
+        let client = "198.51.100.9".parse().unwrap();
+        assert!(decide_by_address(&dry, &state, client, false, NOW).is_none());
     }
 
     #[test]

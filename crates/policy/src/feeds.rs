@@ -4,16 +4,18 @@
 //! IPv6. Must not know where a list comes from.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::Mode;
+use crate::prefixes::Blocks;
 
 /// The most lists of a configuration: each costs every request a look-up.
 pub const MAX_FEEDS: usize = 32;
 
-/// Lists with more ranges than this get a table over the first 16 bits of IPv4: 256 KiB that save most steps.
+/// Lists with more ranges than this get a table over the first 16 bits of IPv4.
 const TABLE_FROM: usize = 4_096;
 
 /// One list in force.
@@ -57,8 +59,8 @@ impl Feeds {
 pub struct AddressRanges {
     v4: Ranges<u32>,
     v6: Ranges<u128>,
-    /// For the first 16 bits of an IPv4 address: how many ranges start below the next 16-bit block.
-    v4_blocks: Option<Box<[u32]>>,
+    /// `None` when there are few ranges of IPv4.
+    v4_blocks: Option<Blocks>,
 }
 
 /// Sorted, neither touching nor overlapping; `ends` are inclusive.
@@ -87,10 +89,9 @@ impl<A: Copy + Ord> Ranges<A> {
         ranges
     }
 
-    /// `from..to` are the indexes in which the last range that starts at or before the address is, or just
-    /// before them.
-    fn contains(&self, address: A, from: usize, to: usize) -> bool {
-        let after = from + self.starts[from..to].partition_point(|&start| start <= address);
+    /// The last range that starts at or before the address is one of `among`, or just before them.
+    fn contains(&self, address: A, among: Range<usize>) -> bool {
+        let after = among.start + self.starts[among].partition_point(|&start| start <= address);
         after.checked_sub(1).is_some_and(|at| address <= self.ends[at])
     }
 }
@@ -100,19 +101,13 @@ impl AddressRanges {
         match ip {
             IpAddr::V4(v4) => {
                 let address = v4.to_bits();
-                let (from, to) = match &self.v4_blocks {
-                    None => (0, self.v4.starts.len()),
-                    Some(blocks) => {
-                        let block = (address >> 16) as usize;
-                        (
-                            block.checked_sub(1).map_or(0, |before| blocks[before] as usize),
-                            blocks[block] as usize,
-                        )
-                    }
+                let range = match &self.v4_blocks {
+                    None => 0..self.v4.starts.len(),
+                    Some(blocks) => blocks.range(address),
                 };
-                self.v4.contains(address, from, to)
+                self.v4.contains(address, range)
             }
-            IpAddr::V6(v6) => self.v6.contains(v6.to_bits(), 0, self.v6.starts.len()),
+            IpAddr::V6(v6) => self.v6.contains(v6.to_bits(), 0..self.v6.starts.len()),
         }
     }
 
@@ -127,7 +122,7 @@ impl AddressRanges {
 
     /// Bytes on the heap.
     pub fn memory(&self) -> usize {
-        let table = self.v4_blocks.as_ref().map_or(0, |blocks| size_of_val(&**blocks));
+        let table = self.v4_blocks.as_ref().map_or(0, Blocks::memory);
         self.v4.starts.len() * 8 + self.v6.starts.len() * 32 + table
     }
 }
@@ -143,22 +138,9 @@ impl FromIterator<IpNet> for AddressRanges {
         }
         let v4 = Ranges::build(v4, |address: u32| address.saturating_add(1));
         let v6 = Ranges::build(v6, |address: u128| address.saturating_add(1));
-        let v4_blocks = (v4.starts.len() >= TABLE_FROM).then(|| table(&v4.starts));
+        let v4_blocks = (v4.starts.len() >= TABLE_FROM).then(|| Blocks::of(&v4.starts));
         Self { v4, v6, v4_blocks }
     }
-}
-
-fn table(starts: &[u32]) -> Box<[u32]> {
-    let mut counts = vec![0_u32; 1 << 16];
-    for &start in starts {
-        counts[(start >> 16) as usize] += 1;
-    }
-    let mut total = 0;
-    for count in &mut counts {
-        total += *count;
-        *count = total;
-    }
-    counts.into()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub use blocklist::{BlockChange, Blocklist, StandIn};
 pub use clock::Now;
 pub use criteria::{IdentityMatch, Needs, RequestMatch};
 pub use crowd::{Crowds, MAX_TIMES};
-pub use decide::{Decision, LiveState, Verdict, decide};
+pub use decide::{Decision, LiveState, Verdict, decide, decide_by_address};
 pub use facts::{NoHeaders, Place, RequestFacts, RequestHeaders};
 pub use feeds::{AddressRanges, Feed, Feeds, MAX_FEEDS};
 pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip, forwarded_is_https};

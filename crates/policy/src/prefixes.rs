@@ -7,6 +7,7 @@
 //! over the first 16 bits, which leaves a handful of steps even among a million prefixes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use ipnet::IpNet;
 
@@ -15,8 +16,8 @@ use ipnet::IpNet;
 pub struct PrefixSet<T> {
     v4: Level<u32, T>,
     v6: Level<u128, T>,
-    /// For the first 16 bits of an IPv4 address: how many prefixes start below the next 16-bit block.
-    v4_blocks: Vec<u32>,
+    /// `None` when there are no prefixes of IPv4.
+    v4_blocks: Option<Blocks>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,14 +118,9 @@ impl<T> PrefixSet<T> {
     pub fn find(&self, ip: IpAddr, accept: &mut dyn FnMut(&T) -> bool) -> Option<&T> {
         match ip {
             IpAddr::V4(v4) => {
-                if self.v4.starts.is_empty() {
-                    return None;
-                }
                 let address = v4.to_bits();
-                let block = (address >> 16) as usize;
-                let from = if block == 0 { 0 } else { self.v4_blocks[block - 1] as usize };
-                let to = self.v4_blocks[block] as usize;
-                let last = from + self.v4.starts[from..to].partition_point(|&s| s <= address);
+                let range = self.v4_blocks.as_ref()?.range(address);
+                let last = range.start + self.v4.starts[range].partition_point(|&s| s <= address);
                 self.v4.find(last, address, accept)
             }
             IpAddr::V6(v6) => {
@@ -173,21 +169,40 @@ impl<T> FromIterator<(IpNet, T)> for PrefixSet<T> {
             }
         }
         let v4 = Level::build(v4);
-        let v4_blocks = if v4.starts.is_empty() {
-            Vec::new()
-        } else {
-            let mut counts = vec![0_u32; 1 << 16];
-            for &start in &v4.starts {
-                counts[(start >> 16) as usize] += 1;
-            }
-            let mut total = 0;
-            for count in &mut counts {
-                total += *count;
-                *count = total;
-            }
-            counts
-        };
+        let v4_blocks = (!v4.starts.is_empty()).then(|| Blocks::of(&v4.starts));
         Self { v4, v6: Level::build(v6), v4_blocks }
+    }
+}
+
+/// A table over the first 16 bits of IPv4 addresses, 256 KiB: how many of sorted starts are below the end of each
+/// 16-bit block. It saves most steps of a binary search.
+#[derive(Clone, Debug)]
+pub(crate) struct Blocks(Box<[u32]>);
+
+impl Blocks {
+    pub(crate) fn of(starts: &[u32]) -> Self {
+        let mut counts = vec![0_u32; 1 << 16];
+        for &start in starts {
+            counts[(start >> 16) as usize] += 1;
+        }
+        let mut total = 0;
+        for count in &mut counts {
+            total += *count;
+            *count = total;
+        }
+        Self(counts.into())
+    }
+
+    /// The indexes of the starts in the block of `address`.
+    pub(crate) fn range(&self, address: u32) -> Range<usize> {
+        let block = (address >> 16) as usize;
+        let from = block.checked_sub(1).map_or(0, |before| self.0[before] as usize);
+        from..self.0[block] as usize
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn memory(&self) -> usize {
+        size_of_val(&*self.0)
     }
 }
 

@@ -22,7 +22,7 @@ use portcullis_detect::{
     Signatures, Window, escalate, train,
 };
 use portcullis_model::{
-    Block, BlockSource, ClientIp, Finding, FindingStatus, LoginOutcome, PartyBlock, Reason, UnixMs,
+    Block, BlockSource, ClientIp, Finding, FindingStatus, LoginOutcome, PartyBlock, UnixMs,
 };
 use portcullis_policy::PrefixSet;
 use portcullis_privacy::{Anonymise, is_pseudonym};
@@ -362,17 +362,6 @@ fn judged_by_a_person(state: &State, id: i64, finding: &Finding) -> anyhow::Resu
     Ok(removed_at.filter(|&at| finding.last_seen <= at).map(|_| Spared::Unblocked))
 }
 
-fn login_outcome(reason: &str) -> Option<LoginOutcome> {
-    // Most rows have no reason.
-    if !reason.starts_with("login:") {
-        return None;
-    }
-    match reason.parse() {
-        Ok(Reason::Login(outcome)) => Some(outcome),
-        Ok(_) | Err(_) => None,
-    }
-}
-
 fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
     Observation {
         time: request.id.time(),
@@ -387,7 +376,7 @@ fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
         user_agent: request.user_agent,
         referer: request.referer,
         user: request.user,
-        login: login_outcome(request.reason),
+        login: LoginOutcome::of_logged(request.reason),
         bot: BotStatus::None,
     }
 }

@@ -428,6 +428,8 @@ impl Sources {
         }
         let help = "Of the accepted tokens, those whose signature had been computed before";
         counter(encoder, "portcullis_identity_tokens_remembered", help, live.tokens.remembered())?;
+        let help = "Signatures that were computed, of good tokens and bad ones";
+        counter(encoder, "portcullis_identity_signatures", help, live.tokens.signatures())?;
         let sessions = live.sessions().map_or(0, Sessions::len);
         gauge(encoder, "portcullis_identity_sessions", "Sessions that are known", sessions as f64)?;
         let help = "Requests with several values of the session's cookie, which are anonymous";

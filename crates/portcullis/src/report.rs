@@ -310,6 +310,7 @@ mod tests {
             latency_us: 1_000,
             verdict,
             reason,
+            login: None,
             text: RecordText::new(TextFields {
                 method: b"GET",
                 host: b"example.com",

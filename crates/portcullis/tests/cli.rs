@@ -137,6 +137,7 @@ fn request(client: &str, path: &str, seconds_ago: u64) -> RequestRecord {
         latency_us: 1_500,
         verdict: VerdictKind::Admitted,
         reason: Reason::None,
+        login: None,
         text: text("GET", path, "test/1.0"),
     }
 }

@@ -24,11 +24,7 @@ pub(crate) struct Target<'a> {
 
 impl<'a> Target<'a> {
     pub(crate) fn of(head: &'a RequestHeader) -> Self {
-        // HTTP/2 and absolute-form targets name the authority in the URI, and that one counts (RFC 9112, 3.2.2).
-        let authority = match head.uri.authority() {
-            Some(authority) => authority.as_str().as_bytes(),
-            None => head.headers.get(HOST).map_or(&b""[..], |value| value.as_bytes()),
-        };
+        let authority = authority(head);
         let raw = head.raw_path();
         let origin_form = if raw.starts_with(b"/") {
             raw
@@ -50,6 +46,15 @@ impl<'a> Target<'a> {
             referer: text(REFERER),
             user: user.as_bytes(),
         })
+    }
+}
+
+/// The host that was asked for, as sent, with the port; empty when there is none. HTTP/2 and absolute-form targets name
+/// it in the URI, and that one counts (RFC 9112, 3.2.2).
+pub(crate) fn authority(head: &RequestHeader) -> &[u8] {
+    match head.uri.authority() {
+        Some(authority) => authority.as_str().as_bytes(),
+        None => head.headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
     }
 }
 

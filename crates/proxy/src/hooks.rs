@@ -1,37 +1,35 @@
 //! The hooks of one request, in the order in which Pingora calls them. Each one delegates.
 
-use std::borrow::Cow;
+mod judge;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::header::{HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use portcullis_model::{
-    ClientIp, Identity, MalformedKind, Protocol, Reason, RecordText, RequestId, RequestRecord,
-    UpstreamFailure, VerdictKind, normalise_path,
+    ClientIp, LoginOutcome, Protocol, Reason, RecordText, RequestId, RequestRecord, UpstreamFailure,
+    VerdictKind,
 };
-use portcullis_policy::{Permit, Place, RequestFacts, Verdict, decide};
-use portcullis_wire::{check_path, is_authority, is_method};
+use portcullis_policy::Permit;
 
 use crate::attempt::{Attempt, Broken};
 use crate::edge::Edge;
-use crate::facts::{
-    HeadLines, Target, has_known_expectation, has_known_form, has_plain_framing, is_https, names_two_clients,
-    protocol, resolve_client, user_agent,
-};
+use crate::facts::authority;
 use crate::failure::classify;
-use crate::guard::{Connection, Failure};
+use crate::guard::Connection;
 use crate::headers::{Forwarding, join_cookies, make_origin_form, settle_body, write_forwarding};
-use crate::identity::{IdentityRules, Visit};
+use crate::identity::Visit;
 use crate::respond::{Refusal, answer_challenge, begin_answer, redirect_to_https, refuse, refuse_for_now};
 use crate::ruleset::{Bounds, Ruleset};
-use crate::tls::is_challenge_path;
+
+use judge::{Next, judge};
 
 /// Between two messages of a connection that has become a WebSocket.
 const UPGRADED_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -72,6 +70,7 @@ struct OpenRecord {
     protocol: Protocol,
     verdict: VerdictKind,
     reason: Reason,
+    login: Option<LoginOutcome>,
     /// Of the upstream's answer, as soon as that has begun.
     status: u16,
     text: RecordText,
@@ -102,6 +101,7 @@ impl OpenRecord {
             latency_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
             verdict: self.verdict,
             reason: self.reason,
+            login: self.login,
             text: self.text,
         };
         self.connection.edge.finish_as_wished(record, self.asks_for_privacy);
@@ -113,6 +113,7 @@ impl Drop for Context {
         if let Some(mut record) = self.record.take() {
             if let Some(visit) = &mut self.visit {
                 visit.ended(&record.connection.edge.identities, false);
+                record.login = visit.login();
             }
             record.fail(Reason::Upstream(UpstreamFailure::Interrupted));
             let status = record.status;
@@ -125,67 +126,6 @@ impl Drop for Context {
 pub(crate) fn connection(session: &Session) -> Option<Arc<Connection>> {
     let digest = session.digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
-}
-
-/// What is wrong with a head that has been read. HTTP/1 heads have been through the guard, which is stricter.
-fn malformed(
-    head: &RequestHeader,
-    target: &Target<'_>,
-    peer: ClientIp,
-    rules: &Ruleset,
-    max_body: Option<u64>,
-) -> Option<(u16, MalformedKind)> {
-    if head.version == Version::HTTP_2
-        && let Some(found) = malformed_stream(head, target, &rules.bounds)
-    {
-        return Some(found);
-    }
-    if names_two_clients(peer, rules, &head.headers) {
-        return Some((400, MalformedKind::BadRequest));
-    }
-    let announced =
-        head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if max_body.is_some_and(|max| announced.is_some_and(|length| length > max)) {
-        return Some((413, MalformedKind::BodyTooLarge));
-    }
-    None
-}
-
-/// What is wrong with the head of an HTTP/2 request that the library let through.
-fn malformed_stream(
-    head: &RequestHeader,
-    target: &Target<'_>,
-    bounds: &Bounds,
-) -> Option<(u16, MalformedKind)> {
-    // Name, colon, blank, value, line end.
-    let header_bytes: usize =
-        head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if head.method == Method::CONNECT {
-        return Some((405, MalformedKind::Method));
-    }
-    if !is_method(head.method.as_str().as_bytes()) {
-        return Some((400, MalformedKind::BadRequest));
-    }
-    if head.raw_path().len() > bounds.max_uri {
-        return Some((414, MalformedKind::UriTooLong));
-    }
-    if head.headers.len() > bounds.max_headers || header_bytes + head.raw_path().len() > bounds.max_head {
-        return Some((431, MalformedKind::HeadTooLarge));
-    }
-    if !is_authority(target.authority) {
-        return Some((400, MalformedKind::Host));
-    }
-    if !has_plain_framing(&head.headers) {
-        return Some((400, MalformedKind::Framing));
-    }
-    if !has_known_expectation(&head.headers) {
-        return Some((417, MalformedKind::BadRequest));
-    }
-    let is_star = head.raw_path() == b"*" && head.method == Method::OPTIONS;
-    if !is_star && (!has_known_form(head) || check_path(target.path, bounds.escaped_slashes).is_err()) {
-        return Some((400, MalformedKind::Target));
-    }
-    None
 }
 
 /// How slow the client may be. On HTTP/1 the guard sees to it, but for WebSockets, which may be silent.
@@ -222,104 +162,22 @@ impl ProxyHttp for Hooks {
             return Error::e_explain(ErrorType::InternalError, "a request without a guarded connection");
         };
         let rules = Arc::clone(&ctx.rules);
-        let now = self.edge.clock.at(Instant::now());
-        let head = session.req_header();
-        let target = Target::of(head);
-        let client = resolve_client(connection.peer, &rules, &head.headers);
-        if rules.trusted.lookup(connection.peer.ip()).is_none() {
-            self.edge.metrics.forwarding_ignored(&head.headers);
+        let next = judge(&self.edge, &rules, &connection, session.req_header(), ctx);
+        match next {
+            Next::Serve(destination) => {
+                ctx.upstream = Some(Attempt::new(Arc::clone(&destination.pool)));
+                bound_client(session, &connection, &rules.bounds);
+                return Ok(false);
+            }
+            Next::Prove(proof) => answer_challenge(session, proof).await,
+            Next::Redirect(port) => redirect_to_https(session, port).await,
+            Next::Refuse { status, limit, keep_alive } => {
+                if let Some(id) = ctx.record.as_ref().map(|record| record.id) {
+                    refuse(session, &rules, &Refusal { status, id, limit: limit.as_ref(), keep_alive }).await;
+                }
+            }
         }
-        let began = connection.request_began(client).unwrap_or_else(Instant::now);
-        let id = RequestId::new(now.wall, fastrand::u32(..));
-
-        let path = normalise_path(target.path);
-        let identities = &self.edge.identities;
-        let look =
-            |rules: &IdentityRules| rules.visit(identities, &head.method, &head.headers, &path, now.wall);
-        ctx.visit = rules.identity.as_ref().map(look);
-        let identity = ctx.visit.as_ref().and_then(Visit::identity).cloned();
-        if let Some(identity) = &identity {
-            connection.identified(client, identity);
-        }
-        let identity = identity.as_deref();
-
-        let is_https = is_https(connection.peer, connection.is_tls, &rules, &head.headers);
-        ctx.record = Some(OpenRecord {
-            connection: Arc::clone(&connection),
-            began,
-            id,
-            client,
-            is_https,
-            protocol: protocol(head.version),
-            verdict: VerdictKind::Admitted,
-            reason: Reason::None,
-            status: 0,
-            text: target.record_text(head, &identity.map(Identity::name).unwrap_or_default()),
-            asks_for_privacy: rules.privacy.is_asked_for(&head.headers),
-        });
-        // An authority that asks whether a name is ours must not be kept from it by a block or a redirect.
-        if let Some(proof) = self.edge.challenges().file(target.path).filter(|_| !connection.is_tls) {
-            answer_challenge(session, proof).await;
-            return Ok(true);
-        }
-
-        // The guard has given up on it before it was anybody's turn.
-        if let Some((status, verdict, reason)) = connection.failure().map(Failure::outcome) {
-            ctx.set(verdict, reason);
-            refuse(session, &rules, &Refusal { status, id, limit: None, keep_alive: false }).await;
-            return Ok(true);
-        }
-        let needs_agent = rules.needs.user_agent || self.edge.state.parties.is_in_use();
-        let user_agent = if needs_agent { user_agent(head) } else { Cow::Borrowed("") };
-        let facts = RequestFacts {
-            client,
-            method: head.method.as_str(),
-            host: &target.host,
-            path,
-            raw_path: target.path,
-            query: target.query,
-            identity,
-            user_agent: &user_agent,
-            place: if rules.needs.place { self.edge.place(client) } else { Place::default() },
-            headers: &HeadLines(&head.headers),
-        };
-        let mut decision = decide(&rules.policy, &self.edge.state, &facts, now);
-        let redirect = rules.redirect_to_https.filter(|_| !is_https && !is_challenge_path(target.path));
-        let nowhere = (redirect.is_some() && target.host.is_empty()).then_some((400, MalformedKind::Host));
-        let destination = rules.routes.find(&target.host, &facts.path);
-        ctx.max_body = destination.and_then(|destination| destination.max_body);
-        let malformed = malformed(head, &target, connection.peer, &rules, ctx.max_body).or(nowhere);
-        ctx.set(decision.kind(), decision.reason());
-        ctx.permit = std::mem::take(&mut decision.permit);
-        if !decision.is_served() {
-            let (status, limit) = match &decision.verdict {
-                Verdict::Limit(hit) => (429, Some(hit)),
-                Verdict::Block(_)
-                | Verdict::Feed(_)
-                | Verdict::Deny(_)
-                | Verdict::Admit
-                | Verdict::Allow(_) => (403, None),
-            };
-            refuse(session, &rules, &Refusal { status, id, limit, keep_alive: true }).await;
-            return Ok(true);
-        }
-        if let Some((status, kind)) = malformed {
-            ctx.set(VerdictKind::Malformed, Reason::Malformed(kind));
-            refuse(session, &rules, &Refusal { status, id, limit: None, keep_alive: false }).await;
-            return Ok(true);
-        }
-        if let Some(port) = redirect {
-            redirect_to_https(session, port).await;
-            return Ok(true);
-        }
-        let Some(destination) = destination else {
-            ctx.fail(UpstreamFailure::NoRoute);
-            refuse(session, &rules, &Refusal { status: 502, id, limit: None, keep_alive: false }).await;
-            return Ok(true);
-        };
-        ctx.upstream = Some(Attempt::new(Arc::clone(&destination.pool)));
-        bound_client(session, &connection, &rules.bounds);
-        Ok(false)
+        Ok(true)
     }
 
     /// Bounds the body that is streamed to the upstream.
@@ -404,12 +262,11 @@ impl ProxyHttp for Hooks {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         let Some(record) = &ctx.record else { return Ok(()) };
-        let target = Target::of(session.req_header());
         record.connection.site_is_asked();
         let about = Forwarding {
             client: record.client,
             is_https: record.is_https,
-            host: target.authority,
+            host: authority(session.req_header()),
             id: record.id,
             forwarded: ctx.rules.forwarded_header,
             certificate: record.connection.certificate.get(),
@@ -538,9 +395,7 @@ impl ProxyHttp for Hooks {
         if let Some(visit) = &mut ctx.visit {
             visit.ended(&self.edge.identities, error.is_none());
         }
-        if let (Reason::None, Some(outcome)) = (&record.reason, ctx.visit.as_ref().and_then(Visit::login)) {
-            record.reason = Reason::Login(outcome);
-        }
+        record.login = ctx.visit.as_ref().and_then(Visit::login);
         let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
         record.close(status, session.body_bytes_read() as u64, session.body_bytes_sent() as u64);
     }

@@ -20,7 +20,7 @@ pub(crate) struct Ruleset {
     pub(crate) policy: Snapshot,
     /// Of `policy`.
     pub(crate) needs: Needs,
-    /// `None` when nobody can be known.
+    /// `None` when there is nothing to learn of anybody.
     pub(crate) identity: Option<IdentityRules>,
     pub(crate) trusted: PrefixSet<IpNet>,
     pub(crate) client_ip: ClientIpSource,
@@ -146,6 +146,13 @@ impl Ruleset {
                 max_stalled: server.max_stalled,
             },
         })
+    }
+}
+
+impl Ruleset {
+    /// Whether any request can be that of a verified user.
+    pub(crate) fn knows_users(&self) -> bool {
+        self.identity.as_ref().is_some_and(IdentityRules::knows_users)
     }
 }
 

@@ -98,6 +98,7 @@ impl Load {
             latency_us: 200 + random.below(80_000),
             verdict: VerdictKind::Admitted,
             reason: Reason::None,
+            login: None,
             text: RecordText::new(TextFields {
                 method: b"GET",
                 host: b"shop.example.com",

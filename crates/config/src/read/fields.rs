@@ -379,6 +379,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether it is a text without any character.
+    pub(super) fn is_empty_text(&self) -> bool {
+        self.raw.as_str().is_some_and(str::is_empty)
+    }
+
     /// Whether it is a list without any item.
     pub(super) fn is_empty_list(&self) -> bool {
         self.raw.as_array().is_some_and(|items| items.is_empty())

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use portcullis_identity::{
-    Algorithm, ClaimPath, ClaimRules, Key, KeySet, MAX_JWKS_BYTES, MAX_KEYS, SessionRules, TokenRules,
+    Algorithm, ClaimPath, ClaimRules, Key, KeySet, MAX_JWKS_BYTES, MAX_KEYS, MAX_TRIES, SessionRules,
+    TokenRules,
 };
 use portcullis_policy::PathPattern;
 use url::Url;
@@ -36,15 +37,12 @@ pub(super) fn read(root: &mut Section<'_>) -> Identity {
     let idle = identity.read("session_idle", 7 * DAY, |value| value.duration(SECOND..=MAX_SESSION));
     let absolute = identity.read("session_absolute", 30 * DAY, |value| value.duration(SECOND..=MAX_SESSION));
     let logins = logins(&mut identity);
-    let has_cookie = cookie.is_some();
-    let user_header = identity.read("user_header", None, |value| {
-        let name = optional(value, header_name)?;
-        if name.is_some() && !has_cookie {
-            value.fail("needs session_cookie: the user is that of a session");
-        }
-        Some(name)
-    });
-    let has_user_header = identity.has("user_header");
+    let user = identity.get("user_header");
+    let user_header = user.as_ref().and_then(|value| optional(value, header_name)).flatten();
+    let (has_cookie, has_user_header) = (is_given(cookie.as_ref()), is_given(user.as_ref()));
+    if let Some(value) = user.filter(|_| has_user_header && !has_cookie) {
+        value.fail("needs session_cookie: the user is that of a session");
+    }
     let roles_header = identity.read("roles_header", None, |value| {
         let name = optional(value, header_name)?;
         if name.is_some() && !has_user_header {
@@ -73,10 +71,10 @@ pub(super) fn read(root: &mut Section<'_>) -> Identity {
 
 fn logins(identity: &mut Section<'_>) -> LoginSettings {
     let logout = || LOGOUT_PATHS.iter().filter_map(|path| path.parse().ok()).collect();
-    let login_paths = identity.read("login_paths", Vec::new(), paths);
-    let has_paths = identity.has("login_paths");
+    let written = identity.get("login_paths");
+    let has_paths = written.as_ref().is_some_and(|value| !value.is_empty_list());
     LoginSettings {
-        paths: login_paths,
+        paths: written.as_ref().and_then(paths).unwrap_or_default(),
         logout_paths: identity.get("logout_paths").and_then(|value| paths(&value)).unwrap_or_else(logout),
         success: identity.read("login_success", vec![300..=399], upstream::statuses),
         failure: identity.read("login_failure", vec![401..=401, 403..=403], upstream::statuses),
@@ -92,6 +90,11 @@ fn logins(identity: &mut Section<'_>) -> LoginSettings {
 
 fn paths(value: &Value<'_>) -> Option<Vec<PathPattern>> {
     value.list(MAX_PATHS, |item| item.parse("a path such as \"/login\""))
+}
+
+/// Whether something is written there, right or wrong.
+fn is_given(value: Option<&Value<'_>>) -> bool {
+    value.is_some_and(|value| !value.is_empty_text())
 }
 
 /// "" is none.
@@ -113,6 +116,12 @@ fn tokens(mut jwt: Section<'_>) -> Option<TokenSettings> {
     let keys = jwt.sections("keys", MAX_KEYS);
     let has_keys = !keys.is_empty();
     let keys: Vec<Key> = keys.into_iter().filter_map(key).collect();
+    if let Some(algorithm) = too_many_without_id(&keys) {
+        jwt.report(format!(
+            "more than {MAX_TRIES} keys for {algorithm} have no id, and of those at most {MAX_TRIES} are tried: give \
+             them the ids that tokens name in kid"
+        ));
+    }
     let key_set = key_set(&mut jwt);
     if !has_keys && !jwt.has("jwks") {
         jwt.report(
@@ -134,6 +143,12 @@ fn tokens(mut jwt: Section<'_>) -> Option<TokenSettings> {
     };
     jwt.finish();
     Some(TokenSettings { sources, rules: TokenRules { keys, claims }, key_set })
+}
+
+/// The algorithm of so many keys that the last of them would never be tried.
+fn too_many_without_id(keys: &[Key]) -> Option<Algorithm> {
+    let fitting = |algorithm| keys.iter().filter(|key| key.id().is_none() && key.can(algorithm)).count();
+    Algorithm::ALL.into_iter().find(|&algorithm| fitting(algorithm) > MAX_TRIES)
 }
 
 const SOURCE: &str = "\"authorization\", \"header:NAME\" or \"cookie:NAME\"";

@@ -120,18 +120,14 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::time::Duration;
 
+    use super::super::tests::{ip, rule as rule_per};
     use super::*;
-    use crate::{Admission, LimitRule, Rate, Subject};
+    use crate::{Admission, LimitRule};
 
     fn rule(count: u32) -> LimitRule {
-        LimitRule::per_client("login", Rate::new(count, Duration::from_secs(300)).unwrap())
-    }
-
-    fn ip(n: u32) -> Subject<'static> {
-        Subject::Client(IpAddr::V4(Ipv4Addr::from_bits(n)))
+        rule_per(count, 300)
     }
 
     fn handed_over(old: &Limiter, old_ms: u64, new_ms: u64) -> Limiter {

@@ -159,24 +159,11 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
+    use super::super::tests::{admitted, ip, rule};
     use super::*;
-    use crate::{Admission, LimitRule, Rate, Subject};
-
-    fn rule(count: u32, seconds: u64) -> LimitRule {
-        let rate = Rate::new(count, Duration::from_secs(seconds)).unwrap();
-        LimitRule::per_client(&format!("{count}/{seconds}"), rate)
-    }
-
-    fn ip(n: u32) -> Subject<'static> {
-        Subject::Client(IpAddr::V4(Ipv4Addr::from_bits(n)))
-    }
-
-    fn is_admitted(limiter: &Limiter, rule: &LimitRule, client: u32, now_ms: u64) -> bool {
-        matches!(limiter.admit(rule, &ip(client), now_ms), Admission::Admitted { .. })
-    }
+    use crate::Admission;
 
     fn written(limiter: &Limiter, extent: Extent, now_ms: u64) -> Vec<u64> {
         let mut all = Vec::new();
@@ -200,17 +187,17 @@ mod tests {
     fn only_what_has_changed_is_written_and_only_once() {
         let (limiter, three) = (Limiter::default(), rule(3, 300));
         for client in 0..10_000 {
-            assert!(is_admitted(&limiter, &three, client, 0));
+            assert!(admitted(&limiter, &three, client, 0));
         }
         let keys: HashSet<u64> =
             windows(&written(&limiter, Extent::Changed, 1)).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys.len(), 10_000, "also through the growth of the table");
         assert_eq!(written(&limiter, Extent::Changed, 2), Vec::<u64>::new());
         for now in [3, 4, 5, 6] {
-            is_admitted(&limiter, &three, 7, now);
+            admitted(&limiter, &three, 7, now);
         }
         assert_eq!(windows(&written(&limiter, Extent::Changed, 7)).len(), 1);
-        assert!(!is_admitted(&limiter, &three, 7, 8));
+        assert!(!admitted(&limiter, &three, 7, 8));
         assert_eq!(written(&limiter, Extent::Changed, 9), Vec::<u64>::new(), "a refusal changes nothing");
         assert_eq!(windows(&written(&limiter, Extent::All, 10)).len(), 10_000);
     }
@@ -223,12 +210,12 @@ mod tests {
         let parts: Vec<_> = [0, 100_000, 200_000]
             .into_iter()
             .map(|now| {
-                is_admitted(&old, &three, 1, now);
-                is_admitted(&old, &three, 2, now / 2);
+                admitted(&old, &three, 1, now);
+                admitted(&old, &three, 2, now / 2);
                 (now, written(&old, Extent::Changed, now))
             })
             .collect();
-        is_admitted(&old, &three, 3, 200_000);
+        admitted(&old, &three, 3, 200_000);
         old.refund(&three, &ip(3), 200_000);
         for (at, part) in parts {
             new.restore(&part, 240_000 - at, 1_000);
@@ -237,8 +224,8 @@ mod tests {
             panic!("the fourth must be refused")
         };
         assert_eq!(retry_after, Duration::from_millis(60_001), "the first of the three leaves after 300 s");
-        assert!(!is_admitted(&new, &three, 2, 1_000));
-        assert!(is_admitted(&new, &three, 1, 61_001));
+        assert!(!admitted(&new, &three, 2, 1_000));
+        assert!(admitted(&new, &three, 1, 61_001));
         assert_eq!(new.admit(&three, &ip(3), 1_000), Admission::Admitted { remaining: 2 });
     }
 
@@ -246,7 +233,7 @@ mod tests {
     fn a_window_whose_requests_were_taken_back_is_written_as_empty() {
         let (old, three) = (Limiter::default(), rule(3, 300));
         let new = Limiter::with_secret(old.secret()).unwrap();
-        is_admitted(&old, &three, 1, 0);
+        admitted(&old, &three, 1, 0);
         new.restore(&written(&old, Extent::Changed, 0), 0, 0);
         assert_eq!(new.stats().keys, 1);
         old.refund(&three, &ip(1), 0);
@@ -259,7 +246,7 @@ mod tests {
         let (old, three) = (Limiter::default(), rule(3, 300));
         let new = Limiter::with_secret(old.secret()).unwrap();
         for client in 0..100 {
-            is_admitted(&old, &three, client, 0);
+            admitted(&old, &three, client, 0);
         }
         let all = written(&old, Extent::Changed, 10);
         new.restore(&all, 299_990, 5);
@@ -274,13 +261,13 @@ mod tests {
     fn a_busy_window_is_written_short_and_never_admits_more() {
         let (old, wide) = (Limiter::default(), rule(256, 300));
         for n in 0..256 {
-            assert!(is_admitted(&old, &wide, 1, n * 1_000));
+            assert!(admitted(&old, &wide, 1, n * 1_000));
         }
         let part = written(&old, Extent::Changed, 256_000);
         assert_eq!(part.len(), 2 + MAX_ENTRIES);
         let new = Limiter::with_secret(old.secret()).unwrap();
         new.restore(&part, 0, 0);
-        assert!(!is_admitted(&new, &wide, 1, 0));
+        assert!(!admitted(&new, &wide, 1, 0));
         // The n-th request leaves after its own time, and no more than eight seconds later.
         for n in 0..256_u64 {
             let own = (300_000 + n * 1_000 + 1).saturating_sub(256_000);
@@ -299,7 +286,7 @@ mod tests {
     #[test]
     fn windows_of_a_second_are_not_worth_writing() {
         let (limiter, short) = (Limiter::default(), rule(3, 1));
-        is_admitted(&limiter, &short, 1, 0);
+        admitted(&limiter, &short, 1, 0);
         assert_eq!(written(&limiter, Extent::Changed, 10), Vec::<u64>::new());
     }
 
@@ -316,7 +303,7 @@ mod tests {
     fn writing_stops_when_nobody_takes_it() {
         let (limiter, three) = (Limiter::default(), rule(3, 300));
         for client in 0..100_000 {
-            is_admitted(&limiter, &three, client, 0);
+            admitted(&limiter, &three, client, 0);
         }
         let mut portions = 0;
         limiter.write_down(Extent::All, 1, &mut |_| {

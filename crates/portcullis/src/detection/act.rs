@@ -215,6 +215,7 @@ mod tests {
             latency_us: 1,
             verdict: VerdictKind::Admitted,
             reason: Reason::None,
+            login: None,
             text: RecordText::new(TextFields {
                 method: asked.method.as_bytes(),
                 host: b"shop.example",

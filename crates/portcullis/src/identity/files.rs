@@ -7,8 +7,22 @@ use std::path::Path;
 
 const OWNER_ONLY: u32 = 0o600;
 
-/// Writes beside and renames, so that nobody reads half a file.
+/// Writes beside and renames, so that nobody reads half a file. After a power cut it may be the one before.
 pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write(path, contents, |_| Ok(()))
+}
+
+/// The same, and it is on the disk when this returns: for what other files are worthless without.
+pub(super) fn replace_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write(path, contents, File::sync_all)?;
+    match path.parent() {
+        // So that the name survives a power cut too.
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn write(path: &Path, contents: &[u8], settle: fn(&File) -> io::Result<()>) -> io::Result<()> {
     let new = path.with_added_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -16,6 +30,7 @@ pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&new)?;
     file.write_all(contents)?;
+    settle(&file)?;
     drop(file);
     fs::rename(&new, path)
 }

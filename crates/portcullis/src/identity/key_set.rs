@@ -1,6 +1,7 @@
 //! The published keys of an issuer, from a file that may change or from a URL. What was good last stays until
 //! something better is there, also across a restart. Fetching has a thread of its own for as long as it takes.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,8 +166,18 @@ struct Watched {
 struct Fetching {
     settings: KeySetSettings,
     tried_at: Option<UnixMs>,
-    /// Held by the thread that fetches.
-    under_way: Arc<()>,
+    /// Held by the thread that fetches, which leaves here what came of it. Whoever ticks puts it in force: only that
+    /// one knows what the configuration asks for by then.
+    result: Slot,
+}
+
+type Slot = Arc<Mutex<Option<anyhow::Result<Fetched>>>>;
+
+struct Fetched {
+    keys: KeySet,
+    /// As the issuer sent it.
+    body: String,
+    at: UnixMs,
 }
 
 impl KeySets {
@@ -213,21 +224,27 @@ impl KeySets {
     ) {
         if self.fetching.as_ref().is_none_or(|fetching| fetching.settings != *settings) {
             self.stats.begin(masked(url));
-            let (settings, under_way) = (settings.clone(), Arc::new(()));
-            self.fetching = Some(Fetching { settings, tried_at: None, under_way });
+            self.fetching =
+                Some(Fetching { settings: settings.clone(), tried_at: None, result: Slot::default() });
         }
         let Some(fetching) = &mut self.fetching else { return };
-        if Arc::strong_count(&fetching.under_way) > 1 || !fetching.is_due(verifier, &self.stats.get(), now) {
+        if Arc::strong_count(&fetching.result) > 1 {
+            return;
+        }
+        if let Some(fetched) = fetching.result.lock().take() {
+            if let Ok(fetched) = &fetched {
+                fetched.save(url, data);
+            }
+            take_over(fetched.map(|fetched| fetched.keys), &masked(url), verifier, &self.stats, now);
+        }
+        if !fetching.is_due(verifier, &self.stats.get(), now) {
             return;
         }
         fetching.tried_at = Some(now);
-        let token = Arc::clone(&fetching.under_way);
-        let (settings, url, data) = (settings.clone(), url.to_owned(), data.to_owned());
-        let (verifier, stats) = (Arc::clone(verifier), Arc::clone(&self.stats));
+        let (settings, url, slot) = (settings.clone(), url.to_owned(), Arc::clone(&fetching.result));
         let work = move || {
-            let keys = fetch(&settings, &url, &data, now);
-            take_over(keys, &masked(&url), &verifier, &stats, now);
-            drop(token);
+            let fetched = fetch(&settings, &url, now);
+            *slot.lock() = Some(fetched);
         };
         let started = std::thread::Builder::new().name("portcullis-jwks".to_owned()).spawn(work);
         if let Err(error) = started {
@@ -248,7 +265,7 @@ impl Fetching {
     }
 }
 
-fn fetch(settings: &KeySetSettings, url: &str, data: &Path, now: UnixMs) -> anyhow::Result<KeySet> {
+fn fetch(settings: &KeySetSettings, url: &str, at: UnixMs) -> anyhow::Result<Fetched> {
     let user_agent = format!("portcullis/{}", env!("CARGO_PKG_VERSION"));
     let fetcher = Fetcher::new(Settings { timeout: TIMEOUT, user_agent, ca: settings.ca.clone() })?;
     let response = fetcher.send(&Request::get(url, MAX_JWKS_BYTES).header("Accept", "application/json"))?;
@@ -256,17 +273,25 @@ fn fetch(settings: &KeySetSettings, url: &str, data: &Path, now: UnixMs) -> anyh
         bail!("the issuer answered {}", response.status);
     }
     let keys = KeySet::parse(&response.body)?;
-    let body = String::from_utf8_lossy(&response.body).into_owned();
-    let cached = Cached { url: url.to_owned(), fetched_at: now.0, body };
-    let path = data.join(CACHE_FILE);
-    // The keys are good all the same.
-    if let Err(error) = files::replace(&path, &serde_json::to_vec(&cached)?) {
-        tracing::warn!(
-            "{} cannot be written: {error}; a restart would have to wait for the issuer",
-            path.display()
-        );
+    Ok(Fetched { keys, body: String::from_utf8_lossy(&response.body).into_owned(), at })
+}
+
+impl Fetched {
+    /// For a restart while the issuer is out of reach.
+    fn save(&self, url: &str, data: &Path) {
+        let cached = Cached { url: url.to_owned(), fetched_at: self.at.0, body: self.body.clone() };
+        let path = data.join(CACHE_FILE);
+        let saved = serde_json::to_vec(&cached)
+            .map_err(io::Error::from)
+            .and_then(|text| files::replace(&path, &text));
+        // The keys are good all the same.
+        if let Err(error) = saved {
+            tracing::warn!(
+                "{} cannot be written: {error}; a restart would have to wait for the issuer",
+                path.display()
+            );
+        }
     }
-    Ok(keys)
 }
 
 #[cfg(test)]
@@ -295,7 +320,7 @@ mod tests {
             refresh: Duration::from_secs(3_600),
         };
         let at = |seconds: i64| UnixMs(seconds * 1_000);
-        let mut fetching = Fetching { settings, tried_at: None, under_way: Arc::new(()) };
+        let mut fetching = Fetching { settings, tried_at: None, result: Slot::default() };
         let good = KeySetState { read_at: Some(0), ..KeySetState::default() };
         assert!(fetching.is_due(&verifier, &good, at(0)), "at the start");
         fetching.tried_at = Some(at(0));

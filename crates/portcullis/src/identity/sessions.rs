@@ -63,7 +63,7 @@ fn key(path: &Path) -> anyhow::Result<HashKey> {
             .map_err(|_| anyhow!("{} is damaged; remove it, and all sessions begin anew", place()))?,
         None => {
             let new = HashKey::random()?;
-            files::replace(path, &new).with_context(|| format!("cannot write {}", place()))?;
+            files::replace_durably(path, &new).with_context(|| format!("cannot write {}", place()))?;
             new
         }
     };

@@ -2,7 +2,7 @@
 //!
 //! Owns its form, which names every field: the two processes are of different versions. Must not drop a field.
 
-use portcullis_model::{ClientIp, Protocol, RecordText, RequestRecord, TextFields};
+use portcullis_model::{ClientIp, LoginOutcome, Protocol, Reason, RecordText, RequestRecord, TextFields};
 use serde::{Deserialize, Serialize};
 
 const PROTOCOLS: [Protocol; 4] = [Protocol::Http10, Protocol::Http11, Protocol::Http2, Protocol::Unknown];
@@ -39,7 +39,8 @@ impl Row {
             bytes_out,
             latency_us,
             verdict,
-            reason,
+            reason: _,
+            login: _,
             text,
         } = record;
         Self {
@@ -51,7 +52,7 @@ impl Row {
             bytes_out: *bytes_out,
             latency_us: *latency_us,
             verdict: verdict.to_string(),
-            reason: reason.to_string(),
+            reason: record.logged_reason().to_string(),
             method: text.method().to_owned(),
             host: text.host().to_owned(),
             path: text.path().to_owned(),
@@ -73,7 +74,11 @@ impl Row {
             bytes_out: self.bytes_out,
             latency_us: self.latency_us,
             verdict: self.verdict.parse().ok()?,
-            reason: self.reason.parse().ok()?,
+            reason: match self.reason.parse().ok()? {
+                Reason::Login(_) => Reason::None,
+                reason => reason,
+            },
+            login: LoginOutcome::of_logged(&self.reason),
             text: RecordText::new(TextFields {
                 method: self.method.as_bytes(),
                 host: self.host.as_bytes(),
@@ -89,13 +94,19 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_model::{Reason, RequestId, UnixMs, VerdictKind};
+    use portcullis_model::{RequestId, UnixMs, VerdictKind};
 
     use super::*;
 
     #[test]
     fn a_record_arrives_as_it_was_sent() {
-        for protocol in PROTOCOLS {
+        let said = [
+            (Reason::Limit("log:in".into()), None),
+            (Reason::Allow(3), Some(LoginOutcome::Failed)),
+            (Reason::None, Some(LoginOutcome::Succeeded)),
+            (Reason::None, None),
+        ];
+        for (protocol, (reason, login)) in PROTOCOLS.into_iter().zip(said) {
             let sent = RequestRecord {
                 id: RequestId::new(UnixMs(1_767_225_599_120), 7),
                 client: "2001:db8::1".parse().unwrap(),
@@ -105,7 +116,8 @@ mod tests {
                 bytes_out: u64::MAX,
                 latency_us: 3,
                 verdict: VerdictKind::Limited,
-                reason: Reason::Limit("log:in".into()),
+                reason,
+                login,
                 text: RecordText::new(TextFields {
                     method: b"GET",
                     host: b"h",

@@ -121,6 +121,31 @@ fn a_verified_token_names_the_user_and_a_bad_one_leaves_a_stranger() {
 }
 
 #[test]
+fn who_is_blocked_for_everybody_costs_no_signature_and_a_bad_token_costs_one() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(
+        with_tokens(&upstream)
+            .behind_local_proxy()
+            .section("[[block]]\nnetwork = \"203.0.113.9\"\nreason = \"test\""),
+    );
+    let good = Signer::hs("HS256", SECRET.as_bytes()).token(&claims("alice"));
+    let forged = Signer::hs("HS256", b"another secret of thirty-two byte").token(&claims("alice"));
+    let signatures = || gateway.metric("portcullis_identity_signatures_total");
+    let asks = |client: &str, token: &str| {
+        let request = Request::get("/echo/a").header("Authorization", &format!("Bearer {token}"));
+        gateway.client_of(client).send(&request).status()
+    };
+    for token in [&good, &forged] {
+        assert_eq!(asks("203.0.113.9", token), 403);
+    }
+    assert_eq!(signatures(), 0.0);
+    for _ in 0..3 {
+        assert_eq!([asks("203.0.113.10", &forged), asks("203.0.113.10", &good)], [200; 2]);
+    }
+    assert_eq!(signatures(), 2.0);
+}
+
+#[test]
 fn only_a_session_that_the_site_was_seen_to_begin_is_one() {
     let upstream = Upstream::start();
     let gateway = site(&upstream);
@@ -319,6 +344,43 @@ fn the_detector_counts_logins_that_fail_with_200() {
     let clients: Vec<&str> =
         found.as_array().unwrap().iter().filter_map(|one| one["client"].as_str()).collect();
     assert_eq!(clients, ["203.0.113.9"], "{found:#}");
+}
+
+#[test]
+fn a_login_is_known_as_one_whatever_else_its_row_says() {
+    let upstream = Upstream::start();
+    let config = config()
+        .upstream(&upstream)
+        .behind_local_proxy()
+        .section(DJANGO)
+        .section("[detection]\nforest = false")
+        .section("[[allow]]\nnetwork = \"203.0.113.20\"")
+        .limit("login", "rate = \"3/1h\"\nmode = \"dry-run\"\nmethods = [\"POST\"]");
+    let gateway = Gateway::start(config);
+    let wrong = asking("POST", "/accounts/login/", 200, &[], &[WRONG]);
+    let mut allowed = gateway.client_of("203.0.113.20");
+    allowed.send(&wrong);
+    let mut guesses = gateway.client_of("203.0.113.9");
+    for _ in 0..12 {
+        guesses.send(&wrong);
+    }
+    gateway.data().wait_for_count(13);
+    let rows: Vec<Value> =
+        serde_json::from_str(&gateway.cli_ok(&["logs", "--json", "--limit", "20"])).unwrap();
+    let count = |reason: &str| rows.iter().filter(|row| row["reason"] == reason).count();
+    assert_eq!(count("login:failed"), 3, "{rows:#?}");
+    assert_eq!(count("limit:login login:failed"), 9);
+    assert_eq!(rows.iter().filter(|row| row["verdict"] == "allowed").count(), 1);
+    let of_allow = rows.iter().find(|row| row["verdict"] == "allowed").unwrap()["reason"].as_str().unwrap();
+    assert!(of_allow.starts_with("allow:") && of_allow.ends_with(" login:failed"), "{of_allow}");
+    let limited = rows.iter().find(|row| row["reason"] == "limit:login login:failed").unwrap();
+    let why = gateway.cli_ok(&["why", limited["id"].as_str().unwrap()]);
+    assert!(why.contains("refused the name or the password") && why.contains("3/1h"), "{why}");
+    gateway.cli_ok(&["detect"]);
+    let found: Value = serde_json::from_str(&gateway.cli_ok(&["suspicious", "--json"])).unwrap();
+    let clients: Vec<&str> =
+        found.as_array().unwrap().iter().filter_map(|one| one["client"].as_str()).collect();
+    assert_eq!(clients, ["203.0.113.9"], "in dry-run too; an allow is never scored: {found:#}");
 }
 
 #[test]

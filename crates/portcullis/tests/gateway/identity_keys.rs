@@ -21,6 +21,8 @@ enum Answer {
     /// A body of so many bytes.
     Huge(u64),
     Silence,
+    /// These keys, as soon as somebody says so.
+    Later(String, Arc<Mutex<()>>),
 }
 
 /// A server that publishes keys. Its thread ends with the test.
@@ -76,6 +78,10 @@ fn serve(mut stream: TcpStream, answer: Answer) {
         Answer::Silence => {
             std::thread::sleep(Duration::from_secs(60));
             Ok(())
+        }
+        Answer::Later(keys, gate) => {
+            drop(gate.lock().unwrap());
+            stream.write_all(format!("{}{keys}", head(200, keys.len() as u64)).as_bytes())
         }
     };
 }
@@ -178,6 +184,29 @@ fn the_last_good_keys_stay_whatever_the_issuer_does_and_across_a_restart() {
     issuer.set(Answer::Silence);
     let gateway = gateway.terminate().start_again();
     assert!(knows(&gateway, &token), "at once, from the copy on disk");
+}
+
+#[test]
+fn an_answer_that_comes_when_the_configuration_names_another_issuer_counts_for_nothing() {
+    let upstream = Upstream::start();
+    let (old, new) = (Signer::ed(), Signer::ed());
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    let slow = Issuer::start(Answer::Later(key_set(&[old.jwk("old")]), Arc::clone(&gate)));
+    let quick = Issuer::start(published(&[("new", &new)]));
+    let gateway = Gateway::start(in_front_of(&upstream, &slow.url()));
+    eventually("the first issuer is asked", || (slow.asked.load(Ordering::SeqCst) == 1).then_some(()));
+    reload(&gateway, &slow.url(), &quick.url());
+    let by_new = new.token_of_key("new", &claims("alice"));
+    eventually_knows(&gateway, &by_new);
+    drop(closed);
+    // Nothing shows that an answer was thrown away; that it is not in force shows after a moment.
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(knows(&gateway, &by_new));
+    assert!(!knows(&gateway, &old.token_of_key("old", &claims("alice"))));
+    let copy = fs::read_to_string(gateway.data().folder().join("jwks.json")).unwrap();
+    assert!(copy.contains(&quick.url()) && !copy.contains(&slow.url()), "{copy}");
+    assert!(gateway.cli_ok(&["identity"]).contains(&quick.url()));
 }
 
 #[test]

@@ -300,6 +300,7 @@ fn requests_older_than_the_retention_are_deleted() {
             latency_us: 1_000,
             verdict: VerdictKind::Admitted,
             reason: Reason::None,
+            login: None,
             text: RecordText::new(TextFields { path: b"/old", ..TextFields::default() }),
         };
         assert!(log.recorder().offer(record));

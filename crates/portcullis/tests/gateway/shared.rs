@@ -241,6 +241,21 @@ fn block(network: &str, source: BlockSource) -> NewBlock {
 }
 
 #[test]
+fn login_paths_alone_make_no_users_for_whom_a_blocked_address_would_be_heard() {
+    let upstream = Upstream::start();
+    let certificates = Certificates::new();
+    let logins = config().upstream(&upstream).section("[identity]\nlogin_paths = [\"/login\"]");
+    let gateway = with_tls(logins, &certificates, &["a.example"]);
+    let mut state = State::open(gateway.data().folder()).unwrap();
+    state.add_block(block("127.0.0.1/32", BlockSource::Detector), "test").unwrap();
+    let mut plain = gateway.client();
+    eventually("the block is in force", || (plain.get("/").status() == 403).then_some(()));
+    let mut dropped = Client::connect(gateway.tls_address());
+    assert_eq!(dropped.read_to_end(), b"", "nothing was said");
+    assert_eq!(gateway.metric("portcullis_connections_dropped_total"), 1.0);
+}
+
+#[test]
 fn a_blocked_address_reaches_the_decision_over_tls_where_users_can_be_known() {
     let upstream = Upstream::start();
     let certificates = Certificates::new();

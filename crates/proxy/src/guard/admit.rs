@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portcullis_model::{ClientIp, ConnectionLimit, Reason, VerdictKind};
-use portcullis_policy::Mode;
+use portcullis_model::{ConnectionLimit, Reason, VerdictKind};
+use portcullis_policy::decide_by_address;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -68,10 +68,15 @@ impl Connection {
             }
             // Over plaintext people learn from the page why they are refused.
             if self.is_tls
-                && rules.policy.mode == Mode::Enforce
-                && let Some(reason) = blocked(&self.edge, self.peer, rules.identity.is_some())
+                && let Some(refusal) = decide_by_address(
+                    &rules.policy,
+                    &self.edge.state,
+                    self.peer,
+                    rules.knows_users(),
+                    self.edge.clock.now(),
+                )
             {
-                return Err(reason);
+                return Err(refusal.reason());
             }
         }
         open._held = Some(self.edge.watch.hold(self));
@@ -97,20 +102,4 @@ impl Connection {
         }
         self.record(Lost { verdict, reason, answered, bytes: &[], began: self.opened });
     }
-}
-
-/// The block or the list that keeps a client out; an allow wins. Where users can be known, of the blocks those alone
-/// that mean verified users too: whether the client is one shows with its request.
-fn blocked(edge: &Edge, client: ClientIp, knows_users: bool) -> Option<Reason> {
-    if edge.state.allows.load().lookup(client.ip()).is_some() {
-        return None;
-    }
-    let (blocks, now) = (&edge.state.blocks, edge.clock.now());
-    let block = if knows_users { blocks.find_for_users(client, now) } else { blocks.find(client, now) };
-    if let Some(block) = block {
-        return Some(Reason::Block(block));
-    }
-    let feeds = edge.state.feeds.load();
-    let listed = feeds.find(client.ip()).filter(|feed| feed.mode == Mode::Enforce);
-    listed.map(|feed| Reason::Feed(Arc::clone(&feed.name)))
 }

@@ -319,6 +319,7 @@ impl Connection {
             latency_us: u64::try_from(lost.began.elapsed().as_micros()).unwrap_or(u64::MAX),
             verdict: lost.verdict,
             reason: lost.reason,
+            login: None,
             text: RecordText::new(TextFields { method: told.method, path, query, ..TextFields::default() }),
         });
     }

@@ -50,6 +50,16 @@ impl IdentityRules {
         }))
     }
 
+    /// Whether anybody can become a verified user: paths of logins alone make none.
+    pub(crate) fn knows_users(&self) -> bool {
+        self.tokens.is_some() || self.sessions.is_some()
+    }
+
+    /// Whether a request may cost a signature.
+    pub(crate) fn verifies_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// Verifies the tokens, if there is anything to verify them with.
     pub(crate) fn verifier(&self) -> Option<&Arc<Verifier>> {
         self.tokens.as_ref().map(|tokens| &tokens.verifier)

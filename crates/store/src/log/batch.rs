@@ -8,7 +8,7 @@ use std::io::Write as _;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, Transaction, params};
 
-use portcullis_model::{ClientIp, Location, Reason, RequestRecord};
+use portcullis_model::{ClientIp, Location, RequestRecord};
 
 use super::Enrich;
 use super::intern::{Numbers, Stored, Strings};
@@ -295,7 +295,7 @@ impl LiveSlice {
             record.status,
             record.protocol.as_str(),
             record.verdict.as_str(),
-            record.reason.to_string(),
+            record.logged_reason().to_string(),
             is_suspicious
         ])?;
         Ok(number)
@@ -312,13 +312,11 @@ fn write_shape_key(key: &mut Vec<u8>, record: &RequestRecord, is_suspicious: boo
         key.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         key.extend(part.as_bytes());
     }
-    match &record.reason {
-        // The common case, without the formatting machinery.
-        Reason::None => {}
-        reason => {
-            // Writing into a Vec cannot fail.
-            let _ = write!(key, "{reason}");
-        }
+    let reason = record.logged_reason();
+    // The common case goes without the formatting machinery.
+    if !reason.is_empty() {
+        // Writing into a Vec cannot fail.
+        let _ = write!(key, "{reason}");
     }
 }
 

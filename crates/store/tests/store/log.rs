@@ -26,6 +26,7 @@ fn full(id: RequestId) -> RequestRecord {
         latency_us: 890_123,
         verdict: VerdictKind::Limited,
         reason: Reason::Limit("login".into()),
+        login: None,
         text: RecordText::new(TextFields {
             method: b"POST",
             host: b"shop.example.com",

@@ -35,6 +35,7 @@ pub(crate) fn request_to(n: u32, at: UnixMs, client: &str, path: &str, status: u
         latency_us: 1_000,
         verdict: VerdictKind::Admitted,
         reason: Reason::None,
+        login: None,
         text: text(path, "", "curl/8"),
     }
 }

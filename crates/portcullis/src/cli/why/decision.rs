@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use portcullis_config::Config;
 use portcullis_model::{
-    Allow, Block, BlockSource, ClientIp, MalformedKind, Party, Reason, RequestId, UnixMs, UpstreamFailure,
-    VerdictKind,
+    Allow, Block, BlockSource, ClientIp, LoginOutcome, MalformedKind, Party, Reason, RequestId, UnixMs,
+    UpstreamFailure, VerdictKind,
 };
 use portcullis_policy::Exhausted;
 use portcullis_store::{LogReader, LogRow, State, StoredFinding};
@@ -176,7 +176,7 @@ impl Grounds {
 impl Explainer<'_> {
     fn explain(&self, row: LogRow) -> anyhow::Result<Explanation> {
         let reason = row.reason.parse::<Reason>();
-        let grounds = match &reason {
+        let mut grounds = match &reason {
             Ok(Reason::None) => nothing_to_say(&row),
             Ok(Reason::Allow(id)) => self.allow(*id, &row)?,
             Ok(Reason::Block(id)) => self.block(*id, &row)?,
@@ -209,6 +209,11 @@ impl Explainer<'_> {
                 vec![Advice::sentence("Ask the version that runs the gateway.")],
             ),
         };
+        if let (Some(login), false) =
+            (LoginOutcome::of_logged(&row.reason), matches!(reason, Ok(Reason::Login(_))))
+        {
+            grounds.because.push(words::login(login).means.to_owned());
+        }
         let outcome = outcome(&row, reason.as_ref().ok(), &grounds.evidence);
         let told = match &grounds.evidence {
             Evidence::Block { block, .. } => Some(block.block.id),
