@@ -39,6 +39,8 @@ pub struct Blocklist {
     /// Unbounded on purpose: an eviction would let a blocked client in. It holds what the state database
     /// has in force, and nothing that a request brings.
     addresses: Cache<IpAddr, Held>,
+    /// Whether a single address was ever blocked. It stays so: without any, requests do not pay for a look-up.
+    has_addresses: AtomicBool,
     prefixes: ArcSwap<PrefixSet<Entry>>,
     stand_ins: OnceLock<StandIns>,
     /// Whether a block has come whose address stands for another one. It stays so: they are few.
@@ -112,6 +114,7 @@ impl Default for Blocklist {
     fn default() -> Self {
         Self {
             addresses: Cache::builder().expire_after(WhenItEnds).build(),
+            has_addresses: AtomicBool::new(false),
             prefixes: ArcSwap::default(),
             stand_ins: OnceLock::new(),
             has_stand_ins: AtomicBool::new(false),
@@ -147,8 +150,9 @@ impl Blocklist {
     }
 
     fn find_under(&self, client: ClientIp, counts: &impl Fn(Entry) -> bool) -> Option<i64> {
-        let address = self.addresses.get(&client.ip()).filter(|held| counts(held.entry));
-        if let Some(held) = address {
+        if self.has_addresses.load(Ordering::Acquire)
+            && let Some(held) = self.addresses.get(&client.ip()).filter(|held| counts(held.entry))
+        {
             return Some(held.entry.id);
         }
         let prefixes = self.prefixes.load();
@@ -171,6 +175,8 @@ impl Blocklist {
                     if entry.is_active(now) {
                         let remaining = expires_at.map(|at| at.since(now.wall));
                         self.addresses.insert(network.addr(), Held { entry, remaining });
+                        // Behind the entry: whoever sees this sees that.
+                        self.has_addresses.store(true, Ordering::Release);
                     }
                 }
                 BlockChange::Remove { network, id } if is_single(&network) => {

@@ -365,16 +365,17 @@ fn a_login_is_known_as_one_whatever_else_its_row_says() {
         guesses.send(&wrong);
     }
     gateway.data().wait_for_count(13);
-    let rows: Vec<Value> =
-        serde_json::from_str(&gateway.cli_ok(&["logs", "--json", "--limit", "20"])).unwrap();
-    let count = |reason: &str| rows.iter().filter(|row| row["reason"] == reason).count();
+    let rows = gateway.data().rows();
+    let count = |reason: &str| rows.iter().filter(|row| row.reason == reason).count();
     assert_eq!(count("login:failed"), 3, "{rows:#?}");
     assert_eq!(count("limit:login login:failed"), 9);
-    assert_eq!(rows.iter().filter(|row| row["verdict"] == "allowed").count(), 1);
-    let of_allow = rows.iter().find(|row| row["verdict"] == "allowed").unwrap()["reason"].as_str().unwrap();
-    assert!(of_allow.starts_with("allow:") && of_allow.ends_with(" login:failed"), "{of_allow}");
-    let limited = rows.iter().find(|row| row["reason"] == "limit:login login:failed").unwrap();
-    let why = gateway.cli_ok(&["why", limited["id"].as_str().unwrap()]);
+    let of_allow = rows.iter().find(|row| row.verdict.as_str() == "allowed").unwrap();
+    assert!(
+        of_allow.reason.starts_with("allow:") && of_allow.reason.ends_with(" login:failed"),
+        "{of_allow:?}"
+    );
+    let limited = rows.iter().find(|row| row.reason == "limit:login login:failed").unwrap();
+    let why = gateway.cli_ok(&["why", &limited.id.to_string()]);
     assert!(why.contains("refused the name or the password") && why.contains("3/1h"), "{why}");
     gateway.cli_ok(&["detect"]);
     let found: Value = serde_json::from_str(&gateway.cli_ok(&["suspicious", "--json"])).unwrap();

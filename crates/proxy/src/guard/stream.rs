@@ -144,7 +144,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         self.pace = PaceBounds { min_rate: bounds.min_rate, pause: bounds.body_timeout };
         self.forget_read();
         self.scanned = 0;
-        self.head_began = Instant::now();
+        // With the first byte, which may have come already.
+        if !self.buffer.is_empty() {
+            self.head_began = Instant::now();
+        }
         let watch = &self.connection.edge.watch;
         let mut watched = self.connection.watched.lock();
         watched.rest();
