@@ -8,7 +8,7 @@ use crate::client::{Client, Sample};
 use crate::engine::Score;
 use crate::rules::{Context, Evidence, FOREST, Hit, RULES};
 use crate::scenarios;
-use crate::{Features, ForestModel, SharedAddress};
+use crate::{Features, ForestModel, SharedAddress, feature_in_words};
 
 /// The most samples of one finding.
 const MAX_SAMPLES: usize = 10;
@@ -331,6 +331,7 @@ fn forest_details(model: &ForestModel, row: &Features) -> Value {
         "model": model.id(),
         "strongest": strongest.map(|s| json!({
             "feature": s.feature, "value": s.value, "typical": s.typical, "share": s.share,
+            "says": feature_in_words(s.feature, s.value, s.typical),
         })).collect::<Vec<_>>(),
     })
 }

@@ -32,6 +32,7 @@ mod suppressions;
 mod timeline;
 mod together;
 mod window;
+mod words;
 
 pub use engine::{Alarm, Engine};
 pub use escalation::{BadPrefix, MIN_BAD, escalate};
@@ -53,3 +54,4 @@ pub use site::{
 pub use suppressions::{MAX_SUPPRESSIONS, Scope, Suppression, Suppressions};
 pub use timeline::{HourScore, Timeline};
 pub use window::{MAX_FINDINGS, MAX_GOOD_ROWS, Window};
+pub use words::feature_in_words;

@@ -26,7 +26,7 @@ use portcullis_model::{
 };
 use portcullis_policy::PrefixSet;
 use portcullis_privacy::{Anonymise, is_pseudonym};
-use portcullis_store::{LogReader, LoggedRequest, NewBlock, State, give_to_owner};
+use portcullis_store::{LogReader, LoggedRequest, NewBlock, State, StoredFinding, give_to_owner};
 
 use crate::alerts::Known;
 use crate::machine::{overlap, own_addresses};
@@ -379,6 +379,34 @@ fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
         login: LoginOutcome::of_logged(request.reason),
         bot: BotStatus::None,
     }
+}
+
+/// Why nothing was blocked for a finding, as far as the configuration and the lists of now tell.
+pub(crate) fn not_blocked(
+    config: &Config,
+    state: &State,
+    stored: &StoredFinding,
+    now: UnixMs,
+) -> anyhow::Result<Option<String>> {
+    let finding = &stored.finding;
+    match config.detection.block_severity {
+        None => return Ok(Some("the detector blocks nobody (detection.block_severity)".to_owned())),
+        Some(least) if finding.severity < least => {
+            return Ok(Some(format!(
+                "its severity is {}, and detection.block_severity is {least}",
+                finding.severity
+            )));
+        }
+        Some(_) => {}
+    }
+    let guard = Guard::new(config, state)?;
+    let client = finding.client;
+    let why = match guard.spares(state, stored.id, finding, Some(client))?.or_else(|| guard.ours(client)) {
+        Some(why) => Some(why),
+        None if is_pseudonym(client) => Some(Spared::Anonymous),
+        None => (!state.covering(client, now)?.is_empty()).then_some(Spared::AlreadyBlocked),
+    };
+    Ok(why.map(|why| why.as_str().to_owned()))
 }
 
 /// The log as a run reads it.

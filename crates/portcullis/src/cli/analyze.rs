@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use portcullis_config::Config;
 use portcullis_detect::is_sensitive;
 use portcullis_model::{Allow, Block, ClientIp, Location, UnixMs};
-use portcullis_store::{ClientReport, LimitEvent, LogReader, StoredFinding};
+use portcullis_store::{ClientReport, LimitEvent, LogReader};
 
 use super::block::{bare, because, until};
 use super::context::{Context, open_state};
+use super::explained::{Explained, FindingExplainer};
 use super::output::{Align, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, YELLOW, bytes, count, number};
-use super::suspicious::severity_style;
+use super::suspicious::{says, severity_style};
 use super::{Format, Outcome, time, why};
 
 const EXAMPLES: &str = "\
@@ -53,7 +54,7 @@ pub(super) struct Analyze {
 struct Standing {
     allows: Vec<Allow>,
     blocks: Vec<Block>,
-    findings: Vec<StoredFinding>,
+    findings: Vec<Explained>,
     limit_events: Vec<LimitEvent>,
 }
 
@@ -78,10 +79,12 @@ impl Analyze {
 
 fn standing(config: &Config, ip: ClientIp, since: UnixMs, context: &Context) -> anyhow::Result<Standing> {
     let Some(state) = open_state(&config.data)? else { return Ok(Standing::default()) };
+    let explainer = FindingExplainer { config, state: &state, context };
+    let findings = why::findings_about(&state, ip)?.into_iter().map(|stored| explainer.explain(stored));
     Ok(Standing {
         allows: state.allows_covering(ip)?,
         blocks: state.covering(ip, context.now)?,
-        findings: why::findings_about(&state, ip)?,
+        findings: findings.collect::<anyhow::Result<_>>()?,
         limit_events: why::limit_events_about(&state, ip, since)?,
     })
 }
@@ -153,7 +156,7 @@ fn show_standing(standing: &Standing, context: &Context, screen: &mut Screen) ->
         );
         screen.styled_field(if n == 0 { "blocked" } else { "" }, RED, &text)?;
     }
-    for (n, stored) in standing.findings.iter().enumerate() {
+    for (n, Explained { stored, .. }) in standing.findings.iter().enumerate() {
         let finding = &stored.finding;
         let text = format!(
             "{}: {}, {} ({}, {})",
@@ -164,6 +167,12 @@ fn show_standing(standing: &Standing, context: &Context, screen: &mut Screen) ->
             time::relative(finding.detected_at, context.now)
         );
         screen.styled_field(if n == 0 { "findings" } else { "" }, severity_style(finding.severity), &text)?;
+    }
+    // The newest in full.
+    if let Some(newest) = standing.findings.first() {
+        screen.field("found", &says(&newest.stored.finding))?;
+        newest.show(0, context, screen)?;
+        screen.field("block", newest.outcome())?;
     }
     why::show_limits(&standing.limit_events, context, screen)
 }

@@ -14,6 +14,7 @@ mod context;
 mod demo;
 mod detect;
 mod doctor;
+mod explained;
 mod export;
 mod feeds;
 mod geo;

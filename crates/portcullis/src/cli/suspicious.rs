@@ -10,6 +10,7 @@ use portcullis_store::{FindingFilter, State, StoredFinding};
 
 use super::block::until;
 use super::context::{Context, actor, open_state};
+use super::explained::{Explained, FindingExplainer, requests};
 use super::output::{Align, BOLD, Cell, DIM, MAGENTA, PLAIN, RED, Screen, Table, YELLOW, number, tell};
 use super::party::AnyBlock;
 use super::{Format, Outcome, time};
@@ -24,9 +25,6 @@ Examples:
       it was a mistake; the same is not reported again for a day, and the block
       stays until \"unblock\"
   portcullis suspicious 12 --confirm";
-
-/// Sample requests of a finding in full; the detector keeps no more.
-const MAX_SAMPLES: usize = 10;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -80,21 +78,25 @@ impl Status {
 
 impl Suspicious {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
-        let data = context.config()?.data;
+        let config = context.config()?;
+        let data = &config.data;
         match self.id {
-            None => self.list(open_state(&data)?, context, screen),
+            None => self.list(open_state(data)?, context, screen),
             Some(id) => {
                 let judgement = match (self.confirm, self.dismiss) {
                     (true, _) => Some(FindingStatus::Confirmed),
                     (false, true) => Some(FindingStatus::Dismissed),
                     (false, false) => None,
                 };
-                let Some(state) = open_state(&data)? else { return Ok(unknown(id, context)) };
+                let Some(state) = open_state(data)? else { return Ok(unknown(id, context)) };
                 let Some(stored) = state.finding(id)? else { return Ok(unknown(id, context)) };
                 match judgement {
-                    None => self.show(&state, &stored, context, screen),
+                    None => {
+                        let explainer = FindingExplainer { config: &config, state: &state, context };
+                        self.show(&explainer.explain(stored)?, context, screen)
+                    }
                     Some(status) => {
-                        let mut state = State::open_or_create(&data)?;
+                        let mut state = State::open_or_create(data)?;
                         state.set_finding_status(id, status, &actor(), context.now)?;
                         self.judged(&state, StoredFinding { status, ..stored }, context, screen)
                     }
@@ -147,49 +149,29 @@ impl Suspicious {
         Ok(Outcome::Done)
     }
 
-    fn show(
-        &self,
-        state: &State,
-        stored: &StoredFinding,
-        context: &Context,
-        screen: &mut Screen,
-    ) -> anyhow::Result<Outcome> {
-        let block = block_of(state, stored, context)?;
+    fn show(&self, explained: &Explained, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         if self.format.json {
-            screen.json(&as_json(stored, block.as_ref()))?;
+            screen.json(explained)?;
             return Ok(Outcome::Done);
         }
-        let finding = &stored.finding;
+        let finding = &explained.stored.finding;
         screen.spans(&[
-            (BOLD, &format!("Finding {}: {} ", stored.id, client_and_user(finding))),
+            (BOLD, &format!("Finding {}: {} ", explained.stored.id, client_and_user(finding))),
             (severity_style(finding.severity), finding.severity.as_str()),
-            (PLAIN, &format!(" ({})", stored.status.as_str())),
+            (PLAIN, &format!(" ({})", explained.stored.status.as_str())),
         ])?;
         screen.blank()?;
         screen.field("detected", &context.time(finding.detected_at))?;
-        screen.field(
-            "requests",
-            &format!(
-                "{} from {} to {}",
-                number(finding.request_count),
-                time::full(finding.first_seen, &context.zone),
-                time::full(finding.last_seen, &context.zone)
-            ),
-        )?;
+        screen.field("requests", &requests(&explained.stored, context))?;
         screen.field("found", &says(finding))?;
-        show_rules(&finding.details, "rules", 0, screen)?;
-        show_samples(&finding.details, MAX_SAMPLES, context, screen)?;
-        show_forest(&finding.details, screen)?;
-        let block_text = match &block {
-            None => "not blocked for this".to_owned(),
-            Some(stored) => block_in_words(stored, context),
-        };
-        screen.field("block", &block_text)?;
+        explained.show(0, context, screen)?;
+        screen.field("block", explained.outcome())?;
         screen.blank()?;
         screen.styled_field("everything", DIM, &context.command(&format!("analyze {}", finding.client)))?;
-        match stored.status {
+        match explained.stored.status {
             FindingStatus::Open => {
-                let judge = |how: &str| context.command(&format!("suspicious {} --{how}", stored.id));
+                let judge =
+                    |how: &str| context.command(&format!("suspicious {} --{how}", explained.stored.id));
                 screen.styled_field("right", DIM, &judge("confirm"))?;
                 screen.styled_field("wrong", DIM, &judge("dismiss"))?;
             }
@@ -239,13 +221,6 @@ fn block_of(state: &State, stored: &StoredFinding, context: &Context) -> anyhow:
     match stored.block_id {
         Some(id) => AnyBlock::find(state, id, context.now),
         None => Ok(None),
-    }
-}
-
-fn block_in_words(block: &AnyBlock, context: &Context) -> String {
-    match block.end(context) {
-        Some(end) => format!("{} of {}: {end}", block.id(), block.whom()),
-        None => format!("{} of {}, {}", block.id(), block.whom(), until(block.expires_at(), context)),
     }
 }
 
@@ -301,75 +276,4 @@ pub(super) fn severity_style(severity: Severity) -> Style {
 pub(super) fn says(finding: &Finding) -> String {
     let summary = finding.details["summary"].as_str().unwrap_or_default();
     summary.strip_prefix(&format!("{} ", client_and_user(finding))).unwrap_or(summary).to_owned()
-}
-
-/// What each rule says, the strongest first; `skip` of them have been told already.
-pub(super) fn show_rules(
-    details: &Value,
-    label: &str,
-    skip: usize,
-    screen: &mut Screen,
-) -> anyhow::Result<()> {
-    let rules = details["rules"].as_array().map_or(&[][..], Vec::as_slice);
-    for (n, rule) in rules.iter().skip(skip).enumerate() {
-        let text = |name: &str| rule[name].as_str().unwrap_or("?").to_owned();
-        let label = if n == 0 { label } else { "" };
-        screen.field(label, &format!("{} ({}): {}", text("rule"), text("severity"), text("says")))?;
-    }
-    if let Some(why) = details["held_down"].as_str() {
-        screen.field("but", &format!("at most medium: {why}"))?;
-    }
-    Ok(())
-}
-
-/// Requests that show it. Rules share some of them.
-pub(super) fn show_samples(
-    details: &Value,
-    limit: usize,
-    context: &Context,
-    screen: &mut Screen,
-) -> anyhow::Result<()> {
-    let rules = details["rules"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut samples: Vec<&Value> = Vec::new();
-    for sample in rules.iter().filter_map(|rule| rule["samples"].as_array()).flatten() {
-        if samples.len() < limit && !samples.contains(&sample) {
-            samples.push(sample);
-        }
-    }
-    for (n, sample) in samples.iter().enumerate() {
-        screen.field(if n == 0 { "for example" } else { "" }, &sample_in_words(sample, context))?;
-    }
-    Ok(())
-}
-
-/// What the isolation forest found unusual.
-fn show_forest(details: &Value, screen: &mut Screen) -> anyhow::Result<()> {
-    if let Some(strongest) = details["forest"]["strongest"].as_array() {
-        for (n, odd) in strongest.iter().enumerate() {
-            let text = format!(
-                "{} is {} (usual here: {})",
-                odd["feature"].as_str().unwrap_or("?"),
-                rounded(&odd["value"]),
-                rounded(&odd["typical"])
-            );
-            screen.field(if n == 0 { "unusual" } else { "" }, &text)?;
-        }
-    }
-    Ok(())
-}
-
-fn sample_in_words(sample: &Value, context: &Context) -> String {
-    let at = sample["time"]
-        .as_i64()
-        .map_or_else(String::new, |ms| time::short(portcullis_model::UnixMs(ms), &context.zone));
-    format!(
-        "{at}  {} {}  {}",
-        sample["method"].as_str().unwrap_or("-"),
-        sample["path"].as_str().unwrap_or("-"),
-        sample["status"]
-    )
-}
-
-fn rounded(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "?".to_owned(), |value| format!("{}", (value * 100.0).round() / 100.0))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
+use serde_json::Value;
 
 use portcullis_model::{ClientIp, Finding, FindingStatus, Severity, UnixMs};
 
@@ -173,13 +174,37 @@ fn same_finding(transaction: &Connection, finding: &Finding) -> rusqlite::Result
         .optional()
 }
 
+/// What only one way of finding knows, the request's or the hourly run's, and what stays true when the other one comes.
+const OF_ONE_WAY: [&str; 4] = ["score", "score_history", "features", "forest"];
+
+/// The details of one, with what the other alone knows.
+fn joined(mut details: Value, other: &Value) -> Value {
+    let (Some(fields), Some(others)) = (details.as_object_mut(), other.as_object()) else { return details };
+    for name in OF_ONE_WAY {
+        if let Some(known) = others.get(name).filter(|_| fields.get(name).is_none_or(Value::is_null)) {
+            fields.insert(name.to_owned(), known.clone());
+        }
+    }
+    // What was found at request time has been found then, whoever finds it again.
+    if others.get(FOUND).is_some_and(|found| found == AT_REQUEST) {
+        fields.insert(FOUND.to_owned(), AT_REQUEST.into());
+    }
+    details
+}
+
+const FOUND: &str = "found";
+const AT_REQUEST: &str = "request";
+
 fn merged(known: Finding, new: &Finding) -> Finding {
     let is_as_severe = new.severity >= known.severity;
     Finding {
         client: known.client,
         user: known.user,
         reason: if is_as_severe { new.reason.clone() } else { known.reason },
-        details: if is_as_severe { new.details.clone() } else { known.details },
+        details: match is_as_severe {
+            true => joined(new.details.clone(), &known.details),
+            false => joined(known.details, &new.details),
+        },
         severity: known.severity.max(new.severity),
         request_count: known.request_count.max(new.request_count),
         first_seen: known.first_seen.min(new.first_seen),

@@ -537,3 +537,32 @@ fn what_is_done_together_is_kept_as_a_whole_or_not_at_all() {
     kept.unwrap();
     assert_eq!(active(), 3);
 }
+
+#[test]
+fn what_a_request_and_the_hourly_run_found_of_one_client_is_one_explanation() {
+    let (_dir, mut state) = state();
+    let at_request = Finding {
+        details: json!({ "found": "request", "score": 12.0, "score_history": [1], "forest": null, "held_down": "x" }),
+        ..finding(Severity::High, 1_000)
+    };
+    let hourly = |severity| Finding {
+        details: json!({ "found": "hourly", "summary": "more", "forest": { "model": "m" } }),
+        ..finding(severity, 2_000)
+    };
+    let id = state.save_finding(&at_request).unwrap();
+    for severity in [Severity::Medium, Severity::Critical] {
+        assert_eq!(state.save_finding(&hourly(severity)).unwrap(), id);
+        let details = state.finding(id).unwrap().unwrap().finding.details;
+        assert_eq!(
+            (&details["found"], &details["score_history"], &details["forest"]["model"]),
+            (&json!("request"), &json!([1]), &json!("m")),
+            "{details}"
+        );
+        let is_new = severity == Severity::Critical;
+        assert_eq!(
+            (details["summary"] == "more", details["held_down"] == "x"),
+            (is_new, !is_new),
+            "{details}"
+        );
+    }
+}

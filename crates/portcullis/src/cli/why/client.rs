@@ -10,12 +10,13 @@ use serde::Serialize;
 use portcullis_config::Config;
 use portcullis_model::{Allow, Block, BlockSource, ClientIp, PartyBlock, VerdictKind};
 use portcullis_policy::Mode;
-use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError, StoredFinding};
+use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError};
 
 use super::{Advice, findings_about, limit_events_about, network_of, show_advice, show_limits};
 use crate::cli::analyze::place;
 use crate::cli::block::{bare, because, until};
 use crate::cli::context::{Context, open_state};
+use crate::cli::explained::{Explained, FindingExplainer};
 use crate::cli::logs::{request, verdict_style};
 use crate::cli::output::{Align, BOLD, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, tell};
 use crate::cli::party;
@@ -119,7 +120,7 @@ struct About {
     standing: Standing,
     /// Newest first.
     refusals: Vec<LogRow>,
-    findings: Vec<StoredFinding>,
+    findings: Vec<Explained>,
     limit_events: Vec<LimitEvent>,
     advice: Vec<Advice>,
 }
@@ -145,7 +146,9 @@ pub(super) fn explain(
     let (findings, limit_events) = match &state {
         Some(state) => {
             let since = context.now.minus(LIMITS_SPAN);
-            (findings_about(state, client)?, limit_events_about(state, client, since)?)
+            let explainer = FindingExplainer { config: &config, state, context };
+            let findings = findings_about(state, client)?.into_iter().map(|stored| explainer.explain(stored));
+            (findings.collect::<anyhow::Result<Vec<_>>>()?, limit_events_about(state, client, since)?)
         }
         None => (Vec::new(), Vec::new()),
     };
@@ -259,7 +262,7 @@ fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result
     if let Some(row) = about.refusals.first().filter(|row| !row.location.is_unknown()) {
         screen.field("from", &place(&row.location))?;
     }
-    for (n, stored) in about.findings.iter().enumerate() {
+    for (n, Explained { stored, .. }) in about.findings.iter().enumerate() {
         let finding = &stored.finding;
         let text = format!(
             "{}, {} ({}, {}): {}",
@@ -270,6 +273,11 @@ fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result
             says(finding)
         );
         screen.styled_field(if n == 0 { "findings" } else { "" }, severity_style(finding.severity), &text)?;
+    }
+    // The newest in full; its summary tells of the strongest rule.
+    if let Some(newest) = about.findings.first() {
+        newest.show(1, context, screen)?;
+        screen.field("block", newest.outcome())?;
     }
     show_limits(&about.limit_events, context, screen)?;
     if !about.refusals.is_empty() {

@@ -21,10 +21,11 @@ use super::{Advice, network_of, show_advice, words};
 use crate::cli::analyze::place;
 use crate::cli::block::{Listed, bare, because, ended, until};
 use crate::cli::context::{Context, actor_in_words, open_state};
+use crate::cli::explained::{Explained, FindingExplainer};
 use crate::cli::logs::{milliseconds, request, verdict_style};
 use crate::cli::output::{BOLD, DIM, Screen, tell};
 use crate::cli::party::{self, ListedParty};
-use crate::cli::suspicious::{says, show_rules, show_samples};
+use crate::cli::suspicious::says;
 use crate::cli::{Outcome, time};
 use crate::feeds::list_of;
 
@@ -65,13 +66,13 @@ pub(super) enum Evidence {
         #[serde(flatten)]
         block: Listed,
         /// Of the detector.
-        finding: Option<Box<StoredFinding>>,
+        finding: Option<Box<Explained>>,
     },
     PartyBlock {
         #[serde(flatten)]
         block: ListedParty,
         /// Of the detector.
-        finding: Option<Box<StoredFinding>>,
+        finding: Option<Box<Explained>>,
     },
     Limit(LimitWindow),
 }
@@ -317,7 +318,7 @@ impl Explainer<'_> {
             None => self.undo_block(block, row.client, finding.as_ref()),
         };
         let lasts = end.map_or_else(|| until(block.expires_at, self.context), over);
-        let finding = finding.map(Box::new);
+        let finding = self.explained(finding)?;
         Ok(Grounds {
             because,
             evidence: Evidence::Block { block: listed, finding },
@@ -371,8 +372,14 @@ impl Explainer<'_> {
             advice.extend(finding.as_ref().map(|finding| self.dismiss(finding)));
         }
         let lasts = end.map_or_else(|| until(block.expires_at, self.context), over);
-        let evidence = Evidence::PartyBlock { block: listed, finding: finding.map(Box::new) };
+        let evidence = Evidence::PartyBlock { block: listed, finding: self.explained(finding)? };
         Ok(Some(Grounds { because, evidence, lasts: Some(lasts), advice }))
+    }
+
+    fn explained(&self, finding: Option<StoredFinding>) -> anyhow::Result<Option<Box<Explained>>> {
+        let (Some(stored), Some(state)) = (finding, self.state) else { return Ok(None) };
+        let explainer = FindingExplainer { config: self.config, state, context: self.context };
+        Ok(Some(Box::new(explainer.explain(stored)?)))
     }
 
     fn dismiss(&self, finding: &StoredFinding) -> Advice {
@@ -591,9 +598,8 @@ fn show(explanation: &Explanation, context: &Context, screen: &mut Screen) -> an
         Evidence::Block { finding: None, .. } | Evidence::PartyBlock { finding: None, .. } => {}
         Evidence::Block { finding: Some(stored), .. }
         | Evidence::PartyBlock { finding: Some(stored), .. } => {
-            // The summary in `because` tells of the strongest one.
-            show_rules(&stored.finding.details, "besides", 1, screen)?;
-            show_samples(&stored.finding.details, SHOWN, context, screen)?;
+            // The summary in `because` tells of the strongest rule.
+            stored.show(1, context, screen)?;
         }
         Evidence::Limit(window) => {
             for (n, row) in window.latest.iter().enumerate() {
