@@ -34,7 +34,7 @@ mod together;
 mod window;
 mod words;
 
-pub use engine::{Alarm, Engine};
+pub use engine::{Alarm, Engine, SCORE_HALF_LIFE, SCORE_THRESHOLDS};
 pub use escalation::{BadPrefix, MIN_BAD, escalate};
 pub use features::{FEATURES, Features};
 pub use forest::{ForestError, ForestModel, MAX_TRAINING_ROWS, MIN_TRAINING_ROWS, Opinion, Strange, train};

@@ -74,6 +74,8 @@ impl Place {
     }
 
     fn log(&self, records: impl IntoIterator<Item = RequestRecord>) {
+        // As a gateway does, which has both.
+        drop(self.state());
         let log = Log::start(&self.data(), LogSettings::default(), Box::new(NoEnrichment)).unwrap();
         let recorder = log.recorder();
         for record in records {

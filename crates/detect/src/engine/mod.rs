@@ -16,6 +16,7 @@ use crate::counting::{Request, Tools};
 use crate::{BotStatus, Knowledge, Observation, Settings, SharedAddress, Signatures};
 
 pub(crate) use score::Score;
+pub use score::{SCORE_HALF_LIFE, SCORE_THRESHOLDS};
 use shard::Shard;
 
 /// Shards that a large engine has. A constant, so that the same requests give the same alarms on every machine.

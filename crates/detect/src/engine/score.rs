@@ -1,6 +1,8 @@
 //! Evidence that adds up: points per kind of evidence, halved with time, and the record of how they came together.
 //! Owns points and thresholds; must not evaluate rules.
 
+use std::time::Duration;
+
 use portcullis_model::{Severity, UnixMs};
 use serde_json::{Value, json};
 
@@ -8,14 +10,14 @@ use crate::finding::Judged;
 use crate::rules::Evidence;
 
 /// After so long a score is worth half.
-const HALF_LIFE_MS: f64 = 20.0 * 60_000.0;
+pub const SCORE_HALF_LIFE: Duration = Duration::from_secs(20 * 60);
 /// Points of a kind of evidence are given once in so long.
 const LASTS_MS: i64 = 3_600_000;
 /// The most entries of the history; the oldest go.
 const MAX_HISTORY: usize = 12;
 
 /// From so many points on, the severest first.
-const THRESHOLDS: [(f64, Severity); 3] =
+pub const SCORE_THRESHOLDS: [(f64, Severity); 3] =
     [(30.0, Severity::Critical), (12.0, Severity::High), (6.0, Severity::Medium)];
 
 /// What evidence of this kind and severity is worth. How much somebody asks for proves nothing, however often.
@@ -90,7 +92,7 @@ impl Score {
     }
 
     pub(crate) fn severity(&self) -> Option<Severity> {
-        THRESHOLDS.into_iter().find(|(least, _)| self.value >= *least).map(|(_, severity)| severity)
+        SCORE_THRESHOLDS.into_iter().find(|(least, _)| self.value >= *least).map(|(_, severity)| severity)
     }
 
     pub(crate) fn value(&self) -> f64 {
@@ -110,7 +112,7 @@ impl Score {
     fn decay(&mut self, at: UnixMs) {
         let passed = at.0.saturating_sub(self.at.0);
         if passed > 0 {
-            self.value *= 0.5_f64.powf(passed as f64 / HALF_LIFE_MS);
+            self.value *= 0.5_f64.powf(passed as f64 / (SCORE_HALF_LIFE.as_secs_f64() * 1_000.0));
             self.at = at;
         }
     }

@@ -5,7 +5,7 @@
 //! what a finding of another version does not have.
 
 use portcullis_config::Config;
-use portcullis_detect::feature_in_words;
+use portcullis_detect::{SCORE_HALF_LIFE, SCORE_THRESHOLDS, feature_in_words};
 use portcullis_model::{FindingStatus, UnixMs};
 use portcullis_store::{State, StoredFinding};
 use serde::Serialize;
@@ -200,7 +200,7 @@ fn sample_in_words(sample: &Value, context: &Context) -> String {
 fn history(details: &Value, context: &Context) -> Vec<String> {
     let points = |value: &Value| value.as_f64().filter(|points| points.is_finite()).unwrap_or_default();
     let entries = list(&details["score_history"]).iter().take(MAX_SHOWN);
-    entries
+    let mut lines: Vec<String> = entries
         .map(|entry| {
             let at = instant(&entry["time"]).map_or_else(String::new, |at| context.short_time(at));
             let (more, score) = (points(&entry["points"]), points(&entry["score"]));
@@ -211,7 +211,14 @@ fn history(details: &Value, context: &Context) -> Vec<String> {
                 entry["rule"].as_str().unwrap_or("?")
             )
         })
-        .collect()
+        .collect();
+    if !lines.is_empty() {
+        let from =
+            SCORE_THRESHOLDS.iter().rev().map(|(points, severity)| format!("{severity} from {points}"));
+        let half = time::span(SCORE_HALF_LIFE);
+        lines.push(format!("({}; it halves in {half})", from.collect::<Vec<_>>().join(", ")));
+    }
+    lines
 }
 
 /// What the isolation forest found unusual, beside what is typical.

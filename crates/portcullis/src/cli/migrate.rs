@@ -35,10 +35,10 @@ impl Migrate {
                 false
             }
             // A gateway has brought up to date what it uses. One of an older version could not go on with more.
-            Err(StoreError::InUse(_)) => {
-                drop(State::open_read_only(&config.data)?);
-                true
-            }
+            Err(StoreError::InUse(_)) => match State::open_read_only(&config.data) {
+                Ok(_) | Err(StoreError::NoState(_)) => true,
+                Err(error) => return Err(error.into()),
+            },
             Err(error) => return Err(error.into()),
         };
         if self.format.json {

@@ -12,6 +12,7 @@ mod decisions;
 mod detector;
 mod django;
 mod doctor;
+mod explained;
 mod feeds;
 mod forwarding;
 mod geo;

@@ -108,6 +108,7 @@ impl State {
     /// # Errors
     /// The schema is older ([`StoreError::Older`]), or one of those of [`State::open`].
     pub fn open_or_create(dir: &Path) -> Result<Self, StoreError> {
+        folder::prepare(dir)?;
         if folder::has(&dir.join(STATE_FILE))? { Self::open_existing(dir) } else { Self::open(dir) }
     }
 
