@@ -1088,7 +1088,7 @@ fn the_isolation_forest_notes_an_address_that_no_rule_minds_and_blocks_nobody() 
     let mut records = ordinary_visits(300);
     records.extend((0..90).map(|n| RequestRecord {
         text: text("POST", &format!("/a/b/c/d/e/{n}"), "harvester"),
-        ..request("192.0.2.1", "/", 1_500 - n / 5)
+        ..request("192.0.2.1", "/", 1_500 - n)
     }));
     records.sort_by_key(|record| record.id.time());
     place.log(records);
