@@ -4,7 +4,6 @@
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use portcullis_detect::{BotStatus, Engine, Observation, Settings, Signatures};
 use portcullis_model::{ClientIp, UnixMs, VerdictKind};
@@ -27,19 +26,20 @@ struct Mix {
 fn main() -> Result<(), Box<dyn Error>> {
     let requests: u64 = std::env::args().nth(1).map_or(Ok(2_000_000), |n| n.parse())?;
     let mixes = [
+        Mix { name: "200,000 clients in any order", visiting: 200_000, clients: 200_000, scanning: 0 },
         Mix { name: "ordinary, 500 clients around", visiting: 500, clients: 50_000, scanning: 0 },
         Mix { name: "half of it one scan", visiting: 500, clients: 50_000, scanning: 50 },
         Mix { name: "nothing but one scan", visiting: 1, clients: 1, scanning: 100 },
-        Mix { name: "200,000 clients in any order", visiting: 200_000, clients: 200_000, scanning: 0 },
         Mix { name: "1,000,000 clients once each", visiting: 1, clients: 1_000_000, scanning: 0 },
     ];
-    for mix in mixes {
-        measure(&mix, requests);
+    for (n, mix) in mixes.iter().enumerate() {
+        // Later ones use memory again that earlier ones have given back.
+        measure(mix, requests, n == 0);
     }
     Ok(())
 }
 
-fn measure(mix: &Mix, requests: u64) {
+fn measure(mix: &Mix, requests: u64, weighs: bool) {
     let mut rng = fastrand::Rng::with_seed(1);
     let pages: Vec<(String, String)> = (0..500)
         .map(|n| match n % 3 {
@@ -58,7 +58,7 @@ fn measure(mix: &Mix, requests: u64) {
     let before = resident_kib();
     let engine = Engine::new(&Settings::default(), Arc::new(Signatures::builtin()));
     let mut alarms = 0_u32;
-    let started = Instant::now();
+    let started = cpu_ns();
     for n in 0..requests {
         let arrived = (n * u64::from(mix.clients.saturating_sub(mix.visiting)) / requests) as u32;
         let scans = rng.u32(..100) < mix.scanning;
@@ -86,14 +86,20 @@ fn measure(mix: &Mix, requests: u64) {
         });
         alarms += u32::from(alarm.is_some());
     }
-    let took = started.elapsed().as_nanos() as f64 / requests as f64;
+    let took = (cpu_ns() - started) as f64 / requests as f64;
     let grown = resident_kib().zip(before).map(|(after, before)| after.saturating_sub(before));
     let clients = engine.clients();
     print!("{:32} {took:5.0} ns per request, {alarms} alarms, {clients} clients", mix.name);
-    match grown.filter(|_| clients > 1_000) {
+    match grown.filter(|_| weighs) {
         Some(kib) => println!(", {:.0} bytes per client", kib as f64 * 1_024.0 / clients as f64),
         None => println!(),
     }
+}
+
+/// Time on a processor so far, where the system tells: other programs' work does not count.
+fn cpu_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
 }
 
 /// Resident memory, where the system tells.

@@ -38,7 +38,8 @@ pub(crate) struct Request<'a> {
     answer: Answer,
     /// Whether the site owns the path, once somebody has asked.
     is_owned: OnceCell<bool>,
-    /// The hash of the user agent, see [`Client::use_agent`].
+    agent_hash: u64,
+    /// The short hash of the user agent, see [`Client::use_agent`].
     pub(crate) agent: u32,
 }
 
@@ -92,11 +93,13 @@ impl SampleRoom {
 impl<'a> Request<'a> {
     pub(crate) fn read(seen: &'a Observation<'a>) -> Self {
         let normal = normalise(seen.path);
+        let agent_hash = hash::of(seen.user_agent);
         Self {
             path: hash::of(&normal),
             is_asset: is_asset(&normal),
             answer: Answer::of(seen.verdict, seen.status),
-            agent: hash::short(hash::of(seen.user_agent)),
+            agent_hash,
+            agent: hash::short(agent_hash),
             is_owned: OnceCell::new(),
             seen,
             normal,
@@ -156,8 +159,8 @@ impl<'a> Request<'a> {
         let what = (hash::short(self.path), self.seen.time);
         let is_silent = |scenario: &str| !self.is_evidence(tools, scenario);
         buckets.pour(feeds, what, is_silent, |scenario| {
-            overflows.count(scenario);
-            is_step = true;
+            // Severities change with the first, and with a few more.
+            is_step |= overflows.count(scenario).is_power_of_two();
         });
         is_step
     }
@@ -337,8 +340,11 @@ impl<'a> Request<'a> {
         let in_request = matches.count;
         // A user agent that was already looked at on this client is not searched again.
         if client.use_agent(self.agent) {
-            client.declares_bot &= declares_bot(seen.user_agent);
-            signatures.in_agent(seen.user_agent, scratch, |n| matches.push(n, false));
+            let agent = signatures.agent(self.agent_hash, seen.user_agent, scratch);
+            client.declares_bot &= agent.declares_bot;
+            if agent.is_listed {
+                signatures.in_agent(seen.user_agent, scratch, |n| matches.push(n, false));
+            }
         }
         if matches.count == 0 {
             return (false, false);
@@ -476,13 +482,6 @@ fn cut(text: &str, chars: usize) -> &str {
         Some((end, _)) => &text[..end],
         None => text,
     }
-}
-
-/// Whether the user agent calls itself a crawler, a feed reader or a monitor.
-fn declares_bot(agent: &str) -> bool {
-    const WORDS: [&str; 9] = ["bot", "crawl", "spider", "slurp", "feed", "rss", "monitor", "uptime", "+http"];
-    let lower = agent.to_ascii_lowercase();
-    WORDS.iter().any(|word| lower.contains(word))
 }
 
 /// Whether the user agent is a browser's. Programs that write for blogs say who they are besides.

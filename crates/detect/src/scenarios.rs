@@ -276,19 +276,24 @@ impl Bucket {
 pub(crate) struct Overflows(Vec<(u8, u32)>);
 
 impl Overflows {
-    pub(crate) fn count(&mut self, scenario: u8) {
-        self.add(scenario, 1);
+    /// Counts one; how many there are now.
+    pub(crate) fn count(&mut self, scenario: u8) -> u32 {
+        self.add(scenario, 1)
     }
 
     pub(crate) fn join(&mut self, other: &Self) {
-        other.0.iter().for_each(|&(scenario, count)| self.add(scenario, count));
+        for &(scenario, count) in &other.0 {
+            self.add(scenario, count);
+        }
     }
 
-    fn add(&mut self, scenario: u8, more: u32) {
-        match self.0.iter_mut().find(|(known, _)| *known == scenario) {
-            Some((_, count)) => *count = count.saturating_add(more),
-            None => self.0.push((scenario, more)),
+    fn add(&mut self, scenario: u8, more: u32) -> u32 {
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == scenario) {
+            *count = count.saturating_add(more);
+            return *count;
         }
+        self.0.push((scenario, more));
+        more
     }
 }
 

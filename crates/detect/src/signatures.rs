@@ -13,6 +13,9 @@ pub const MAX_SIGNATURES: usize = 512;
 /// The most patterns that one line's alternatives may make.
 const MAX_ALTERNATIVES: usize = 1_024;
 
+/// User agents that need not be searched again.
+const CACHED_AGENTS: usize = 128;
+
 const BUILTIN: &str = include_str!("signatures.txt");
 
 /// What kind of attack a signature belongs to.
@@ -200,9 +203,40 @@ struct Automaton {
 pub(crate) struct Scratch {
     text: Vec<u8>,
     spare: Vec<u8>,
+    agents: AgentCache,
+}
+
+/// What the latest user agents are: most clients use one of a few, and searching one takes longer than all the rest.
+/// Empty until it is first needed.
+#[derive(Debug, Default)]
+struct AgentCache(Vec<Option<(u64, Agent)>>);
+
+/// What a user agent says by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Agent {
+    /// It calls itself a crawler, a feed reader or a monitor.
+    pub(crate) declares_bot: bool,
+    /// It matches a signature.
+    pub(crate) is_listed: bool,
 }
 
 impl Signatures {
+    /// What the user agent with this [`crate::hash::of`] is.
+    pub(crate) fn agent(&self, hash: u64, text: &str, scratch: &mut Scratch) -> Agent {
+        let place = hash as usize % CACHED_AGENTS;
+        scratch.agents.0.resize(CACHED_AGENTS, None);
+        match scratch.agents.0[place] {
+            Some((known, agent)) if known == hash => agent,
+            Some(_) | None => {
+                let mut is_listed = false;
+                self.in_agent(text, scratch, |_| is_listed = true);
+                let agent = Agent { declares_bot: declares_bot(text), is_listed };
+                scratch.agents.0[place] = Some((hash, agent));
+                agent
+            }
+        }
+    }
+
     /// The table that comes with this crate.
     pub fn builtin() -> Self {
         // The text is part of the binary, and a test parses it.
@@ -424,6 +458,13 @@ fn squeeze_blanks(text: &mut Vec<u8>) {
         }
     }
     text.truncate(write);
+}
+
+/// Whether the user agent calls itself a crawler, a feed reader or a monitor.
+fn declares_bot(agent: &str) -> bool {
+    const WORDS: [&str; 9] = ["bot", "crawl", "spider", "slurp", "feed", "rss", "monitor", "uptime", "+http"];
+    let lower = agent.to_ascii_lowercase();
+    WORDS.iter().any(|word| lower.contains(word))
 }
 
 /// Where the parameters of a query begin, so that thousands of matches in a long query cost no more than it is long.

@@ -1,14 +1,15 @@
 //! A past as the gateway would have lived it: the engine at each request, a window for each hour, a forest trained on
 //! what looked good so far. Must not read clocks or files: time comes with the records.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use portcullis_model::{ClientIp, Finding, Severity, UnixMs};
 
 use crate::{
-    Engine, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Settings, Signatures, Window, train,
+    Engine, Features, ForestModel, Knowledge, MAX_TRAINING_ROWS, Observation, Past, Settings, Signatures,
+    Site, Window, train,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -21,6 +22,8 @@ const MODEL_AGE_MS: i64 = 24 * HOUR_MS;
 const GRACE_MS: i64 = 60_000;
 /// Records that are so much earlier than the latest ones begin a past of their own.
 const JUMP_MS: i64 = 2 * HOUR_MS;
+/// What is learned of the site is told to the engine when paths have become its own, and after so long in any case.
+const LESSON_MS: i64 = 24 * HOUR_MS;
 /// The most rows that are kept for training.
 const MAX_ROWS: usize = 4 * MAX_TRAINING_ROWS;
 
@@ -43,6 +46,12 @@ pub struct Timeline {
     engine: Engine,
     /// The hours that are not over yet, the earlier one first; at most two.
     hours: VecDeque<Hour>,
+    /// Learns from each request.
+    site: Site,
+    /// What it has learned so far, and what people dismissed; without the past, which windows alone ask for.
+    knowledge: Knowledge,
+    past: Arc<Past>,
+    told_at: Option<i64>,
     model: Option<Arc<ForestModel>>,
     /// Whether models are trained; otherwise the given one stays.
     trains: bool,
@@ -70,6 +79,10 @@ impl Timeline {
             settings: settings.clone(),
             signatures,
             hours: VecDeque::new(),
+            site: Site::default(),
+            knowledge: Knowledge::default(),
+            past: Arc::default(),
+            told_at: None,
             model: model.map(Arc::new),
             trains: true,
             trained_at: None,
@@ -86,6 +99,16 @@ impl Timeline {
         Self { trains: false, ..self }
     }
 
+    /// Begins with what is known already; to be said before the first record.
+    #[must_use]
+    pub fn knowing(mut self, knowledge: &Knowledge) -> Self {
+        self.site = Site::clone(&knowledge.site);
+        self.past = Arc::clone(&knowledge.past);
+        self.knowledge = Knowledge { past: Arc::default(), ..knowledge.clone() };
+        self.engine.know(self.knowledge.clone());
+        self
+    }
+
     /// Takes one record. Records come in the order of time, or nearly so: one of an hour that is judged already is
     /// still seen by the engine. A jump back by hours begins anew.
     pub fn observe(&mut self, seen: &Observation<'_>) {
@@ -97,6 +120,7 @@ impl Timeline {
             }
             self.findings.push(finding);
         }
+        self.site.observe(&self.settings, seen);
         match self.hours.iter_mut().rev().find(|hour| hour.holds(seen.time)) {
             Some(hour) => hour.window.observe(seen),
             None => self.late += 1,
@@ -153,7 +177,8 @@ impl Timeline {
                     UnixMs(begins),
                     UnixMs(begins.saturating_add(HOUR_MS)),
                     Arc::clone(&self.signatures),
-                ),
+                )
+                .knowing(&self.knowledge),
                 told: HashMap::new(),
             });
         }
@@ -161,16 +186,44 @@ impl Timeline {
 
     fn judge(&mut self, hour: Hour) {
         let end = UnixMs(hour.begins.saturating_add(HOUR_MS));
-        let report = hour.window.finish(self.model.as_deref(), end);
+        let knowledge = Knowledge { past: Arc::clone(&self.past), ..self.knowledge.clone() };
+        let report = hour.window.knowing(&knowledge).finish(self.model.as_deref(), end);
+        drop(knowledge);
+        Arc::make_mut(&mut self.past).remember(&report.weak, end);
         let begins = UnixMs(hour.begins);
         let scores = report.scores.iter();
         self.scores.extend(scores.map(|&(client, score)| HourScore { client, hour: begins, score }));
+        self.learn(&report.findings, &hour.told, end);
         let is_news = |finding: &Finding| hour.told.get(&who(finding)) < Some(&finding.severity);
         self.findings.extend(report.findings.into_iter().filter(is_news));
         if self.trains && self.settings.forest {
             self.rows.extend(report.presumed_good.into_iter().map(|row| (hour.begins, row)));
             self.rows.drain(..self.rows.len().saturating_sub(MAX_ROWS));
             self.retrain(end.0);
+        }
+    }
+
+    /// Ends an hour of learning: who was flagged in it teaches nothing.
+    fn learn(
+        &mut self,
+        findings: &[Finding],
+        told: &HashMap<(IpAddr, Option<String>), Severity>,
+        end: UnixMs,
+    ) {
+        let found = findings.iter().map(|finding| (finding.client.limit_key(), finding.severity));
+        let told = told.iter().map(|((address, _), severity)| (*address, *severity));
+        let flagged: HashSet<IpAddr> = found
+            .chain(told)
+            .filter(|(_, severity)| *severity >= Severity::Medium)
+            .map(|(address, _)| address)
+            .collect();
+        self.site.settle(end, |address| flagged.contains(&address));
+        let is_old = self.told_at.is_none_or(|at| !(0..LESSON_MS).contains(&end.0.saturating_sub(at)));
+        let has_more = self.site.path_counts().0 != self.knowledge.site.path_counts().0;
+        if is_old || has_more {
+            self.told_at = Some(end.0);
+            self.knowledge.site = Arc::new(self.site.clone());
+            self.engine.know(self.knowledge.clone());
         }
     }
 

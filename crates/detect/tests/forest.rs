@@ -3,8 +3,13 @@
 
 mod support;
 
-use portcullis_detect::{ForestError, ForestHealth, Observation, Settings, Window, train};
+use std::time::Duration;
+
+use portcullis_detect::{
+    Features, ForestError, ForestHealth, ForestModel, MAX_TRAINING_ROWS, Observation, Settings, Window, train,
+};
 use portcullis_model::{Severity, UnixMs};
+use proptest::prelude::*;
 use support::{HOUR_MS, about, judge, request, window};
 
 /// A person reads some pages, each with its assets.
@@ -99,4 +104,62 @@ fn a_forest_that_is_switched_off_stays_silent() {
     let report = window.finish(Some(&model), UnixMs(HOUR_MS));
     assert!(about(&report, "192.0.2.1").is_none());
     assert_eq!(report.forest, ForestHealth::Off { why: "switched off in the settings".to_owned() });
+}
+
+/// What an attacker could make of a training set; each is a column, and any twelve of them make the rows.
+fn hostile_columns(rows: usize) -> [Vec<f64>; 9] {
+    let column = |value: &dyn Fn(usize) -> f64| (0..rows).map(value).collect();
+    [
+        column(&|_| 0.3),
+        // Equal but for the last bits: what the forest crate would search for ever.
+        column(&|n| f64::from_bits(0.3_f64.to_bits() + (n % 3) as u64)),
+        column(&|n| 1.0 + f64::EPSILON * (n % 2) as f64),
+        column(&|n| if n % 2 == 0 { f64::MAX } else { f64::MIN }),
+        column(&|n| n as f64 * f64::MIN_POSITIVE),
+        column(&|n| 1e15 + n as f64),
+        column(&|n| [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.5][n % 4]),
+        column(&|n| if n == 0 { 1e308 } else { -0.0 }),
+        column(&|n| (n as f64 * 0.618_034).fract() * 10.0),
+    ]
+}
+
+/// Trains on a thread of its own, and panics if that does not come back.
+fn train_in_time(rows: Vec<Features>) -> Result<ForestModel, ForestError> {
+    let (done, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(train(&rows)));
+    result.recv_timeout(Duration::from_secs(300)).expect("training comes to an end, and does not panic")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn no_training_set_hangs_or_panics_the_forest(
+        rows in prop::sample::select(vec![0_usize, 1, 2, 199, 200, 201, 256, 300, 600]),
+        chosen in prop::array::uniform12(0..9_usize),
+    ) {
+        let columns = hostile_columns(rows);
+        let rows: Vec<Features> =
+            (0..rows).map(|n| Features(std::array::from_fn(|feature| columns[chosen[feature]][n]))).collect();
+        match train_in_time(rows.clone()) {
+            Ok(model) => {
+                for row in &rows {
+                    let score = model.score(row);
+                    prop_assert!(score.is_none_or(|score| (0.0..=1.0).contains(&score)), "{:?}", score);
+                    prop_assert!(model.explain(row).is_none_or(|opinion| opinion.strongest.len() <= 3));
+                }
+                prop_assert!(model.threshold() <= model.highest());
+            }
+            Err(error) => prop_assert!(matches!(error, ForestError::TooFewRows { .. }), "{}", error),
+        }
+    }
+}
+
+#[test]
+fn a_million_rows_train_in_time() {
+    let columns = hostile_columns(1_000);
+    let rows =
+        |n: usize| Features(std::array::from_fn(|feature| columns[feature % 6][(n * 7 + feature) % 1_000]));
+    let model = train_in_time((0..1_000_000).map(rows).collect()).unwrap();
+    assert_eq!(model.training_rows(), MAX_TRAINING_ROWS);
 }
