@@ -48,6 +48,8 @@ struct Explanation {
     unusual: Vec<String>,
     /// Which model said so, and how clearly.
     model: Option<String>,
+    /// Rules that had something to say and were not to be asked, because a person has said so.
+    silent: Vec<String>,
     prevented_by: Vec<String>,
 }
 
@@ -72,6 +74,7 @@ impl FindingExplainer<'_> {
             outcome: self.outcome(&stored, block.as_ref())?,
             unusual: unusual(details),
             model: model(details),
+            silent: silent(details),
             prevented_by: self.prevented_by(&stored),
         };
         Ok(Explained { stored, block, explanation })
@@ -103,7 +106,7 @@ impl Explained {
         context: &Context,
         screen: &mut Screen,
     ) -> anyhow::Result<()> {
-        let Explanation { found, held_down, spared, unusual, model, prevented_by, outcome: _ } =
+        let Explanation { found, held_down, spared, unusual, model, silent, prevented_by, outcome: _ } =
             &self.explanation;
         let details = &self.stored.finding.details;
         show_all("when", found.iter(), screen)?;
@@ -113,6 +116,7 @@ impl Explained {
         show_all("score", history(details, context).iter(), screen)?;
         show_all("unusual", unusual.iter().chain(model), screen)?;
         show_all("spared", spared.iter(), screen)?;
+        show_all("silent", silent.iter(), screen)?;
         let or = |(n, text): (usize, &String)| format!("{} {text}", if n == 0 { "by" } else { "or by" });
         let prevented: Vec<String> = prevented_by.iter().enumerate().map(or).collect();
         show_all("prevented", prevented.iter(), screen)
@@ -256,6 +260,15 @@ fn sharers(details: &Value) -> Vec<String> {
         false => format!("what is found meets only who comes as {}", agents.join(", ")),
     };
     vec![format!("{users} of the same address: {meets}")]
+}
+
+fn silent(details: &Value) -> Vec<String> {
+    let each = list(&details["silent"]).iter().take(MAX_SHOWN);
+    let words = |one: &Value| {
+        let rule = one["rule"].as_str().unwrap_or("?");
+        format!("{rule} would agree, but was dismissed for good (never {})", one["never"])
+    };
+    each.map(words).collect()
 }
 
 fn block_in_words(block: &AnyBlock, context: &Context) -> String {

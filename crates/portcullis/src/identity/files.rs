@@ -5,6 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use portcullis_store::give_to_owner;
+
 const OWNER_ONLY: u32 = 0o600;
 
 /// Writes beside and renames, so that nobody reads half a file. After a power cut it may be the one before.
@@ -32,6 +34,8 @@ fn write(path: &Path, contents: &[u8], settle: fn(&File) -> io::Result<()>) -> i
     file.write_all(contents)?;
     settle(&file)?;
     drop(file);
+    // The command that erases somebody is run by root.
+    give_to_owner(&new);
     fs::rename(&new, path)
 }
 
