@@ -171,7 +171,7 @@ fn show_standing(standing: &Standing, context: &Context, screen: &mut Screen) ->
     // The newest in full.
     if let Some(newest) = standing.findings.first() {
         screen.field("found", &says(&newest.stored.finding))?;
-        newest.show(0, context, screen)?;
+        newest.show(context, screen)?;
         screen.field("block", newest.outcome())?;
     }
     why::show_limits(&standing.limit_events, context, screen)

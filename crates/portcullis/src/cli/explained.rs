@@ -99,18 +99,13 @@ impl FindingExplainer<'_> {
 }
 
 impl Explained {
-    /// In fields; `told` rules have been told already.
-    pub(in crate::cli) fn show(
-        &self,
-        told: usize,
-        context: &Context,
-        screen: &mut Screen,
-    ) -> anyhow::Result<()> {
+    /// In fields.
+    pub(in crate::cli) fn show(&self, context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
         let Explanation { found, held_down, spared, unusual, model, silent, prevented_by, outcome: _ } =
             &self.explanation;
         let details = &self.stored.finding.details;
         show_all("when", found.iter(), screen)?;
-        show_all(if told == 0 { "rules" } else { "besides" }, rules(details).iter().skip(told), screen)?;
+        show_all("rules", rules(details).iter(), screen)?;
         show_all("but", held_down.iter(), screen)?;
         show_all("for example", samples(details, context).iter(), screen)?;
         show_all("score", history(details, context).iter(), screen)?;
@@ -175,7 +170,7 @@ fn found(stored: &StoredFinding) -> Option<String> {
 fn rules(details: &Value) -> Vec<String> {
     let text = |rule: &Value, name: &str| rule[name].as_str().unwrap_or("?").to_owned();
     let each = list(&details["rules"]).iter();
-    each.map(|rule| format!("{} ({}): {}", text(rule, "rule"), text(rule, "severity"), text(rule, "says")))
+    each.map(|rule| format!("- {} ({}): {}", text(rule, "rule"), text(rule, "severity"), text(rule, "says")))
         .collect()
 }
 

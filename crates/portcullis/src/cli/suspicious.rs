@@ -164,7 +164,7 @@ impl Suspicious {
         screen.field("detected", &context.time(finding.detected_at))?;
         screen.field("requests", &requests(&explained.stored, context))?;
         screen.field("found", &says(finding))?;
-        explained.show(0, context, screen)?;
+        explained.show(context, screen)?;
         screen.field("block", explained.outcome())?;
         screen.blank()?;
         screen.styled_field("everything", DIM, &context.command(&format!("analyze {}", finding.client)))?;

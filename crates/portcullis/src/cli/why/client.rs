@@ -274,9 +274,9 @@ fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result
         );
         screen.styled_field(if n == 0 { "findings" } else { "" }, severity_style(finding.severity), &text)?;
     }
-    // The newest in full; its summary tells of the strongest rule.
+    // The newest in full.
     if let Some(newest) = about.findings.first() {
-        newest.show(1, context, screen)?;
+        newest.show(context, screen)?;
         screen.field("block", newest.outcome())?;
     }
     show_limits(&about.limit_events, context, screen)?;

@@ -598,8 +598,7 @@ fn show(explanation: &Explanation, context: &Context, screen: &mut Screen) -> an
         Evidence::Block { finding: None, .. } | Evidence::PartyBlock { finding: None, .. } => {}
         Evidence::Block { finding: Some(stored), .. }
         | Evidence::PartyBlock { finding: Some(stored), .. } => {
-            // The summary in `because` tells of the strongest rule.
-            stored.show(1, context, screen)?;
+            stored.show(context, screen)?;
         }
         Evidence::Limit(window) => {
             for (n, row) in window.latest.iter().enumerate() {
