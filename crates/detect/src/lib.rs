@@ -42,7 +42,7 @@ pub use glance::{Asked, Look, glance};
 pub use knowledge::Knowledge;
 pub use observation::{BotStatus, Observation};
 pub use past::{MAX_REMEMBERED, Past, WeakEvidence};
-pub use path::is_sensitive;
+pub use path::{is_asset, is_sensitive};
 pub use report::{ForestHealth, Report, SharedAddress};
 pub use rules::rule_names;
 pub use settings::Settings;

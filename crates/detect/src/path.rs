@@ -96,7 +96,7 @@ fn ends_with_path(normal: &str, entry: &str) -> bool {
 }
 
 /// Style sheets, scripts, images, fonts and source maps: what a browser fetches by itself.
-pub(crate) fn is_asset(normal: &str) -> bool {
+pub fn is_asset(normal: &str) -> bool {
     const EXTENSIONS: [&str; 22] = [
         "css",
         "js",

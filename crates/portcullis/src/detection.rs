@@ -362,7 +362,7 @@ fn judged_by_a_person(state: &State, id: i64, finding: &Finding) -> anyhow::Resu
     Ok(removed_at.filter(|&at| finding.last_seen <= at).map(|_| Spared::Unblocked))
 }
 
-fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
+pub(crate) fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
     Observation {
         time: request.id.time(),
         client: request.client,
@@ -477,7 +477,7 @@ impl Past<'_> {
 }
 
 /// Fits on a thread of its own, which is left behind if it does not come back.
-fn fit_with_deadline(rows: Vec<Features>, control: &Arc<Control>) -> Result<ForestModel, String> {
+pub(crate) fn fit_with_deadline(rows: Vec<Features>, control: &Arc<Control>) -> Result<ForestModel, String> {
     if control.is_fitting.swap(true, Ordering::Relaxed) {
         return Err("an earlier fit has not come back".to_owned());
     }

@@ -17,6 +17,7 @@ mod machine;
 mod metrics;
 mod parties;
 mod privacy;
+mod replay;
 mod report;
 mod sentence;
 mod serve;

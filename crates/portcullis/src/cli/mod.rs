@@ -28,6 +28,7 @@ mod migrate;
 mod output;
 mod party;
 mod privacy;
+mod replay;
 mod report;
 mod rule_words;
 mod run;
@@ -177,6 +178,8 @@ enum Command {
     /// Run the detector now
     #[command(alias = "detect_anomalies_now")]
     Detect(detect::Detect),
+    /// Try a policy on access logs: who would have been flagged, blocked and limited
+    Replay(replay::Replay),
     /// Show what people are told of, or try whether messages arrive
     Alerts(alerts::Alerts),
     /// Show the report of a day, or send it
@@ -290,6 +293,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Top(command) => command.run(context, screen),
         Command::Suspicious(command) => command.run(context, screen),
         Command::Detect(command) => command.run(context, screen),
+        Command::Replay(command) => command.run(context, screen),
         Command::Alerts(command) => command.run(context, screen),
         Command::Report(command) => command.run(context, screen),
         Command::Tasks(command) => command.run(context, screen),
