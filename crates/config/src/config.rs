@@ -47,6 +47,7 @@ pub struct Config {
     /// No file is written by two of them.
     pub geo_downloads: Vec<GeoDownload>,
     pub detection: portcullis_detect::Settings,
+    pub bots: Bots,
     /// What people are told of, and how.
     pub alerts: portcullis_notify::Settings,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
@@ -452,6 +453,30 @@ pub enum FeedSource {
     /// `http` or `https`. It may hold a token.
     Url(Secret),
     File(PathBuf),
+}
+
+/// Which crawlers are known, and how the real ones are told from others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bots {
+    pub enabled: bool,
+    /// Whether DNS is asked for the names of clients that call themselves a bot.
+    pub dns: bool,
+    /// Who is asked; `None`: whoever the system asks.
+    pub resolver: Option<SocketAddr>,
+    /// For one question.
+    pub timeout: Duration,
+    /// No two have one name.
+    pub table: Vec<portcullis_detect::bots::Bot>,
+    /// Where networks of the table's bots are fetched.
+    pub sources: Vec<BotSource>,
+}
+
+/// Networks of a bot that are fetched again and again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BotSource {
+    /// Its place in the table.
+    pub bot: usize,
+    pub list: Feed,
 }
 
 /// What the pages of refusals and errors say.

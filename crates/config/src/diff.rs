@@ -69,6 +69,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         geo,
         geo_downloads,
         detection,
+        bots,
         alerts,
         metrics,
         pages,
@@ -90,6 +91,7 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
     live.note("geo", geo, &new.geo);
     live.note("geo.download", geo_downloads, &new.geo_downloads);
     live.note("detection", detection, &new.detection);
+    live.note("bots", bots, &new.bots);
     live.note("alerts", alerts, &new.alerts);
     live.note("pages", pages, &new.pages);
     live.note("tasks", tasks, &new.tasks);

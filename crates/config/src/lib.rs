@@ -13,9 +13,9 @@ mod schedule;
 mod units;
 
 pub use config::{
-    Acme, AcmeCertificate, AcmeChallenge, Balance, CertificateFiles, CircuitBreaker, ClientAuth, Config,
-    ExternalAccount, Feed, FeedSource, GeoDownload, HealthCheck, HostHeader, Hsts, Pages, Privacy, Route,
-    Server, Tasks, TlsListener, TlsVersion, Upstream, UpstreamServer,
+    Acme, AcmeCertificate, AcmeChallenge, Balance, BotSource, Bots, CertificateFiles, CircuitBreaker,
+    ClientAuth, Config, ExternalAccount, Feed, FeedSource, GeoDownload, HealthCheck, HostHeader, Hsts, Pages,
+    Privacy, Route, Server, Tasks, TlsListener, TlsVersion, Upstream, UpstreamServer,
 };
 pub use diff::{Diff, diff};
 pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};

@@ -85,6 +85,7 @@ fn the_examples_are_valid_too() {
     assert_eq!((config.alerts.smtp.is_some(), config.alerts.webhooks.len()), (true, 1));
     assert_eq!((config.geo.sources.len(), config.geo_downloads.len()), (1, 1));
     assert_eq!(config.feeds.len(), 2);
+    assert_eq!((config.bots.sources.len(), &*config.bots.table.last().unwrap().name), (1, "our-monitor"));
     let health = config.upstreams[0].health.as_ref().unwrap();
     // What the example shows is what an empty table means.
     let empty = read("[[upstream]]\nname = \"app\"\nservers = [\"a:1\"]\nhealth = {}\n");
@@ -127,6 +128,8 @@ fn every_setting_is_in_the_template() {
         "[[geo.source]]",
         "[[geo.download]]",
         "[detection]",
+        "[bots]",
+        "[[bot]]",
         "[alerts]",
         "[alerts.smtp]",
         "[[alerts.webhook]]",

@@ -21,6 +21,7 @@ use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::alerts::Alerts;
+use crate::bots::Bots;
 use crate::counts::{self, Counts};
 use crate::feeds::LiveFeeds;
 use crate::geo;
@@ -56,6 +57,7 @@ pub(crate) struct App {
     alerts: Alerts,
     session_copies: Arc<identity::Copies>,
     feeds: LiveFeeds,
+    bots: Arc<Bots>,
     operations: Mutex<Option<Operations>>,
     watcher: StateWatcher,
     counts: Mutex<Option<Counts>>,
@@ -132,17 +134,21 @@ impl App {
         // Returns when all blocks and allows are in force, before the first request is served.
         let watcher = watch(&config.data, &live, clock, &shared, (&recording, &kept_blocks))?;
         let prepares = Arc::clone(&recording);
+        let stats = Arc::new(AppStats::default());
+        let bots = Arc::new(Bots::counting(&config, clock.now().wall, Arc::clone(&stats.bots)));
+        let asks = Arc::clone(&bots);
         let feeds = LiveFeeds::default();
         if let Some(in_force) = feeds.look(&config, clock.now().wall) {
             live.feeds.store(Arc::new(in_force));
         }
         let record = Box::new(move |record: RequestRecord, asked: bool| {
+            // So that DNS has answered when the detector looks at the log.
+            asks.status(record.client, record.text.user_agent());
             // A record that finds no room is counted by the log.
             recorder.offer(prepares.prepare(record, asked));
         });
         let place = places(Arc::clone(&geo));
         let gateway = Gateway::start(&config, bound, Arc::clone(&live), clock, Callbacks { record, place })?;
-        let stats = Arc::new(AppStats::default());
         identity::open(gateway.edge(), &config, &stats.key_set, clock.now().wall)?;
         let counts = Counts::start(&config.data, live, clock, Arc::clone(&stats.counts));
         let operations = match operations {
@@ -170,6 +176,7 @@ impl App {
             alerts: Alerts::default(),
             session_copies: Arc::default(),
             feeds,
+            bots,
             operations: Mutex::new(operations),
             watcher,
             counts: Mutex::new(Some(counts)),
@@ -270,6 +277,16 @@ impl App {
         self.stats.set_feeds(self.feeds.states());
     }
 
+    /// Takes over the networks of crawlers that were fetched since the last time, and new settings of theirs.
+    pub(crate) fn refresh_bots(&self) {
+        self.bots.refresh(&self.config(), wall_now());
+    }
+
+    /// Who of the clients is a well-known crawler.
+    pub(crate) fn bots(&self) -> &Arc<Bots> {
+        &self.bots
+    }
+
     /// Reads the configuration again. A broken one changes nothing, and the log says why.
     pub(crate) fn reload(&self) {
         if self.is_handing_over.load(Ordering::Relaxed) {
@@ -311,6 +328,7 @@ impl App {
         }
         self.config.store(Arc::new(new));
         self.refresh_feeds();
+        self.refresh_bots();
         Ok(ReloadOutcome::Applied)
     }
 

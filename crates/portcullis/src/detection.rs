@@ -4,6 +4,7 @@
 //! database, and the gateway takes the blocks over from there. Must not decide what is suspicious.
 
 mod act;
+mod crawlers;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,11 +30,13 @@ use portcullis_privacy::{Anonymise, is_pseudonym};
 use portcullis_store::{LogReader, LoggedRequest, NewBlock, State, StoredFinding, give_to_owner};
 
 use crate::alerts::Known;
+use crate::bots::Bots;
 use crate::machine::{overlap, own_addresses};
 use crate::privacy::{self, Behind, Recording};
 use crate::tasks::{TaskContext, alone_and_on_record};
 
 use act::{Acting, Found};
+use crawlers::Crawlers;
 
 /// The name of the task in the database.
 pub(crate) const TASK: &str = "detect";
@@ -63,12 +66,14 @@ pub(crate) struct Control {
     training_failed_at: Mutex<Option<UnixMs>>,
     /// Who is behind the addresses of an anonymous log; the gateway alone knows.
     recording: Option<Arc<Recording>>,
+    /// What the gateway knows of crawlers.
+    bots: Option<Arc<Bots>>,
 }
 
 impl Control {
     /// For the runs inside of the gateway.
-    pub(crate) fn of(recording: &Arc<Recording>) -> Self {
-        Self { recording: Some(Arc::clone(recording)), ..Self::default() }
+    pub(crate) fn of(recording: &Arc<Recording>, bots: &Arc<Bots>) -> Self {
+        Self { recording: Some(Arc::clone(recording)), bots: Some(Arc::clone(bots)), ..Self::default() }
     }
 
     fn behind(&self, finding: &Finding, mode: Anonymise) -> Behind {
@@ -113,6 +118,8 @@ pub(crate) enum Spared {
     TrustedProxy,
     /// Loopback or an address of an interface: the gateway itself and whoever works on its machine.
     ThisMachine,
+    /// A well-known crawler's address, whoever uses its name.
+    Crawler,
     /// The log does not hold the address, and this process does not know it, or not for certain.
     Anonymous,
     /// A person dismissed this finding.
@@ -128,6 +135,7 @@ impl Spared {
             Self::Allowed => "on the allowlist",
             Self::TrustedProxy => "a trusted proxy",
             Self::ThisMachine => "this machine's own address",
+            Self::Crawler => "the address of a well-known crawler",
             Self::Anonymous => "anonymous in the log; the gateway's own run blocks whom it knows for certain",
             Self::Dismissed => "dismissed by a person",
             Self::Unblocked => "unblocked by a person, nothing new since",
@@ -167,11 +175,12 @@ pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyho
     let log = LogReader::open(&config.data)?;
     let state = &mut State::open_existing(&config.data)?;
     let settings = &config.detection;
-    let past = Past { log, settings, signatures: Arc::new(Signatures::builtin()), control };
+    let crawlers = &Crawlers::new(config, control.bots.as_ref(), now);
+    let past = Past { log, settings, signatures: Arc::new(Signatures::builtin()), control, crawlers };
     let model = if settings.forest { past.model(&config.data.join(MODEL_FILE), now)? } else { None };
     let report = past.observe(now.minus(settings.window), now)?.finish(model.as_ref(), now);
     // In one transaction: a process that ends in between must not leave blocks and findings that nobody is told of.
-    let mut outcome = state.together(|state| act(state, config, report, (now, control)))?;
+    let mut outcome = state.together(|state| act(state, config, report, (now, control, crawlers.bots())))?;
     outcome.took = started.elapsed();
     Ok(outcome)
 }
@@ -181,12 +190,12 @@ fn act(
     state: &mut State,
     config: &Config,
     report: Report,
-    (now, control): (UnixMs, &Control),
+    (now, control, bots): (UnixMs, &Control, &Arc<Bots>),
 ) -> anyhow::Result<Outcome> {
     let settings = &config.detection;
     let known = Known::before_run(state, config, now)?;
 
-    let guard = Guard::new(config, state)?;
+    let guard = Guard::new(config, state, bots)?;
     let mut outcome = Outcome {
         report,
         saved: Vec::new(),
@@ -271,6 +280,7 @@ fn block_step(settings: &Settings, earlier: usize) -> (String, Option<Duration>)
 
 /// The addresses that the detector never blocks.
 struct Guard {
+    bots: Arc<Bots>,
     trusted: PrefixSet<()>,
     allowed: PrefixSet<()>,
     /// Of this machine's interfaces.
@@ -278,10 +288,10 @@ struct Guard {
 }
 
 impl Guard {
-    fn new(config: &Config, state: &State) -> anyhow::Result<Self> {
+    fn new(config: &Config, state: &State, bots: &Arc<Bots>) -> anyhow::Result<Self> {
         let trusted = config.server.trusted_proxies.iter().map(|&network| (network, ())).collect();
         let allowed = state.allows()?.into_iter().map(|allow| (allow.network, ())).collect();
-        Ok(Self { trusted, allowed, own: own_addresses() })
+        Ok(Self { bots: Arc::clone(bots), trusted, allowed, own: own_addresses() })
     }
 
     /// What the detector blocks: the address; of IPv6 the /64, since its owner has all of it, unless a
@@ -340,6 +350,8 @@ impl Guard {
             Some(Spared::TrustedProxy)
         } else if ip.is_loopback() || self.own.contains(&ip) {
             Some(Spared::ThisMachine)
+        } else if self.bots.owner(client).is_some() {
+            Some(Spared::Crawler)
         } else {
             None
         }
@@ -362,7 +374,7 @@ fn judged_by_a_person(state: &State, id: i64, finding: &Finding) -> anyhow::Resu
     Ok(removed_at.filter(|&at| finding.last_seen <= at).map(|_| Spared::Unblocked))
 }
 
-pub(crate) fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
+pub(crate) fn observation<'a>(request: &LoggedRequest<'a>, bot: BotStatus) -> Observation<'a> {
     Observation {
         time: request.id.time(),
         client: request.client,
@@ -377,7 +389,7 @@ pub(crate) fn observation<'a>(request: &LoggedRequest<'a>) -> Observation<'a> {
         referer: request.referer,
         user: request.user,
         login: LoginOutcome::of_logged(request.reason),
-        bot: BotStatus::None,
+        bot,
     }
 }
 
@@ -399,7 +411,7 @@ pub(crate) fn not_blocked(
         }
         Some(_) => {}
     }
-    let guard = Guard::new(config, state)?;
+    let guard = Guard::new(config, state, &Arc::new(Bots::without_dns(config, now)))?;
     let client = finding.client;
     let why = match guard.spares(state, stored.id, finding, Some(client))?.or_else(|| guard.ours(client)) {
         Some(why) => Some(why),
@@ -415,13 +427,15 @@ struct Past<'a> {
     settings: &'a Settings,
     signatures: Arc<Signatures>,
     control: &'a Arc<Control>,
+    crawlers: &'a Crawlers,
 }
 
 impl Past<'_> {
     fn observe(&self, from: UnixMs, to: UnixMs) -> anyhow::Result<Window> {
         let mut window = Window::with_signatures(self.settings, from, to, Arc::clone(&self.signatures));
         self.log.visit(from, to, &mut |request| {
-            window.observe(&observation(request));
+            let bot = self.crawlers.status(request.client, request.user_agent);
+            window.observe(&observation(request, bot));
             if self.control.is_stopping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         if self.control.is_stopping() {
@@ -521,9 +535,18 @@ fn replace_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    /// That knows the built-in crawlers by their networks.
+    fn bots() -> Arc<Bots> {
+        let text = "[[upstream]]\nname = \"a\"\nservers = [\"http://127.0.0.1:1\"]\n";
+        let config =
+            portcullis_config::parse(text, "test", Path::new(""), &portcullis_config::Overrides::default());
+        Arc::new(Bots::without_dns(&config.unwrap(), UnixMs(0)))
+    }
+
     fn guard(trusted: &str, own: &str) -> Guard {
         let trusted: IpNet = trusted.parse().unwrap();
         Guard {
+            bots: bots(),
             trusted: std::iter::once((trusted, ())).collect(),
             allowed: PrefixSet::default(),
             own: vec![own.parse().unwrap()],
@@ -552,5 +575,12 @@ mod tests {
             |network: &str| guard.spares_prefix(&state, &network.parse().unwrap(), UnixMs(0)).unwrap();
         assert!(spared("2001:db8:1::/48") && spared("198.51.100.0/24"));
         assert!(!spared("2001:db8:2::/48"));
+    }
+
+    #[test]
+    fn a_crawlers_address_is_spared_whatever_else_comes_from_it() {
+        let guard = guard("2001:db8::/64", "192.0.2.1");
+        assert_eq!(guard.ours("66.249.66.1".parse().unwrap()), Some(Spared::Crawler));
+        assert_eq!(guard.ours("203.0.113.9".parse().unwrap()), None);
     }
 }

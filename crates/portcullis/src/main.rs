@@ -4,6 +4,7 @@
 mod acme;
 mod alerts;
 mod app;
+mod bots;
 mod certificates;
 mod cli;
 mod counts;

@@ -18,6 +18,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::alerts::{AlertStats, ChannelStats};
+use crate::bots::LookupStats;
 use crate::counts::CountsStats;
 use crate::detection::Outcome;
 use crate::feeds::FeedState;
@@ -37,6 +38,7 @@ pub(crate) struct AppStats {
     pub(crate) tasks: Arc<TaskStats>,
     pub(crate) counts: Arc<CountsStats>,
     feeds: Mutex<Vec<FeedState>>,
+    pub(crate) bots: Arc<LookupStats>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -153,6 +155,7 @@ impl Collector for Sources {
         self.log(encoder)?;
         self.detector(encoder)?;
         self.feeds(encoder)?;
+        self.bots(encoder)?;
         self.tasks(encoder)?;
         self.alerts(encoder)?;
         self.certificates(encoder)?;
@@ -367,6 +370,18 @@ impl Sources {
             for (channel, stats) in &channels {
                 family.gauge([("channel", channel.clone())], value(stats) as f64)?;
             }
+        }
+        Ok(())
+    }
+
+    fn bots(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Clients that called themselves a crawler and of which DNS was asked, by what came of it";
+        let mut lookups = Family::new(encoder, "portcullis_bot_lookups", help, MetricType::Counter)?;
+        let LookupStats { confirmed, refuted, unsettled, dropped } = &*self.app.bots;
+        for (outcome, counter) in
+            [("confirmed", confirmed), ("refuted", refuted), ("unsettled", unsettled), ("dropped", dropped)]
+        {
+            lookups.count([("outcome", outcome.to_owned())], counter.load(Ordering::Relaxed))?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 mod certificates;
 mod client;
 mod django;
+mod dns;
 mod fail2ban;
 mod files;
 mod gateway;
@@ -31,6 +32,7 @@ pub use certificates::{
 };
 pub use client::{Client, Head, Request, Response, exchange, parse_response};
 pub use django::{Browser, DjangoSite};
+pub use dns::Dns;
 pub use fail2ban::{Fail2banRow, write_fail2ban_database};
 pub use files::Data;
 pub use gateway::{Ended, Gateway, GatewayConfig, Output};

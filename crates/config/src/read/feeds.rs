@@ -62,7 +62,7 @@ fn feed(mut section: Section<'_>, names: &mut HashSet<String>) -> Option<Feed> {
     Some(Feed { source: source?, ..feed })
 }
 
-fn source(section: &mut Section<'_>) -> Option<FeedSource> {
+pub(super) fn source(section: &mut Section<'_>) -> Option<FeedSource> {
     let url = section.get("url");
     let file = section.get("file");
     match (url, file) {

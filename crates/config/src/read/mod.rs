@@ -4,6 +4,7 @@
 mod acme;
 mod alerts;
 mod background;
+mod bots;
 mod criteria;
 mod feeds;
 mod fields;
@@ -132,6 +133,7 @@ fn document_settings<'a>(
     // Who is to stay anonymous, or may have opted out, is not named to a third party either.
     geo.networks_only = privacy.anonymise != Anonymise::None || !privacy.opt_out_countries.is_empty();
     let detection = background::detection(&mut root, &log);
+    let bots = bots::read(&mut root);
     let alerts = alerts::read(&mut root);
     let metrics = background::metrics(&mut root, &mut listeners);
     let pages = pages::read(&mut root);
@@ -157,6 +159,7 @@ fn document_settings<'a>(
         geo,
         geo_downloads,
         detection,
+        bots,
         alerts,
         metrics,
         pages,

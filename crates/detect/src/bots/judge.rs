@@ -105,6 +105,12 @@ impl KnownBots {
         found.map(|(bot, _)| bot)
     }
 
+    /// The bot that a client is proven to be; not those that strangers can use.
+    pub fn proven_owner(&self, claims: Claims, client: IpAddr, dns: &Outcome) -> Option<&Bot> {
+        let judged = self.judge(claims, client, Some(dns));
+        judged.bot.filter(|_| judged.status == BotStatus::Verified).map(|bot| &self.bots[bot])
+    }
+
     fn proven(&self, bot: usize, proof: Proof) -> Judgement {
         let (status, how) = match self.bots[bot].kind {
             BotKind::Fetch => (BotStatus::Claimed, How::ProvenFetcher(proof)),

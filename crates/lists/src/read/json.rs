@@ -12,8 +12,18 @@ use super::{Entry, Reading, lines, reason};
 use crate::ListError;
 
 /// Under which names an object holds the list.
-const LISTS: &[&str] =
-    &["blocks", "entries", "prefixes", "ipv6_prefixes", "networks", "list", "data", "items", "results"];
+const LISTS: &[&str] = &[
+    "blocks",
+    "entries",
+    "prefixes",
+    "ipv6_prefixes",
+    "networks",
+    "ips",
+    "list",
+    "data",
+    "items",
+    "results",
+];
 
 pub(super) fn read(bytes: &[u8], reading: &mut Reading<'_>) -> Result<(), ListError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);

@@ -7,6 +7,7 @@ mod alerts;
 mod allow;
 mod analyze;
 mod block;
+mod bots;
 mod certs;
 mod check;
 mod completions;
@@ -158,6 +159,8 @@ enum Command {
     Export(export::Export),
     /// List the feeds of blocked addresses, or fetch them now
     Feeds(feeds::Feeds),
+    /// List the crawlers that are known, or say whether a client is one
+    Bots(bots::Bots),
     /// Let an address or a prefix in, whatever blocks and limits say
     Allow(allow::Allow),
     /// Remove an allow
@@ -284,6 +287,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Import(command) => command.run(context, screen),
         Command::Export(command) => command.run(context, screen),
         Command::Feeds(command) => command.run(context, screen),
+        Command::Bots(command) => command.run(context, screen),
         Command::Allow(command) => command.run(context, screen),
         Command::Disallow(command) => command.run(context, screen),
         Command::Allows(command) => command.run(context, screen),

@@ -18,7 +18,7 @@ use portcullis_store::give_to_owner;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-const FOLDER: &str = "feeds";
+pub(super) const FOLDER: &str = "feeds";
 /// More than that is no status of ours.
 const MAX_STATUS_BYTES: u64 = 1 << 20;
 /// Bytes of the longest line of a copy.
@@ -71,6 +71,11 @@ impl Status {
 
 impl Files {
     pub(crate) fn of(data: &Path, feed: &Feed) -> Self {
+        Self::in_folder(data, FOLDER, feed)
+    }
+
+    /// For lists that are no feeds, and lie elsewhere in the data folder.
+    pub(crate) fn in_folder(data: &Path, folder: &str, feed: &Feed) -> Self {
         let mut hasher = SipHasher13::new();
         match &feed.source {
             FeedSource::Url(url) => hasher.write(url.expose().as_bytes()),
@@ -79,7 +84,7 @@ impl Files {
         hasher.write_u8(0);
         hasher.write(feed.format.map_or("auto", Format::as_str).as_bytes());
         let stem = format!("{}-{:016x}", feed.name, hasher.finish());
-        let folder = data.join(FOLDER);
+        let folder = data.join(folder);
         Self { list: folder.join(format!("{stem}.list")), status: folder.join(format!("{stem}.json")) }
     }
 
@@ -149,9 +154,9 @@ pub(crate) fn list_of(data: &Path, feed: &Feed, holds: impl Fn(&IpNet) -> bool) 
 }
 
 /// Removes what is kept of feeds that are not in the configuration.
-pub(super) fn remove_others(data: &Path, feeds: &[Feed]) {
-    let kept: Vec<Files> = feeds.iter().map(|feed| Files::of(data, feed)).collect();
-    let Ok(entries) = fs::read_dir(data.join(FOLDER)) else { return };
+pub(super) fn remove_others(data: &Path, folder: &str, lists: &[&Feed]) {
+    let kept: Vec<Files> = lists.iter().map(|feed| Files::in_folder(data, folder, feed)).collect();
+    let Ok(entries) = fs::read_dir(data.join(folder)) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_ours = path.extension().is_some_and(|end| end == "list" || end == "json" || end == "new");
         if is_ours && !kept.iter().any(|files| files.list == path || files.status == path) {

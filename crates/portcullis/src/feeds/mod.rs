@@ -9,4 +9,4 @@ mod update;
 
 pub(crate) use files::{Files, Status, list_of};
 pub(crate) use live::{FeedState, LiveFeeds};
-pub(crate) use update::{Change, TASK_NAME, Updated, judge, next_due, update};
+pub(crate) use update::{Change, Shelf, TASK_NAME, Updated, judge, next_due, update, update_shelf};

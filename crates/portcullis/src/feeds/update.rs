@@ -18,7 +18,7 @@ use crate::alerts;
 use crate::machine::own_addresses;
 use crate::sentence::sentence;
 
-use super::files::{Files, Status, remove_others};
+use super::files::{FOLDER, Files, Status, remove_others};
 
 /// The name of the task.
 pub(crate) const TASK_NAME: &str = "feeds";
@@ -64,11 +64,34 @@ pub(crate) fn update(
     now: UnixMs,
     is_stopping: &dyn Fn() -> bool,
 ) -> anyhow::Result<Vec<Updated>> {
-    remove_others(&config.data, &config.feeds);
+    let feeds = Shelf { folder: FOLDER, what: "feed", lists: config.feeds.iter().collect() };
+    update_shelf(config, &feeds, only, now, is_stopping)
+}
+
+/// Lists that lie in one folder of the data folder, and nothing besides.
+pub(crate) struct Shelf<'a> {
+    pub(crate) folder: &'static str,
+    /// What one of them is called.
+    pub(crate) what: &'static str,
+    pub(crate) lists: Vec<&'a Feed>,
+}
+
+/// Does for any lists what [`update`] does for feeds.
+///
+/// # Errors
+/// The data folder or the state database cannot be used; a list that fails is no error.
+pub(crate) fn update_shelf(
+    config: &Config,
+    shelf: &Shelf<'_>,
+    only: Option<&str>,
+    now: UnixMs,
+    is_stopping: &dyn Fn() -> bool,
+) -> anyhow::Result<Vec<Updated>> {
+    remove_others(&config.data, shelf.folder, &shelf.lists);
     let mut updated = Vec::new();
     let mut shared = None;
-    for feed in &config.feeds {
-        let files = Files::of(&config.data, feed);
+    for &feed in &shelf.lists {
+        let files = Files::in_folder(&config.data, shelf.folder, feed);
         let mut status = files.status().unwrap_or_default();
         // A clock that was put back must not keep a feed from being fetched.
         let is_due = now >= next_due(feed, &status) || status.checked_at.is_some_and(|at| at > now);
@@ -87,7 +110,7 @@ pub(crate) fn update(
         if let (Err(error), 0) = (&outcome, status.failing) {
             alert(config, feed, error, now);
         }
-        note(feed, &mut status, &outcome, now);
+        note(shelf.what, feed, &mut status, &outcome, now);
         files.write_status(&status)?;
         updated.push(Updated { name: feed.name.to_string(), outcome });
     }
@@ -97,7 +120,7 @@ pub(crate) fn update(
 /// What was done in a sentence; as an error when a feed failed, whatever came of the others.
 pub(crate) fn judge(updated: &[Updated]) -> Result<String, String> {
     if updated.is_empty() {
-        return Ok("no feed was due".to_owned());
+        return Ok("nothing was due".to_owned());
     }
     // What failed first: the record of a run is cut.
     let mut words: Vec<(bool, String)> = updated
@@ -128,15 +151,15 @@ fn alert(config: &Config, feed: &Feed, error: &str, now: UnixMs) {
 }
 
 /// Keeps what came of a try, and says it when it is news.
-fn note(feed: &Feed, status: &mut Status, outcome: &Result<Change, String>, now: UnixMs) {
+fn note(what: &str, feed: &Feed, status: &mut Status, outcome: &Result<Change, String>, now: UnixMs) {
     status.checked_at = Some(now);
     match outcome {
         Ok(change) => {
             if status.failing > 0 {
-                tracing::info!("feed {:?} can be fetched again", feed.name);
+                tracing::info!("{what} {:?} can be fetched again", feed.name);
             }
             if let Change::New { entries } = change {
-                tracing::info!("feed {:?}: {entries} networks", feed.name);
+                tracing::info!("{what} {:?}: {entries} networks", feed.name);
             }
             status.fetched_at = Some(now);
             (status.failing, status.failing_since, status.error) = (0, None, None);
@@ -147,7 +170,7 @@ fn note(feed: &Feed, status: &mut Status, outcome: &Result<Change, String>, now:
                     Some(_) => "the last good copy stays in force",
                     None => "there is no copy of it yet",
                 };
-                tracing::warn!("feed {:?} was not updated, {copy}: {error}", feed.name);
+                tracing::warn!("{what} {:?} was not updated, {copy}: {error}", feed.name);
             }
             status.failing = status.failing.saturating_add(1);
             status.failing_since.get_or_insert(now);
@@ -275,7 +298,7 @@ mod tests {
     #[test]
     fn a_run_with_a_feed_that_failed_is_a_failure_that_names_it_first() {
         let updated = |name: &str, outcome| Updated { name: name.to_owned(), outcome };
-        assert_eq!(judge(&[]), Ok("no feed was due".to_owned()));
+        assert_eq!(judge(&[]), Ok("nothing was due".to_owned()));
         let mut all = vec![updated("drop", Ok(Change::New { entries: 3 })), updated("tor", Ok(Change::Same))];
         assert_eq!(judge(&all), Ok("drop: 3 networks; tor: unchanged".to_owned()));
         all.push(updated("ours", Err("answered with 503".to_owned())));

@@ -68,7 +68,7 @@ impl Past {
             Self::Own { data, from, to } => {
                 let mut requests = 0;
                 LogReader::open(data)?.visit(*from, *to, &mut |request| {
-                    each(&detection::observation(request));
+                    each(&detection::observation(request, BotStatus::None));
                     requests += 1;
                     if requests % ROWS == 0 {
                         progress(requests, 0);

@@ -54,6 +54,7 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
             shielded("the reload", || app.reload());
         }
         shielded("the look at the feeds", || app.refresh_feeds());
+        shielded("the look at the crawlers", || app.refresh_bots());
         shielded("the look after sessions and keys", || identity.tick(edge, &app.config(), wall_now()));
         acme.apply(app.config().acme.as_ref());
         app.recording().tick(wall_now());

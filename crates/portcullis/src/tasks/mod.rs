@@ -4,6 +4,7 @@
 //! A new task is a file here with a `TASK`, a line in `registry.rs`, and where it has a schedule of its own a
 //! field of [`portcullis_config::Tasks`].
 
+mod bots;
 mod chores;
 mod cleanup;
 mod detect;
@@ -45,7 +46,7 @@ impl Tasks {
     /// # Errors
     /// When no thread can be started.
     pub(crate) fn start(app: &Arc<App>, on_detection: OnDetection) -> std::io::Result<Self> {
-        let control = Arc::new(Control::of(app.recording()));
+        let control = Arc::new(Control::of(app.recording(), app.bots()));
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work)
         };

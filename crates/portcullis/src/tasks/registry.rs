@@ -10,11 +10,11 @@ use portcullis_store::Flusher;
 use crate::detection::Control;
 use crate::metrics::AppStats;
 
-use super::{OnDetection, cleanup, detect, feeds, geo, report};
+use super::{OnDetection, bots, cleanup, detect, feeds, geo, report};
 
 /// Every task, as `portcullis tasks` lists them.
 pub(crate) const TASKS: &[Task] =
-    &[detect::TASK, cleanup::TASK, report::TASK, geo::UPDATE, geo::REFRESH, feeds::TASK];
+    &[detect::TASK, cleanup::TASK, report::TASK, geo::UPDATE, geo::REFRESH, feeds::TASK, bots::TASK];
 
 /// Something that the gateway does on a schedule, and that can be done by hand.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@
 
 mod acme;
 mod alerts;
+mod bots;
 mod client_ip;
 mod counts;
 mod decisions;
