@@ -124,20 +124,20 @@ fn empty(data: &Path) -> anyhow::Result<()> {
 
 fn tell(events: &SyncSender<DemoEvent>, result: &anyhow::Result<Outcome>) {
     let Ok(outcome) = result else { return };
-    let findings = outcome.saved.iter().map(|(_, finding)| DemoEvent::Finding {
+    let findings = outcome.done.saved.iter().map(|(_, finding)| DemoEvent::Finding {
         client: finding.client,
         severity: finding.severity,
         reason: finding.reason.clone(),
         says: finding.details["summary"].as_str().unwrap_or_default().to_owned(),
     });
-    let blocks = outcome.blocked.iter().map(|block| DemoEvent::Blocked {
+    let blocks = outcome.done.blocked.iter().map(|block| DemoEvent::Blocked {
         client: block.network.addr().into(),
         reason: block.reason.clone(),
         expires: block.expires_at,
     });
     let run = DemoEvent::DetectionRun {
-        findings: outcome.saved.len() as u64,
-        blocked: (outcome.blocked.len() + outcome.blocked_parties.len()) as u64,
+        findings: outcome.done.saved.len() as u64,
+        blocked: (outcome.done.blocked.len() + outcome.done.blocked_parties.len()) as u64,
         took: outcome.took,
     };
     for event in findings.chain(blocks).chain([run]) {

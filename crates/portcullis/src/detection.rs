@@ -5,6 +5,7 @@
 
 mod act;
 mod crawlers;
+mod spare;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,28 +16,26 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use ipnet::IpNet;
 use parking_lot::Mutex;
 use portcullis_config::Config;
 use portcullis_detect::{
     BadPrefix, BotStatus, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings,
     Signatures, Window, escalate, train,
 };
-use portcullis_model::{
-    Block, BlockSource, ClientIp, Finding, FindingStatus, LoginOutcome, PartyBlock, UnixMs,
-};
-use portcullis_policy::PrefixSet;
+use portcullis_model::{Block, BlockSource, ClientIp, Finding, LoginOutcome, UnixMs};
 use portcullis_privacy::{Anonymise, is_pseudonym};
 use portcullis_store::{LogReader, LoggedRequest, NewBlock, State, StoredFinding, give_to_owner};
 
 use crate::alerts::Known;
 use crate::bots::Bots;
-use crate::machine::{overlap, own_addresses};
 use crate::privacy::{self, Behind, Recording};
 use crate::tasks::{TaskContext, alone_and_on_record};
 
+pub(crate) use act::Done;
+
 use act::{Acting, Found};
 use crawlers::Crawlers;
+use spare::{Guard, Spared};
 
 /// The name of the task in the database.
 pub(crate) const TASK: &str = "detect";
@@ -48,8 +47,6 @@ const TRAINING_SPAN: Duration = Duration::from_secs(7 * 86_400);
 const MODEL_AGE: Duration = Duration::from_secs(86_400);
 /// The most requests that training reads: a busy site has its 20,000 clients in the first hours.
 const MAX_TRAINING_REQUESTS: u64 = 5_000_000;
-/// Ended blocks that are searched for one that a person lifted.
-const MAX_RECENT_BLOCKS: usize = 10_000;
 /// How long fitting may take; it takes milliseconds, unless the forest crate loops on odd numbers.
 const FIT_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -99,48 +96,8 @@ impl Control {
 /// What a run found and did.
 pub(crate) struct Outcome {
     pub(crate) report: Report,
-    /// Each finding with its ID in the database.
-    pub(crate) saved: Vec<(i64, Finding)>,
-    /// The blocks that this run added.
-    pub(crate) blocked: Vec<Block>,
-    /// Those of somebody behind an address.
-    pub(crate) blocked_parties: Vec<PartyBlock>,
-    /// Findings that were severe enough to block, by their IDs, and why that was not done.
-    pub(crate) spared: Vec<(i64, ClientIp, Spared)>,
+    pub(crate) done: Done,
     pub(crate) took: Duration,
-}
-
-/// Why a severe finding did not become a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spared {
-    AlreadyBlocked,
-    Allowed,
-    TrustedProxy,
-    /// Loopback or an address of an interface: the gateway itself and whoever works on its machine.
-    ThisMachine,
-    /// A well-known crawler's address, whoever uses its name.
-    Crawler,
-    /// The log does not hold the address, and this process does not know it, or not for certain.
-    Anonymous,
-    /// A person dismissed this finding.
-    Dismissed,
-    /// A person took the block of this finding away, and nothing new has come since.
-    Unblocked,
-}
-
-impl Spared {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::AlreadyBlocked => "already blocked",
-            Self::Allowed => "on the allowlist",
-            Self::TrustedProxy => "a trusted proxy",
-            Self::ThisMachine => "this machine's own address",
-            Self::Crawler => "the address of a well-known crawler",
-            Self::Anonymous => "anonymous in the log; the gateway's own run blocks whom it knows for certain",
-            Self::Dismissed => "dismissed by a person",
-            Self::Unblocked => "unblocked by a person, nothing new since",
-        }
-    }
 }
 
 /// Runs the detector over the window that ends at `now`: alone, and on record as the task.
@@ -161,8 +118,8 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
         "{} requests of {} clients: {} findings, {} blocks",
         outcome.report.requests,
         outcome.report.clients,
-        outcome.saved.len(),
-        outcome.blocked.len() + outcome.blocked_parties.len()
+        outcome.done.saved.len(),
+        outcome.done.blocked.len() + outcome.done.blocked_parties.len()
     )
 }
 
@@ -196,34 +153,20 @@ fn act(
     let known = Known::before_run(state, config, now)?;
 
     let guard = Guard::new(config, state, bots)?;
-    let mut outcome = Outcome {
-        report,
-        saved: Vec::new(),
-        blocked: Vec::new(),
-        blocked_parties: Vec::new(),
-        spared: Vec::new(),
-        took: Duration::ZERO,
-    };
-    let prefixes = block_prefixes(state, settings, &guard, &outcome.report, now)?;
+    let prefixes = block_prefixes(state, settings, &guard, &report, now)?;
     let acting = Acting { settings, guard: &guard, prefixes: &prefixes, now };
-    for finding in outcome.report.findings.clone() {
-        let id = state.save_finding(&finding)?;
-        if settings.block_severity.is_some_and(|least| finding.severity >= least) {
-            let client = match control.behind(&finding, config.privacy.anonymise) {
-                Behind::Itself => Some(finding.client),
-                Behind::One(client) => Some(client),
-                Behind::Unknown => None,
-            };
-            match guard.spares(state, id, &finding, client)? {
-                Some(why) => outcome.spared.push((id, finding.client, why)),
-                None => acting.act(state, &mut outcome, &Found { id, finding: &finding, client })?,
-            }
-        }
-        outcome.saved.push((id, finding));
+    let mut done = Done::default();
+    for finding in &report.findings {
+        let client = match control.behind(finding, config.privacy.anonymise) {
+            Behind::Itself => Some(finding.client),
+            Behind::One(client) => Some(client),
+            Behind::Unknown => None,
+        };
+        acting.act(state, &mut done, &Found { finding, client, shared: report.shared_by(finding) })?;
     }
-    outcome.blocked.splice(0..0, prefixes);
-    known.tell(state, config, &outcome, now)?;
-    Ok(outcome)
+    done.blocked.splice(0..0, prefixes);
+    known.tell(state, config, &done, now)?;
+    Ok(Outcome { report, done, took: Duration::ZERO })
 }
 
 /// Blocks the networks of attackers who change their address: those that came in this window and those that are
@@ -278,102 +221,6 @@ fn block_step(settings: &Settings, earlier: usize) -> (String, Option<Duration>)
     (words, span)
 }
 
-/// The addresses that the detector never blocks.
-struct Guard {
-    bots: Arc<Bots>,
-    trusted: PrefixSet<()>,
-    allowed: PrefixSet<()>,
-    /// Of this machine's interfaces.
-    own: Vec<IpAddr>,
-}
-
-impl Guard {
-    fn new(config: &Config, state: &State, bots: &Arc<Bots>) -> anyhow::Result<Self> {
-        let trusted = config.server.trusted_proxies.iter().map(|&network| (network, ())).collect();
-        let allowed = state.allows()?.into_iter().map(|allow| (allow.network, ())).collect();
-        Ok(Self { bots: Arc::clone(bots), trusted, allowed, own: own_addresses() })
-    }
-
-    /// What the detector blocks: the address; of IPv6 the /64, since its owner has all of it, unless a
-    /// trusted proxy or this machine is in it too.
-    fn network(&self, client: ClientIp) -> IpNet {
-        let key = client.limit_key();
-        let length = if key.is_ipv4() { 32 } else { 64 };
-        let network = IpNet::new_assert(key, length);
-        match self.holds_one_of_ours(&network) {
-            true => client.ip().into(),
-            false => network,
-        }
-    }
-
-    fn holds_one_of_ours(&self, network: &IpNet) -> bool {
-        let of_proxies = self.trusted.iter().any(|(proxy, ())| overlap(network, &proxy));
-        of_proxies || self.own.iter().any(|own| network.contains(own))
-    }
-
-    /// Whether a whole prefix stays open: somebody of ours or somebody allowed is in it, it is blocked already, or a
-    /// person has unblocked it while such a block would still last.
-    fn spares_prefix(&self, state: &State, network: &IpNet, now: UnixMs) -> anyhow::Result<bool> {
-        let is_allowed = self.allowed.iter().any(|(allowed, ())| overlap(network, &allowed));
-        if is_allowed || self.holds_one_of_ours(network) {
-            return Ok(true);
-        }
-        let standing = state.covering(ClientIp::new(network.addr()), now)?;
-        if standing.iter().any(|block| block.network.contains(network)) {
-            return Ok(true);
-        }
-        let unblocked = state.recent_blocks(MAX_RECENT_BLOCKS)?.into_iter().any(|stored| {
-            let by_a_person = stored.removed_by.is_some_and(|by| by != "expired" && by != "replaced");
-            let would_last = stored.block.expires_at.is_none_or(|end| end > now);
-            stored.block.network == *network && by_a_person && would_last
-        });
-        Ok(unblocked)
-    }
-
-    /// Why nothing is blocked for this finding, whatever stands already.
-    fn spares(
-        &self,
-        state: &State,
-        id: i64,
-        finding: &Finding,
-        client: Option<ClientIp>,
-    ) -> anyhow::Result<Option<Spared>> {
-        let by_a_person = judged_by_a_person(state, id, finding)?;
-        let is_allowed = || client.is_some_and(|client| self.allowed.lookup(client.ip()).is_some());
-        Ok(by_a_person.or_else(|| is_allowed().then_some(Spared::Allowed)))
-    }
-
-    /// Why the address is not blocked, whoever is on it.
-    fn ours(&self, client: ClientIp) -> Option<Spared> {
-        let ip = client.ip();
-        if self.trusted.lookup(ip).is_some() {
-            Some(Spared::TrustedProxy)
-        } else if ip.is_loopback() || self.own.contains(&ip) {
-            Some(Spared::ThisMachine)
-        } else if self.bots.owner(client).is_some() {
-            Some(Spared::Crawler)
-        } else {
-            None
-        }
-    }
-}
-
-/// What a person has said about the same evidence: a later run must not say otherwise.
-fn judged_by_a_person(state: &State, id: i64, finding: &Finding) -> anyhow::Result<Option<Spared>> {
-    let Some(stored) = state.finding(id)? else { return Ok(None) };
-    if stored.status == FindingStatus::Dismissed {
-        return Ok(Some(Spared::Dismissed));
-    }
-    let removed_at = match stored.block_id {
-        None => None,
-        Some(block) => match state.block(block)? {
-            Some(block) => block.removed_at,
-            None => state.party_block(block)?.and_then(|block| block.removed_at),
-        },
-    };
-    Ok(removed_at.filter(|&at| finding.last_seen <= at).map(|_| Spared::Unblocked))
-}
-
 pub(crate) fn observation<'a>(request: &LoggedRequest<'a>, bot: BotStatus) -> Observation<'a> {
     Observation {
         time: request.id.time(),
@@ -413,7 +260,7 @@ pub(crate) fn not_blocked(
     }
     let guard = Guard::new(config, state, &Arc::new(Bots::without_dns(config, now)))?;
     let client = finding.client;
-    let why = match guard.spares(state, stored.id, finding, Some(client))?.or_else(|| guard.ours(client)) {
+    let why = match guard.spares(state, stored.id, finding, Some(client))?.or_else(|| guard.ours.has(client)) {
         Some(why) => Some(why),
         None if is_pseudonym(client) => Some(Spared::Anonymous),
         None => (!state.covering(client, now)?.is_empty()).then_some(Spared::AlreadyBlocked),
@@ -529,58 +376,4 @@ fn replace_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .map(|()| give_to_owner(&new))
         .and_then(|()| std::fs::rename(&new, path))
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// That knows the built-in crawlers by their networks.
-    fn bots() -> Arc<Bots> {
-        let text = "[[upstream]]\nname = \"a\"\nservers = [\"http://127.0.0.1:1\"]\n";
-        let config =
-            portcullis_config::parse(text, "test", Path::new(""), &portcullis_config::Overrides::default());
-        Arc::new(Bots::without_dns(&config.unwrap(), UnixMs(0)))
-    }
-
-    fn guard(trusted: &str, own: &str) -> Guard {
-        let trusted: IpNet = trusted.parse().unwrap();
-        Guard {
-            bots: bots(),
-            trusted: std::iter::once((trusted, ())).collect(),
-            allowed: PrefixSet::default(),
-            own: vec![own.parse().unwrap()],
-        }
-    }
-
-    #[test]
-    fn a_block_of_an_ipv6_network_leaves_out_our_own_side() {
-        let guard = guard("2001:db8:1:2::/80", "2001:db8:3:4::1");
-        for (client, network) in [
-            ("2001:db8:1:2:ffff::9", "2001:db8:1:2:ffff::9/128"),
-            ("2001:db8:3:4::9", "2001:db8:3:4::9/128"),
-            ("2001:db8:5:6::9", "2001:db8:5:6::/64"),
-            ("203.0.113.9", "203.0.113.9/32"),
-        ] {
-            assert_eq!(guard.network(client.parse().unwrap()).to_string(), network);
-        }
-    }
-
-    #[test]
-    fn the_detector_never_blocks_this_machine_or_a_prefix_with_one_of_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State::open(folder.path()).unwrap();
-        let guard = guard("2001:db8:1:2::5/128", "198.51.100.7");
-        let spared =
-            |network: &str| guard.spares_prefix(&state, &network.parse().unwrap(), UnixMs(0)).unwrap();
-        assert!(spared("2001:db8:1::/48") && spared("198.51.100.0/24"));
-        assert!(!spared("2001:db8:2::/48"));
-    }
-
-    #[test]
-    fn a_crawlers_address_is_spared_whatever_else_comes_from_it() {
-        let guard = guard("2001:db8::/64", "192.0.2.1");
-        assert_eq!(guard.ours("66.249.66.1".parse().unwrap()), Some(Spared::Crawler));
-        assert_eq!(guard.ours("203.0.113.9".parse().unwrap()), None);
-    }
 }

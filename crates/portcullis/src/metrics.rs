@@ -85,7 +85,7 @@ impl AppStats {
             Ok(outcome) => {
                 detector.succeeded += 1;
                 detector.last_seconds = outcome.took.as_secs_f64();
-                for (_, finding) in &outcome.saved {
+                for (_, finding) in &outcome.done.saved {
                     detector.findings[finding.severity as usize] += 1;
                 }
             }

@@ -9,7 +9,7 @@ use portcullis_notify::{Digest, Event};
 use portcullis_store::{FindingFilter, State, StoreError};
 
 use crate::cli::{bare, quoted};
-use crate::detection::Outcome;
+use crate::detection::Done;
 
 /// A finding of the last day is brought up to date by a run; older ones are new findings.
 const SAME_FINDING: Duration = Duration::from_secs(2 * 86_400);
@@ -38,13 +38,13 @@ impl Known {
     }
 
     /// The events of a run.
-    fn events(&self, config: &Config, outcome: &Outcome) -> Vec<Event> {
+    fn events(&self, config: &Config, done: &Done) -> Vec<Event> {
         let settings = &config.alerts;
         let is_news = |(id, finding): &&(i64, Finding)| {
             let is_severe = settings.findings.is_some_and(|least| finding.severity >= least);
             is_severe && self.0.get(id).is_none_or(|known| finding.severity > *known)
         };
-        let findings = outcome.saved.iter().filter(is_news).map(|(id, finding)| Event::Finding {
+        let findings = done.saved.iter().filter(is_news).map(|(id, finding)| Event::Finding {
             id: *id,
             client: finding.client,
             user: finding.user.clone(),
@@ -53,12 +53,12 @@ impl Known {
             says: says(finding),
             requests: finding.request_count,
         });
-        let blocks = outcome.blocked.iter().map(|block| Event::AutoBlock {
+        let blocks = done.blocked.iter().map(|block| Event::AutoBlock {
             whom: bare(&block.network),
             reason: block.reason.clone(),
             unblock: bare(&block.network),
         });
-        let of_parties = outcome.blocked_parties.iter().map(|block| Event::AutoBlock {
+        let of_parties = done.blocked_parties.iter().map(|block| Event::AutoBlock {
             whom: block.party.to_string(),
             reason: block.reason.clone(),
             unblock: match &block.party {
@@ -78,10 +78,10 @@ impl Known {
         &self,
         state: &mut State,
         config: &Config,
-        outcome: &Outcome,
+        done: &Done,
         now: UnixMs,
     ) -> Result<(), StoreError> {
-        match Digest::of_all(&self.events(config, outcome), now) {
+        match Digest::of_all(&self.events(config, done), now) {
             Some(digest) => super::store(state, config, &digest),
             None => Ok(()),
         }

@@ -45,10 +45,10 @@ impl Detect {
             count(run.report.requests, "request"),
             count(run.report.clients as u64, "client"),
             time::span(run.took),
-            count(run.saved.len() as u64, "finding"),
-            count((run.blocked.len() + run.blocked_parties.len()) as u64, "new block"),
+            count(run.done.saved.len() as u64, "finding"),
+            count((run.done.blocked.len() + run.done.blocked_parties.len()) as u64, "new block"),
         ))?;
-        if !run.saved.is_empty() {
+        if !run.done.saved.is_empty() {
             screen.blank()?;
             screen.table(&mut table(&run))?;
             screen.blank()?;
@@ -63,13 +63,13 @@ impl Detect {
 
 /// What the run did about a finding.
 fn done(run: &Run, id: i64, finding: &Finding) -> Option<String> {
-    if let Some(block) = run.blocked_parties.iter().find(|block| block.finding_id == Some(id)) {
+    if let Some(block) = run.done.blocked_parties.iter().find(|block| block.finding_id == Some(id)) {
         return Some(format!("blocked {}", block.party));
     }
     if let Some(block) = block_of(run, id, finding.client) {
         return Some(format!("blocked {}", bare(&block.network)));
     }
-    let (_, _, why) = run.spared.iter().find(|(spared, _, _)| *spared == id)?;
+    let (_, _, why) = run.done.spared.iter().find(|(spared, _, _)| *spared == id)?;
     Some(why.as_str().to_owned())
 }
 
@@ -79,7 +79,7 @@ fn block_of(run: &Run, finding: i64, client: ClientIp) -> Option<&Block> {
         Some(id) => id == finding,
         None => block.network.contains(&client.ip()),
     };
-    run.blocked.iter().find(is_of_it)
+    run.done.blocked.iter().find(is_of_it)
 }
 
 fn table(run: &Run) -> Table {
@@ -92,7 +92,7 @@ fn table(run: &Run) -> Table {
         ("reason", Align::Left),
     ])
     .wrapped();
-    for (id, finding) in &run.saved {
+    for (id, finding) in &run.done.saved {
         let done = done(run, *id, finding).unwrap_or_else(|| "noted".to_owned());
         let is_blocked = done.starts_with("blocked ");
         table.row(vec![
@@ -132,13 +132,14 @@ fn remarks(run: &Run) -> Vec<String> {
 }
 
 fn as_json(run: &Run) -> Value {
-    let findings = run.saved.iter().map(|(id, finding)| {
+    let findings = run.done.saved.iter().map(|(id, finding)| {
         let mut document = json!(finding);
         document["id"] = json!(id);
         document["done"] = json!(done(run, *id, finding));
         document
     });
     let spared = run
+        .done
         .spared
         .iter()
         .map(|(id, client, why)| json!({ "finding": id, "client": client, "why": why.as_str() }));
@@ -147,8 +148,8 @@ fn as_json(run: &Run) -> Value {
         "clients": run.report.clients,
         "took_ms": u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX),
         "findings": findings.collect::<Vec<_>>(),
-        "blocked": run.blocked,
-        "blocked_parties": run.blocked_parties,
+        "blocked": run.done.blocked,
+        "blocked_parties": run.done.blocked_parties,
         "spared": spared.collect::<Vec<_>>(),
         "dropped_findings": run.report.dropped_findings,
         "overflowed_clients": run.report.overflowed_clients,

@@ -1,20 +1,37 @@
-//! What is blocked for a finding: the least that stops the culprit. A user by its name; on an address that verified
-//! users share, those who are none; else the address. Must not decide whether a finding is severe enough.
+//! What is done about a finding, whoever found it: the run of every hour, or the engine a moment after the request. It
+//! is written down, and the least is blocked that stops the culprit: a user by its name; on an address that verified
+//! users share, those who are none; else the address. Must not judge clients.
 
 use ipnet::IpNet;
 
-use portcullis_detect::Settings;
+use portcullis_detect::{Settings, SharedAddress};
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, Party, PartyBlock, UnixMs};
 use portcullis_store::{NewBlock, NewPartyBlock, State};
 
-use super::{Guard, Outcome, Spared, TASK, block_step};
+use super::spare::{Guard, Spared};
+use super::{TASK, block_step};
 
-/// A finding that is to lead to a block.
+/// What was done.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// Each finding with its ID in the database.
+    pub(crate) saved: Vec<(i64, Finding)>,
+    /// The blocks that were added.
+    pub(crate) blocked: Vec<Block>,
+    /// Those of somebody behind an address.
+    pub(crate) blocked_parties: Vec<PartyBlock>,
+    /// Findings that were severe enough to block, by their IDs, and why that was not done.
+    pub(crate) spared: Vec<(i64, ClientIp, Spared)>,
+}
+
+/// A finding that something may have to be done about.
 pub(super) struct Found<'a> {
-    pub(super) id: i64,
+    /// As it is written down.
     pub(super) finding: &'a Finding,
-    /// The address behind the finding; `None`: the log does not have it.
+    /// The address behind it; `None`: nobody knows.
     pub(super) client: Option<ClientIp>,
+    /// Who else is on that address.
+    pub(super) shared: Option<&'a SharedAddress>,
 }
 
 /// How it is acted.
@@ -27,48 +44,53 @@ pub(super) struct Acting<'a> {
 }
 
 impl Acting<'_> {
-    pub(super) fn act(
-        &self,
-        state: &mut State,
-        outcome: &mut Outcome,
-        found: &Found<'_>,
-    ) -> anyhow::Result<()> {
-        let spared = match &found.finding.user {
-            Some(user) => self.act_on_user(state, outcome, found, user)?,
-            None => self.act_on_address(state, outcome, found)?,
-        };
-        outcome.spared.extend(spared.map(|why| (found.id, found.finding.client, why)));
+    /// Writes the finding down, and blocks who is behind it if it is severe enough.
+    pub(super) fn act(&self, state: &mut State, done: &mut Done, found: &Found<'_>) -> anyhow::Result<()> {
+        let id = state.save_finding(found.finding)?;
+        if is_to_be_blocked(self.settings, found.finding) {
+            let spared = match self.guard.spares(state, id, found.finding, found.client)? {
+                Some(why) => Some(why),
+                None => match &found.finding.user {
+                    Some(user) => self.act_on_user(state, done, id, found, user)?,
+                    None => self.act_on_address(state, done, id, found)?,
+                },
+            };
+            done.spared.extend(spared.map(|why| (id, found.finding.client, why)));
+        }
+        done.saved.push((id, found.finding.clone()));
         Ok(())
     }
 
     fn act_on_user(
         &self,
         state: &mut State,
-        outcome: &mut Outcome,
+        done: &mut Done,
+        id: i64,
         found: &Found<'_>,
         user: &str,
     ) -> anyhow::Result<Option<Spared>> {
         if state.block_of_user(user, self.now)?.is_some() {
             return Ok(Some(Spared::AlreadyBlocked));
         }
-        let block = self.block_party(state, found, Party::User(user.into()))?;
+        let block = self.block_party(state, id, found, Party::User(user.into()))?;
         // With no other user on it the address goes too, or the next account would be made from there.
         if let Some(client) = found.client
-            && outcome.report.shared_by(found.finding).is_none()
+            && found.shared.is_none()
             && self.stands(state, client)?.is_none()
         {
-            outcome.blocked.push(self.block(state, found, client)?);
+            done.blocked.push(self.block(state, id, found, client)?);
             // What a person says about the user is what counts.
-            state.link_block(found.id, block.id)?;
+            state.link_block(id, block.id)?;
         }
-        outcome.blocked_parties.push(block);
+        done.blocked_parties.push(block);
         Ok(None)
     }
 
     fn act_on_address(
         &self,
         state: &mut State,
-        outcome: &mut Outcome,
+        done: &mut Done,
+        id: i64,
         found: &Found<'_>,
     ) -> anyhow::Result<Option<Spared>> {
         let Some(client) = found.client else { return Ok(Some(Spared::Anonymous)) };
@@ -76,20 +98,20 @@ impl Acting<'_> {
             let of_prefix = self.prefixes.iter().find(|block| block.network.contains(&client.ip()));
             return match (why, of_prefix) {
                 (Spared::AlreadyBlocked, Some(block)) => {
-                    state.link_block(found.id, block.id)?;
+                    state.link_block(id, block.id)?;
                     Ok(None)
                 }
                 (why, _) => Ok(Some(why)),
             };
         }
-        let Some(shared) = outcome.report.shared_by(found.finding) else {
-            outcome.blocked.push(self.block(state, found, client)?);
+        let Some(shared) = found.shared else {
+            done.blocked.push(self.block(state, id, found, client)?);
             return Ok(None);
         };
         match self.anonymous(state, client, &shared.user_agents)? {
             None => Ok(Some(Spared::AlreadyBlocked)),
             Some(party) => {
-                outcome.blocked_parties.push(self.block_party(state, found, party)?);
+                done.blocked_parties.push(self.block_party(state, id, found, party)?);
                 Ok(None)
             }
         }
@@ -97,7 +119,7 @@ impl Acting<'_> {
 
     /// Why the address is not blocked: it is one of ours, or a block covers it.
     fn stands(&self, state: &State, client: ClientIp) -> anyhow::Result<Option<Spared>> {
-        if let Some(ours) = self.guard.ours(client) {
+        if let Some(ours) = self.guard.ours.has(client) {
             return Ok(Some(ours));
         }
         let is_covered = !state.covering(client, self.now)?.is_empty();
@@ -118,13 +140,17 @@ impl Acting<'_> {
         let mut agents = new.to_vec();
         agents.extend(known.iter().filter(|agent| !new.contains(agent)).cloned());
         agents.truncate(Party::MAX_AGENTS);
-        let key = client.limit_key();
-        let network = IpNet::new_assert(key, if key.is_ipv4() { 32 } else { 64 });
-        Ok(Some(Party::Anonymous { network, agents }))
+        Ok(Some(anonymous(client, agents)))
     }
 
-    fn block(&self, state: &mut State, found: &Found<'_>, client: ClientIp) -> anyhow::Result<Block> {
-        let network = self.guard.network(client);
+    fn block(
+        &self,
+        state: &mut State,
+        id: i64,
+        found: &Found<'_>,
+        client: ClientIp,
+    ) -> anyhow::Result<Block> {
+        let network = self.guard.ours.network(client);
         let earlier = state.earlier_blocks(&network, self.remembers())?;
         let (step, span) = block_step(self.settings, earlier);
         let block = state.add_block(
@@ -134,15 +160,21 @@ impl Acting<'_> {
                 source: BlockSource::Detector,
                 created_at: self.now,
                 expires_at: span.map(|span| self.now.plus(span)),
-                finding_id: Some(found.id),
+                finding_id: Some(id),
             },
             TASK,
         )?;
-        state.link_block(found.id, block.id)?;
+        state.link_block(id, block.id)?;
         Ok(block)
     }
 
-    fn block_party(&self, state: &mut State, found: &Found<'_>, party: Party) -> anyhow::Result<PartyBlock> {
+    fn block_party(
+        &self,
+        state: &mut State,
+        id: i64,
+        found: &Found<'_>,
+        party: Party,
+    ) -> anyhow::Result<PartyBlock> {
         let earlier = match &party {
             Party::User(user) => state.earlier_blocks_of_user(user, self.remembers())?,
             // Made anew as evidence comes, which is not another offence; and whoever is there next is not the same.
@@ -156,11 +188,11 @@ impl Acting<'_> {
                 source: BlockSource::Detector,
                 created_at: self.now,
                 expires_at: span.map(|span| self.now.plus(span)),
-                finding_id: Some(found.id),
+                finding_id: Some(id),
             },
             TASK,
         )?;
-        state.link_block(found.id, block.id)?;
+        state.link_block(id, block.id)?;
         Ok(block)
     }
 
@@ -168,6 +200,17 @@ impl Acting<'_> {
     fn remembers(&self) -> UnixMs {
         self.now.minus(self.settings.block_memory)
     }
+}
+
+/// Whether it is severe enough.
+pub(super) fn is_to_be_blocked(settings: &Settings, finding: &Finding) -> bool {
+    settings.block_severity.is_some_and(|least| finding.severity >= least)
+}
+
+/// Those on an address who are no verified users.
+pub(super) fn anonymous(client: ClientIp, agents: Vec<Box<str>>) -> Party {
+    let key = client.limit_key();
+    Party::Anonymous { network: IpNet::new_assert(key, if key.is_ipv4() { 32 } else { 64 }), agents }
 }
 
 fn reason(finding: &Finding) -> String {
@@ -235,7 +278,7 @@ mod tests {
     }
 
     /// What a run makes of these requests after those of 199 users who share the address.
-    fn run(users: bool, asked: &[Asked<'_>]) -> (tempfile::TempDir, Outcome) {
+    fn run(users: bool, asked: &[Asked<'_>]) -> (tempfile::TempDir, crate::detection::Outcome) {
         let folder = tempfile::tempdir().unwrap();
         State::open(folder.path()).unwrap();
         let log = Log::start(folder.path(), LogSettings::default(), Box::new(NoEnrichment)).unwrap();
@@ -282,7 +325,7 @@ mod tests {
             log.flusher().flush().unwrap();
             drop(log);
             let outcome = super::super::run(&config, now, &Arc::default()).unwrap();
-            let [block] = &outcome.blocked[..] else { panic!("{:?}", outcome.spared) };
+            let [block] = &outcome.done.blocked[..] else { panic!("{:?}", outcome.done.spared) };
             (block.expires_at.unwrap().since(now).as_secs() / 3_600, block.reason.clone())
         };
         let (first, reason) = scan_at(0);
@@ -321,7 +364,7 @@ mod tests {
             log.flusher().flush().unwrap();
             drop(log);
             let outcome = super::super::run(&config, now, &Arc::default()).unwrap();
-            let [block] = &outcome.blocked_parties[..] else { panic!("{:?}", outcome.spared) };
+            let [block] = &outcome.done.blocked_parties[..] else { panic!("{:?}", outcome.done.spared) };
             assert_eq!(block.party, Party::User("mallory".into()));
             block.expires_at.unwrap().since(now).as_secs() / 3_600
         };
@@ -333,8 +376,8 @@ mod tests {
     #[test]
     fn a_user_who_scans_from_a_shared_address_is_blocked_alone() {
         let (folder, outcome) = run(true, &scan("mallory", BROWSER));
-        assert_eq!(outcome.blocked, []);
-        let [block] = &outcome.blocked_parties[..] else { panic!("{:?}", outcome.blocked_parties) };
+        assert_eq!(outcome.done.blocked, []);
+        let [block] = &outcome.done.blocked_parties[..] else { panic!("{:?}", outcome.done.blocked_parties) };
         assert_eq!(block.party, Party::User("mallory".into()));
         let state = State::open(folder.path()).unwrap();
         let finding = state.finding(block.finding_id.unwrap()).unwrap().unwrap();
@@ -344,36 +387,37 @@ mod tests {
     #[test]
     fn the_address_of_a_user_who_is_alone_on_it_is_blocked_too() {
         let (folder, outcome) = run(false, &scan("mallory", BROWSER));
-        let networks: Vec<String> = outcome.blocked.iter().map(|block| block.network.to_string()).collect();
+        let networks: Vec<String> =
+            outcome.done.blocked.iter().map(|block| block.network.to_string()).collect();
         assert_eq!(networks, [format!("{ADDRESS}/32")]);
-        let user = outcome.blocked_parties[0].clone();
+        let user = outcome.done.blocked_parties[0].clone();
         assert_eq!(user.party, Party::User("mallory".into()));
         // A person's word about the user counts more than the same evidence once more.
         let mut state = State::open(folder.path()).unwrap();
         state.remove_party_block(&user.party, "ana", NOW).unwrap();
         drop(state);
         let again = super::super::run(&config(folder.path()), NOW, &Arc::default()).unwrap();
-        assert_eq!(again.blocked_parties, []);
-        assert_eq!(again.spared.iter().map(|(_, _, why)| *why).collect::<Vec<_>>(), [Spared::Unblocked]);
+        assert_eq!(again.done.blocked_parties, []);
+        assert_eq!(again.done.spared.iter().map(|(_, _, why)| *why).collect::<Vec<_>>(), [Spared::Unblocked]);
     }
 
     #[test]
     fn an_anonymous_guesser_on_a_shared_address_is_blocked_by_what_gives_it_away() {
         let (folder, outcome) = run(true, &guess("guesser/1", 20));
-        assert_eq!(outcome.blocked, []);
-        let [block] = &outcome.blocked_parties[..] else { panic!("{:?}", outcome.blocked_parties) };
+        assert_eq!(outcome.done.blocked, []);
+        let [block] = &outcome.done.blocked_parties[..] else { panic!("{:?}", outcome.done.blocked_parties) };
         let network = format!("{ADDRESS}/32").parse().unwrap();
         assert_eq!(block.party, Party::Anonymous { network, agents: vec!["guesser/1".into()] });
         // The same again says nothing new.
         let again = super::super::run(&config(folder.path()), NOW, &Arc::default()).unwrap();
-        assert_eq!(again.blocked_parties, []);
-        assert_eq!(again.spared.len(), 1);
+        assert_eq!(again.done.blocked_parties, []);
+        assert_eq!(again.done.spared.len(), 1);
     }
 
     #[test]
     fn a_guesser_who_looks_like_the_users_leaves_them_their_user_agent() {
         let (_folder, outcome) = run(true, &guess(BROWSER, 100));
-        let [block] = &outcome.blocked_parties[..] else { panic!("{:?}", outcome.blocked_parties) };
+        let [block] = &outcome.done.blocked_parties[..] else { panic!("{:?}", outcome.done.blocked_parties) };
         assert!(matches!(&block.party, Party::Anonymous { agents, .. } if agents.is_empty()));
     }
 
@@ -382,6 +426,6 @@ mod tests {
         let mut asked = guess(BROWSER, 30);
         asked.extend((0..100).map(|_| Asked { method: "POST", path: "/login", status: 302, ..READS }));
         let (_folder, outcome) = run(true, &asked);
-        assert!(outcome.blocked.is_empty() && outcome.blocked_parties.is_empty());
+        assert!(outcome.done.blocked.is_empty() && outcome.done.blocked_parties.is_empty());
     }
 }

@@ -36,11 +36,11 @@ fn run(context: &TaskContext) -> anyhow::Result<String> {
 }
 
 fn report(outcome: &Outcome) {
-    for block in &outcome.blocked {
+    for block in &outcome.done.blocked {
         tracing::info!("detector: blocked {}: {}", block.network, block.reason);
     }
-    for block in &outcome.blocked_parties {
+    for block in &outcome.done.blocked_parties {
         tracing::info!("detector: blocked {:?}: {}", block.party.to_string(), block.reason);
     }
-    tracing::debug!("detector: {} findings in {:?}", outcome.saved.len(), outcome.took);
+    tracing::debug!("detector: {} findings in {:?}", outcome.done.saved.len(), outcome.took);
 }
