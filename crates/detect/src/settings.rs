@@ -9,6 +9,8 @@ use portcullis_model::Severity;
 pub struct Settings {
     /// Whether the scheduled run takes place; the caller looks at it, a [`crate::Window`] does not.
     pub enabled: bool,
+    /// Whether requests are judged as they end too; the caller looks at it.
+    pub live: bool,
     /// From one scheduled run to the next.
     pub interval: Duration,
     /// How far back a run looks.
@@ -45,6 +47,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             enabled: true,
+            live: true,
             interval: HOUR,
             window: HOUR,
             requests_per_hour: 100,

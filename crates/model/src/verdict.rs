@@ -223,6 +223,9 @@ pub enum Reason {
     Block(i64),
     /// The list with this name has the address.
     Feed(Arc<str>),
+    /// The detector has just caught the client by the rule with this name; its block is not in force yet, or there
+    /// is none, since the rule's class is in dry-run.
+    Caught(Arc<str>),
     /// The rate of the limit rule with this name.
     Limit(Arc<str>),
     /// The same, used up by this IPv6 prefix of the client as a whole.
@@ -253,6 +256,7 @@ impl Reason {
             | Self::Allow(_)
             | Self::Block(_)
             | Self::Feed(_)
+            | Self::Caught(_)
             | Self::Malformed(_)
             | Self::Upstream(_)
             | Self::Connections(_)
@@ -273,6 +277,7 @@ impl fmt::Display for Reason {
             Self::Allow(id) => write!(f, "allow:{id}"),
             Self::Block(id) => write!(f, "block:{id}"),
             Self::Feed(name) => write!(f, "feed:{name}"),
+            Self::Caught(rule) => write!(f, "caught:{rule}"),
             Self::Limit(rule) => write!(f, "limit:{rule}"),
             // The name of a rule has no slash.
             Self::SharedLimit(rule, prefix) => write!(f, "limit:{rule}/{}", prefix.length()),
@@ -353,6 +358,7 @@ impl FromStr for Reason {
             "allow" => rest.parse().map(Self::Allow).map_err(|_| unknown()),
             "block" => rest.parse().map(Self::Block).map_err(|_| unknown()),
             "feed" => Ok(Self::Feed(rest.into())),
+            "caught" => Ok(Self::Caught(rest.into())),
             "limit" => Ok(shared_limit(rest).unwrap_or_else(|| Self::Limit(rest.into()))),
             "burst" => Ok(Self::Burst(rest.into())),
             "concurrency" => Ok(Self::Concurrency(rest.into())),
@@ -415,7 +421,7 @@ mod tests {
     fn every_reason_survives_its_text_form() {
         let mut reasons =
             vec![Reason::None, Reason::Allow(3), Reason::Block(-1), Reason::Limit("log:in".into())];
-        let of_rules = [Reason::Feed, Reason::Burst, Reason::Concurrency, Reason::Access];
+        let of_rules = [Reason::Feed, Reason::Caught, Reason::Burst, Reason::Concurrency, Reason::Access];
         reasons.extend(of_rules.map(|reason| reason("log:in".into())));
         reasons.extend(SharedPrefix::ALL.map(|prefix| Reason::SharedLimit("login".into(), prefix)));
         reasons.extend(MalformedKind::ALL.iter().copied().map(Reason::Malformed));

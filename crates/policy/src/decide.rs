@@ -1,7 +1,7 @@
 //! What becomes of a request. The file to read first.
 //!
-//! Allowlist, then blocks, then feeds, then the access list, then limits, then admit: in that order, every branch
-//! here. The reason that is returned is the one that the log, the metrics and the refusal page use.
+//! Allowlist, then blocks, then whom the detector has just caught, then feeds, then the access list, then limits,
+//! then admit: in that order, every branch here. The reason that is returned is the one that the log, the metrics and the refusal page use.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use portcullis_model::{ClientIp, Identity, Reason, VerdictKind};
 
 use crate::{
-    AccessRule, Blocklist, Crowds, Exhausted, Feeds, LimitHit, Limiter, Mode, Now, Parties, Permit,
-    PrefixSet, RequestFacts, Snapshot, UnderWay, access, limits,
+    AccessRule, Blocklist, Caught, Crowds, Exhausted, Feeds, Hold, LimitHit, Limiter, Mode, Now, Parties,
+    Permit, PrefixSet, RequestFacts, Snapshot, UnderWay, access, limits,
 };
 
 /// What a reload must not reset: blocks, allows and counts. The gateway has one for its life.
@@ -21,6 +21,8 @@ pub struct LiveState {
     pub blocks: Blocklist,
     /// Blocks of users, and of the anonymous clients of an address that users share.
     pub parties: Parties,
+    /// Whom the detector has caught since the blocks were last read.
+    pub caught: Caught,
     pub crowds: Crowds,
     /// Lists that others publish.
     pub feeds: ArcSwap<Feeds>,
@@ -40,6 +42,8 @@ pub enum Verdict {
     Deny(Arc<AccessRule>),
     /// The name of the list that has the address.
     Feed(Arc<str>),
+    /// The name of the detector's rule.
+    Caught(Arc<str>),
     Limit(LimitHit),
 }
 
@@ -89,6 +93,10 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
     if let Some(block) = find_block(state, facts, now) {
         return decision(Verdict::Block(block), rules.mode);
     }
+    let caught = state.caught.find(facts, &state.parties, now);
+    if let Some(hold) = caught.as_ref().filter(|hold| hold.mode == Mode::Enforce) {
+        return decision(Verdict::Caught(Arc::clone(&hold.rule)), rules.mode);
+    }
     let feeds = state.feeds.load();
     let listed = feeds.find(facts.client.ip());
     if let Some(feed) = listed.filter(|feed| feed.mode == Mode::Enforce) {
@@ -105,12 +113,13 @@ pub fn decide(rules: &Snapshot, state: &LiveState, facts: &RequestFacts<'_>, now
     let (limit, permit) = limits::count(rules, state, facts, now.monotonic_ms);
     let limit = limit.map(|hit| (rules.mode.and(hit.rule.mode), hit));
     // What is in dry-run only speaks when nothing that is enforced refuses.
-    let (verdict, mode) = match (limit, denial, listed) {
+    let (verdict, mode) = match (limit, caught, denial, listed) {
         (Some((Mode::Enforce, hit)), ..) => (Verdict::Limit(hit), Mode::Enforce),
-        (_, Some(rule), _) => (Verdict::Deny(Arc::clone(rule)), Mode::DryRun),
-        (_, None, Some(feed)) => (Verdict::Feed(Arc::clone(&feed.name)), Mode::DryRun),
-        (Some((Mode::DryRun, hit)), None, None) => (Verdict::Limit(hit), Mode::DryRun),
-        (None, None, None) => (Verdict::Admit, rules.mode),
+        (_, Some(Hold { rule, .. }), ..) => (Verdict::Caught(rule), Mode::DryRun),
+        (_, None, Some(rule), _) => (Verdict::Deny(Arc::clone(rule)), Mode::DryRun),
+        (_, None, None, Some(feed)) => (Verdict::Feed(Arc::clone(&feed.name)), Mode::DryRun),
+        (Some((Mode::DryRun, hit)), None, None, None) => (Verdict::Limit(hit), Mode::DryRun),
+        (None, None, None, None) => (Verdict::Admit, rules.mode),
     };
     Decision { verdict, mode, permit }
 }
@@ -139,13 +148,15 @@ impl Decision {
     /// Whether the request goes to the upstream.
     pub fn is_served(&self) -> bool {
         match (&self.verdict, self.mode) {
-            (Verdict::Admit | Verdict::Allow(_), _)
-            | (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_) | Verdict::Limit(_), Mode::DryRun) => {
-                true
-            }
-            (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_) | Verdict::Limit(_), Mode::Enforce) => {
-                false
-            }
+            (Verdict::Admit | Verdict::Allow(_), _) => true,
+            (
+                Verdict::Block(_)
+                | Verdict::Feed(_)
+                | Verdict::Caught(_)
+                | Verdict::Deny(_)
+                | Verdict::Limit(_),
+                mode,
+            ) => mode == Mode::DryRun,
         }
     }
 
@@ -154,8 +165,10 @@ impl Decision {
         match (&self.verdict, self.mode) {
             (Verdict::Admit, _) => VerdictKind::Admitted,
             (Verdict::Allow(_), _) => VerdictKind::Allowed,
-            (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_), Mode::Enforce) => VerdictKind::Blocked,
-            (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_), Mode::DryRun) => {
+            (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Caught(_) | Verdict::Deny(_), Mode::Enforce) => {
+                VerdictKind::Blocked
+            }
+            (Verdict::Block(_) | Verdict::Feed(_) | Verdict::Caught(_) | Verdict::Deny(_), Mode::DryRun) => {
                 VerdictKind::WouldBlock
             }
             (Verdict::Limit(_), Mode::Enforce) => VerdictKind::Limited,
@@ -171,6 +184,7 @@ impl Decision {
             Verdict::Block(id) => Reason::Block(*id),
             Verdict::Deny(rule) => Reason::Access(Arc::clone(&rule.name)),
             Verdict::Feed(name) => Reason::Feed(Arc::clone(name)),
+            Verdict::Caught(rule) => Reason::Caught(Arc::clone(rule)),
             Verdict::Limit(hit) => {
                 let rule = Arc::clone(&hit.rule.name);
                 match hit.exhausted {
@@ -189,6 +203,8 @@ mod tests {
     use super::*;
     use crate::{AccessAction, BlockChange, LimitRule, RequestMatch};
     use ipnet::IpNet;
+    use std::time::Duration;
+
     use portcullis_model::{Party, UnixMs, normalise_path};
 
     const NOW: Now = Now { wall: UnixMs(1_000_000), monotonic_ms: 1_000_000 };
@@ -331,6 +347,32 @@ mod tests {
         let other = RequestFacts { client: "192.0.2.2".parse().unwrap(), ..facts };
         let logins = (0..9).filter(|_| limits::count(&rules, &state, &other, now.monotonic_ms).0.is_none());
         assert_eq!(logins.count(), 2, "the next address has a limit of its own");
+    }
+
+    #[test]
+    fn who_was_just_caught_is_refused_unless_allowed_and_in_dry_run_leaves_the_limits_to_speak() {
+        let rules = enforcing(vec![limit("all", "2/1h", &[], Mode::Enforce)]);
+        let state = state(&[("203.0.113.8/32", 4)], &[("203.0.113.7/32", 9)]);
+        let hold = |client: &str, mode| {
+            let network = format!("{client}/32").parse().unwrap();
+            let hold = Hold { rule: "path_probing".into(), mode };
+            assert!(state.caught.hold(&crate::Culprit::Address(network), hold, Duration::from_secs(9), NOW));
+        };
+        for client in ["203.0.113.7", "203.0.113.8", "203.0.113.9"] {
+            hold(client, Mode::Enforce);
+        }
+        let hit = post(&rules, &state, "203.0.113.9", "/");
+        assert_eq!((hit.kind(), hit.is_served()), (VerdictKind::Blocked, false));
+        assert_eq!(hit.reason(), Reason::Caught("path_probing".into()));
+        assert_eq!(post(&rules, &state, "203.0.113.7", "/").verdict, Verdict::Allow(9));
+        assert_eq!(post(&rules, &state, "203.0.113.8", "/").verdict, Verdict::Block(4), "a block says more");
+        assert_eq!(post(&rules, &state, "198.51.100.9", "/").verdict, Verdict::Admit);
+        hold("203.0.113.10", Mode::DryRun);
+        let kinds: Vec<_> = (0..3).map(|_| post(&rules, &state, "203.0.113.10", "/").kind()).collect();
+        assert_eq!(kinds, [VerdictKind::WouldBlock, VerdictKind::WouldBlock, VerdictKind::Limited]);
+        let all_in_dry_run = Snapshot { mode: Mode::DryRun, ..Snapshot::default() };
+        let would = post(&all_in_dry_run, &state, "203.0.113.9", "/");
+        assert_eq!((would.kind(), would.is_served()), (VerdictKind::WouldBlock, true));
     }
 
     #[test]

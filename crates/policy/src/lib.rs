@@ -5,6 +5,7 @@
 
 mod access;
 mod blocklist;
+mod caught;
 mod clock;
 mod criteria;
 mod crowd;
@@ -23,6 +24,7 @@ mod under_way;
 
 pub use access::{AccessAction, AccessRule, MAX_ACCESS_RULES};
 pub use blocklist::{BlockChange, Blocklist, StandIn};
+pub use caught::{Caught, Culprit, Hold, MAX_CAUGHT};
 pub use clock::Now;
 pub use criteria::{IdentityMatch, Needs, RequestMatch};
 pub use crowd::{Crowds, MAX_TIMES};

@@ -180,8 +180,12 @@ impl Parties {
         let held = self.held.load();
         let block =
             held.anonymous.get(&facts.client.limit_key()).filter(|block| block.entry.is_active(now))?;
-        let glance = self.look.get().map_or(Glance::Attack, |look| look(facts));
-        block.refuses(glance, facts.user_agent, now).then_some(block.entry.id)
+        block.refuses(self.glance(facts), facts.user_agent, now).then_some(block.entry.id)
+    }
+
+    /// What an anonymous request looks like by itself.
+    pub(crate) fn glance(&self, facts: &RequestFacts<'_>) -> Glance {
+        self.look.get().map_or(Glance::Attack, |look| look(facts))
     }
 
     /// A verified user is on this address. If it was not before, the login that it took is given back to the other

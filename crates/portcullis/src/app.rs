@@ -17,12 +17,13 @@ use portcullis_geo::{Geo, SourcesThread};
 use portcullis_model::{ClientIp, Location, Reason, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, Exhausted, LiveState, Place as Origin};
 use portcullis_privacy::is_pseudonym;
-use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, rehearse};
+use portcullis_proxy::{Bound, Callbacks, Clock, Gateway, Places, Seen, rehearse};
 use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::alerts::Alerts;
 use crate::bots::Bots;
 use crate::counts::{self, Counts};
+use crate::detection::Live;
 use crate::feeds::LiveFeeds;
 use crate::geo;
 use crate::identity;
@@ -50,6 +51,7 @@ pub(crate) struct App {
     log: Arc<Log>,
     geo: Arc<ArcSwap<Geo>>,
     recording: Arc<Recording>,
+    detector: Arc<Live>,
     kept_blocks: Arc<KeptBlocks>,
     /// Asks the sources of `geo`.
     geo_sources: Mutex<Option<SourcesThread>>,
@@ -136,19 +138,20 @@ impl App {
         let prepares = Arc::clone(&recording);
         let stats = Arc::new(AppStats::default());
         let bots = Arc::new(Bots::counting(&config, clock.now().wall, Arc::clone(&stats.bots)));
-        let asks = Arc::clone(&bots);
         let feeds = LiveFeeds::default();
         if let Some(in_force) = feeds.look(&config, clock.now().wall) {
             live.feeds.store(Arc::new(in_force));
         }
+        let detector = Arc::new(Live::new(&shared, &live, (&recording, &bots), clock, &stats.live));
+        let watches = Arc::clone(&detector);
+        let observe = Box::new(move |seen: &Seen<'_>| watches.observe(seen));
         let record = Box::new(move |record: RequestRecord, asked: bool| {
-            // So that DNS has answered when the detector looks at the log.
-            asks.status(record.client, record.text.user_agent());
             // A record that finds no room is counted by the log.
             recorder.offer(prepares.prepare(record, asked));
         });
         let place = places(Arc::clone(&geo));
-        let gateway = Gateway::start(&config, bound, Arc::clone(&live), clock, Callbacks { record, place })?;
+        let callbacks = Callbacks { observe, record, place };
+        let gateway = Gateway::start(&config, bound, Arc::clone(&live), clock, callbacks)?;
         identity::open(gateway.edge(), &config, &stats.key_set, clock.now().wall)?;
         let counts = Counts::start(&config.data, live, clock, Arc::clone(&stats.counts));
         let operations = match operations {
@@ -170,6 +173,7 @@ impl App {
             log: Arc::new(log),
             geo,
             recording,
+            detector,
             kept_blocks,
             geo_sources: Mutex::new(geo_sources),
             stats,
@@ -245,6 +249,7 @@ impl App {
             edge: Arc::clone(self.gateway.edge()),
             eraser: self.log.eraser(),
             recording: Arc::clone(&self.recording),
+            detector: Arc::clone(&self.detector),
             sessions: Arc::clone(&self.session_copies),
             data: self.config().data.clone(),
         }
@@ -253,6 +258,11 @@ impl App {
     /// Who may change the sessions' copies on disk.
     pub(crate) fn session_copies(&self) -> &Arc<identity::Copies> {
         &self.session_copies
+    }
+
+    /// The detector at request time.
+    pub(crate) fn detector(&self) -> &Arc<Live> {
+        &self.detector
     }
 
     pub(crate) fn recording(&self) -> &Arc<Recording> {
@@ -591,6 +601,7 @@ impl Enrich for Enricher {
             | Reason::Allow(_)
             | Reason::Block(_)
             | Reason::Feed(_)
+            | Reason::Caught(_)
             | Reason::Access(_)
             | Reason::Malformed(_)
             | Reason::Upstream(_)

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{App, LOCK_FILE};
 use crate::counts;
 use crate::demo::{self, DemoEvent, DemoOptions, EVENT_QUEUE, Guide};
-use crate::detection::Outcome;
+use crate::detection::{Done, Outcome};
 use crate::serve::end;
 use crate::tasks::Tasks;
 
@@ -65,7 +65,9 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     app.gateway().accept();
 
     let (events, happened) = sync_channel(EVENT_QUEUE);
-    let tasks = Tasks::start(&app, Arc::new(move |result| tell(&events, result)))
+    let at_once = events.clone();
+    let on_caught = Box::new(move |done: &Done| tell_done(&at_once, done));
+    let tasks = Tasks::start(&app, Arc::new(move |result| tell(&events, result)), on_caught)
         .context("cannot start the schedule")?;
     let ended = Arc::new(AtomicBool::new(false));
     end_on_signal(Arc::clone(&ended))?;
@@ -124,23 +126,28 @@ fn empty(data: &Path) -> anyhow::Result<()> {
 
 fn tell(events: &SyncSender<DemoEvent>, result: &anyhow::Result<Outcome>) {
     let Ok(outcome) = result else { return };
-    let findings = outcome.done.saved.iter().map(|(_, finding)| DemoEvent::Finding {
-        client: finding.client,
-        severity: finding.severity,
-        reason: finding.reason.clone(),
-        says: finding.details["summary"].as_str().unwrap_or_default().to_owned(),
-    });
-    let blocks = outcome.done.blocked.iter().map(|block| DemoEvent::Blocked {
-        client: block.network.addr().into(),
-        reason: block.reason.clone(),
-        expires: block.expires_at,
-    });
+    tell_done(events, &outcome.done);
     let run = DemoEvent::DetectionRun {
         findings: outcome.done.saved.len() as u64,
         blocked: (outcome.done.blocked.len() + outcome.done.blocked_parties.len()) as u64,
         took: outcome.took,
     };
-    for event in findings.chain(blocks).chain([run]) {
+    let _ = events.try_send(run);
+}
+
+fn tell_done(events: &SyncSender<DemoEvent>, done: &Done) {
+    let findings = done.saved.iter().map(|(_, finding)| DemoEvent::Finding {
+        client: finding.client,
+        severity: finding.severity,
+        reason: finding.reason.clone(),
+        says: finding.details["summary"].as_str().unwrap_or_default().to_owned(),
+    });
+    let blocks = done.blocked.iter().map(|block| DemoEvent::Blocked {
+        client: block.network.addr().into(),
+        reason: block.reason.clone(),
+        expires: block.expires_at,
+    });
+    for event in findings.chain(blocks) {
         // A table that does not keep up misses a line; the summary counts what the clients saw.
         let _ = events.try_send(event);
     }

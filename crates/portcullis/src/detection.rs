@@ -4,7 +4,10 @@
 //! database, and the gateway takes the blocks over from there. Must not decide what is suspicious.
 
 mod act;
+mod catcher;
 mod crawlers;
+mod live;
+mod queue;
 mod spare;
 
 use std::collections::HashMap;
@@ -32,6 +35,8 @@ use crate::privacy::{self, Behind, Recording};
 use crate::tasks::{TaskContext, alone_and_on_record};
 
 pub(crate) use act::Done;
+pub(crate) use catcher::{Catcher, OnCaught, report};
+pub(crate) use live::{Live, LiveStats};
 
 use act::{Acting, Found};
 use crawlers::Crawlers;
@@ -260,7 +265,8 @@ pub(crate) fn not_blocked(
     }
     let guard = Guard::new(config, state, &Arc::new(Bots::without_dns(config, now)))?;
     let client = finding.client;
-    let why = match guard.spares(state, stored.id, finding, Some(client))?.or_else(|| guard.ours.has(client)) {
+    let why = match guard.spares(state, stored.id, finding, Some(client))?.or_else(|| guard.ours.has(client))
+    {
         Some(why) => Some(why),
         None if is_pseudonym(client) => Some(Spared::Anonymous),
         None => (!state.covering(client, now)?.is_empty()).then_some(Spared::AlreadyBlocked),

@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use crate::alerts::{AlertStats, ChannelStats};
 use crate::bots::LookupStats;
 use crate::counts::CountsStats;
-use crate::detection::Outcome;
+use crate::detection::{LiveStats, Outcome};
 use crate::feeds::FeedState;
 use crate::identity::KeySetStats;
 use crate::privacy::KeptBlocks;
@@ -37,6 +37,7 @@ pub(crate) struct AppStats {
     pub(crate) key_set: Arc<KeySetStats>,
     pub(crate) tasks: Arc<TaskStats>,
     pub(crate) counts: Arc<CountsStats>,
+    pub(crate) live: Arc<LiveStats>,
     feeds: Mutex<Vec<FeedState>>,
     pub(crate) bots: Arc<LookupStats>,
 }
@@ -308,7 +309,39 @@ impl Sources {
         for severity in Severity::ALL {
             findings.count([("severity", severity.to_string())], stats.findings[severity as usize])?;
         }
-        Ok(())
+        self.live(encoder)
+    }
+
+    fn live(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let live = &self.app.live;
+        let help = "Clients that were found to be worse at request time, by the severity that they reached";
+        let mut alarms = Family::new(encoder, "portcullis_detector_alarms", help, MetricType::Counter)?;
+        for severity in Severity::ALL {
+            alarms.count([("severity", severity.to_string())], live.alarms(severity))?;
+        }
+        let help =
+            "Clients that were refused from the request after an alarm on, and those without room for that";
+        let mut holds = Family::new(encoder, "portcullis_detector_holds", help, MetricType::Counter)?;
+        holds.count([("outcome", "held".to_owned())], live.holds())?;
+        holds.count([("outcome", "no_room".to_owned())], live.not_held())?;
+        let help = "Clients that are held until their block is in force";
+        gauge(encoder, "portcullis_detector_held", help, self.edge.state.caught.len() as f64)?;
+        let help = "Alarms that were lost; the next run of the detector finds what they were about";
+        counter(encoder, "portcullis_detector_alarms_lost", help, live.dropped())?;
+        let (written, seconds) = live.written();
+        let help = "Alarms that were written to the state database";
+        counter(encoder, "portcullis_detector_alarms_written", help, written)?;
+        let help = "Seconds from alarm to row, of all alarms that were written together";
+        encoder
+            .encode_descriptor("portcullis_detector_alarms_written_seconds", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabels, _, u64>(&seconds, None)?;
+        let help = "Clients that the detector remembers at request time";
+        gauge(encoder, "portcullis_detector_clients", help, live.clients() as f64)?;
+        let help =
+            "Clients that are not held at request time, since a person has dismissed what was found of them";
+        gauge(encoder, "portcullis_detector_dismissed", help, live.dismissed() as f64)?;
+        let help = "Clients that it forgot because there were too many";
+        counter(encoder, "portcullis_detector_clients_forgotten", help, live.forgotten())
     }
 
     fn tasks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -50,7 +50,8 @@ pub(crate) fn run(
         Some(inherited) => Some(inherited),
         None => control_socket(&app.config().data),
     };
-    let tasks = Tasks::start(&app, Arc::new(|_| ())).context("cannot start the schedule")?;
+    let tasks =
+        Tasks::start(&app, Arc::new(|_| ()), Box::new(|_| ())).context("cannot start the schedule")?;
     let records = match predecessor {
         Some(old) => old.wait_for_place(Arc::clone(app.gateway().edge()))?,
         None => None,

@@ -41,6 +41,9 @@ pub(crate) struct GatewayStatus {
     pub(crate) forwarding_ignored: BTreeMap<String, u64>,
     /// Since the start.
     pub(crate) rows_lost: u64,
+    /// Alarms of the detector at request time. Since the start.
+    #[serde(default)]
+    pub(crate) alarms_lost: u64,
     /// Since the start.
     pub(crate) log_write_errors: u64,
     pub(crate) log_is_failing: bool,
@@ -131,20 +134,21 @@ impl StatusWriter {
         }
     }
 
-    /// Writes the file when it is time. That it cannot be written is said once: nothing but advice is lost.
+    /// Writes the file when it is time; `more` is who is known, and how many alarms were lost. That it cannot be written is said once: nothing but advice is lost.
     pub(crate) fn tick(
         &mut self,
         data: &Path,
         metrics: &EdgeMetrics,
         log: &LogStats,
-        identity: impl FnOnce() -> Option<IdentityStatus>,
+        more: impl FnOnce() -> (Option<IdentityStatus>, u64),
         (wall, now): (UnixMs, Instant),
     ) {
         if now < self.next {
             return;
         }
         self.next = now + WRITE_INTERVAL;
-        let status = GatewayStatus { identity: identity(), ..self.status(metrics, log, wall, now) };
+        let (identity, alarms_lost) = more();
+        let status = GatewayStatus { identity, alarms_lost, ..self.status(metrics, log, wall, now) };
         if let Err(error) = write(data, &status)
             && !std::mem::replace(&mut self.has_warned, true)
         {
@@ -174,6 +178,7 @@ impl StatusWriter {
             requests: counted.requests.saturating_sub(then.requests),
             forwarding_ignored: ignored.filter(|(_, count)| *count > 0).collect(),
             rows_lost: log.dropped(),
+            alarms_lost: 0,
             log_write_errors: log.write_errors(),
             log_is_failing: log.is_failing(),
             connections: metrics.connections(),
@@ -204,7 +209,7 @@ mod tests {
         let mut writer = StatusWriter::new(UnixMs(5), start);
         for minute in 0..200_u64 {
             let now = start + Duration::from_secs(minute * 60);
-            writer.tick(folder.path(), &metrics, &log, || None, (UnixMs(minute as i64 * 60_000), now));
+            writer.tick(folder.path(), &metrics, &log, || (None, 0), (UnixMs(minute as i64 * 60_000), now));
         }
         let status = GatewayStatus::read(folder.path()).unwrap();
         assert_eq!((status.started_at, status.counted_seconds, status.requests), (5, 3_660, 0));

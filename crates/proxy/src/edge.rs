@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use portcullis_identity::Verifier;
-use portcullis_model::{ClientIp, RequestRecord};
+use portcullis_model::{ClientIp, LoginOutcome, RecordText, RequestId, RequestRecord, VerdictKind};
 use portcullis_policy::{LiveState, Place};
 
 use crate::guard::{Clients, Lobby, Watch};
@@ -15,11 +15,33 @@ use crate::{Clock, EdgeMetrics, Identities, PoolState, descriptors, ruleset::Rul
 /// Where records go, each with whether its client asked not to be tracked. Must not wait.
 pub type Recorder = Box<dyn Fn(RequestRecord, bool) + Send + Sync>;
 
+/// A request as the detector sees it: when its outcome is known, and before the client has the whole answer, so that
+/// what it sends next is judged by this too.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub id: RequestId,
+    pub client: ClientIp,
+    /// The status that the client is sent; 0 when nothing can be sent.
+    pub status: u16,
+    /// Body bytes to the client, as far as the answer's head tells.
+    pub bytes_out: u64,
+    pub verdict: VerdictKind,
+    /// How the login ended, if it was one.
+    pub login: Option<LoginOutcome>,
+    pub text: &'a RecordText,
+    /// The client asked not to be tracked, and that is honoured.
+    pub asks_for_privacy: bool,
+}
+
+/// Looks at every request once. On the request path: must not wait.
+pub type Observer = Box<dyn Fn(&Seen<'_>) + Send + Sync>;
+
 /// Says where a client is. Asked on the request path if a rule wants to know: must not wait.
 pub type Places = Box<dyn Fn(ClientIp) -> Place + Send + Sync>;
 
 /// What the edge is handed by the rest of the program.
 pub struct Callbacks {
+    pub observe: Observer,
     pub record: Recorder,
     pub place: Places,
 }
@@ -63,7 +85,8 @@ impl Edge {
         }
     }
 
-    /// Counts a request that has ended and hands its record to the log.
+    /// Counts a request that has ended and hands its record to the log. The detector is not shown it: another process
+    /// did that, or [`Self::observe`].
     pub fn finish(&self, record: RequestRecord) {
         self.finish_as_wished(record, false);
     }
@@ -73,6 +96,11 @@ impl Edge {
         self.metrics.count(record.verdict, record.status, record.latency_us);
         self.metrics.count_reason(&record.reason, record.verdict);
         (self.callbacks.record)(record, asked);
+    }
+
+    /// Shows a request to the detector.
+    pub(crate) fn observe(&self, seen: &Seen<'_>) {
+        (self.callbacks.observe)(seen);
     }
 
     pub(crate) fn place(&self, client: ClientIp) -> Place {

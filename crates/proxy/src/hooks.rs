@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -20,7 +20,7 @@ use portcullis_model::{
 use portcullis_policy::Permit;
 
 use crate::attempt::{Attempt, Broken};
-use crate::edge::Edge;
+use crate::edge::{Edge, Seen};
 use crate::facts::authority;
 use crate::failure::classify;
 use crate::guard::Connection;
@@ -76,6 +76,8 @@ struct OpenRecord {
     text: RecordText,
     /// Whether the client asked not to be tracked, and that is honoured.
     asks_for_privacy: bool,
+    /// The detector has seen it.
+    is_seen: bool,
 }
 
 impl OpenRecord {
@@ -90,7 +92,31 @@ impl OpenRecord {
         self.reason = reason;
     }
 
-    fn close(self, status: u16, bytes_in: u64, bytes_out: u64) {
+    /// Notes how the login ended that it was.
+    fn log_in(&mut self, visit: Option<&Visit>) {
+        self.login = visit.and_then(Visit::login);
+    }
+
+    /// Shows it to the detector, once. To be called before the client has the whole answer, which may be followed at
+    /// once by the next request.
+    fn show(&mut self, status: u16, bytes_out: u64) {
+        if std::mem::replace(&mut self.is_seen, true) {
+            return;
+        }
+        self.connection.edge.observe(&Seen {
+            id: self.id,
+            client: self.client,
+            status,
+            bytes_out,
+            verdict: self.verdict,
+            login: self.login,
+            text: &self.text,
+            asks_for_privacy: self.asks_for_privacy,
+        });
+    }
+
+    fn close(mut self, status: u16, bytes_in: u64, bytes_out: u64) {
+        self.show(status, bytes_out);
         let record = RequestRecord {
             id: self.id,
             client: self.client,
@@ -172,6 +198,7 @@ impl ProxyHttp for Hooks {
             Next::Prove(proof) => answer_challenge(session, proof).await,
             Next::Redirect(port) => redirect_to_https(session, port).await,
             Next::Refuse { status, limit, keep_alive } => {
+                ctx.show(status);
                 if let Some(id) = ctx.record.as_ref().map(|record| record.id) {
                     refuse(session, &rules, &Refusal { status, id, limit: limit.as_ref(), keep_alive }).await;
                 }
@@ -315,6 +342,11 @@ impl ProxyHttp for Hooks {
             let (live, request) = (&self.edge.identities, session.req_header());
             identity.answered(live, visit, request, response, || self.edge.clock.now().wall);
         }
+        if !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS {
+            let announced = response.headers.get(CONTENT_LENGTH);
+            let length = announced.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+            ctx.answer_begins(response.status.as_u16(), length);
+        }
         if let Some(hsts) = ctx.rules.hsts.as_ref().filter(|_| ctx.is_https()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
         }
@@ -344,6 +376,10 @@ impl ProxyHttp for Hooks {
     ) -> pingora::Result<Option<Duration>> {
         if let Some(visit) = &mut ctx.visit {
             visit.body_passes(&self.edge.identities, body.as_ref(), end_of_stream);
+        }
+        // A page that may say that a login failed has been looked through.
+        if let Some(record) = ctx.record.as_ref().filter(|record| !record.is_seen) {
+            ctx.answer_begins(record.status, 0);
         }
         Ok(None)
     }
@@ -395,7 +431,7 @@ impl ProxyHttp for Hooks {
         if let Some(visit) = &mut ctx.visit {
             visit.ended(&self.edge.identities, error.is_none());
         }
-        record.login = ctx.visit.as_ref().and_then(Visit::login);
+        record.log_in(ctx.visit.as_ref());
         let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
         record.close(status, session.body_bytes_read() as u64, session.body_bytes_sent() as u64);
     }
@@ -417,6 +453,23 @@ impl ProxyHttp for Hooks {
 }
 
 impl Context {
+    /// Shows the request to the detector as soon as its answer says all: how a login ended may stand in the body.
+    fn answer_begins(&mut self, status: u16, bytes_out: u64) {
+        let Some(record) = &mut self.record else { return };
+        if self.visit.as_ref().is_some_and(Visit::reads_the_answer) {
+            return;
+        }
+        record.log_in(self.visit.as_ref());
+        record.show(status, bytes_out);
+    }
+
+    /// The same for an answer of the gateway's own.
+    fn show(&mut self, status: u16) {
+        if let Some(record) = &mut self.record {
+            record.show(status, 0);
+        }
+    }
+
     fn is_https(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.is_https)
     }

@@ -25,7 +25,7 @@ mod ruleset;
 mod tls;
 
 pub use clock::Clock;
-pub use edge::{Callbacks, Edge, Places, Recorder};
+pub use edge::{Callbacks, Edge, Observer, Places, Recorder, Seen};
 pub use error::EdgeError;
 pub use gateway::{Bound, Gateway, Inherited};
 pub use identity::Identities;

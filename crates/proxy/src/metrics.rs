@@ -142,6 +142,7 @@ impl EdgeMetrics {
             | Reason::Allow(_)
             | Reason::Block(_)
             | Reason::Feed(_)
+            | Reason::Caught(_)
             | Reason::Limit(_)
             | Reason::SharedLimit(..)
             | Reason::Burst(_)

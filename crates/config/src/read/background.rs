@@ -45,6 +45,7 @@ pub(super) fn detection(root: &mut Section<'_>, log: &LogSettings) -> portcullis
     let window = detection.read("window", default.window, |value| detection_window(value, log.retention));
     let settings = portcullis_detect::Settings {
         enabled: detection.read("enabled", default.enabled, Value::boolean),
+        live: detection.read("live", default.live, Value::boolean),
         interval: detection
             .read("interval", default.interval.min(window), |value| detection_interval(value, window)),
         window,

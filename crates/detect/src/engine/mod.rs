@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use portcullis_model::Finding;
+use portcullis_model::{ClientIp, Finding};
 
 use crate::counting::{Request, Tools};
 use crate::{BotStatus, Knowledge, Observation, Settings, SharedAddress, Signatures};
@@ -34,7 +34,7 @@ const MAX_SAMPLES: usize = 100_000;
 /// alarms.
 #[derive(Debug)]
 pub struct Engine {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     signatures: Arc<Signatures>,
     knowledge: ArcSwap<Knowledge>,
     shards: Vec<Mutex<Shard>>,
@@ -56,7 +56,7 @@ impl Engine {
         let shards = if most < SHARDS * MIN_CLIENTS_PER_SHARD { 1 } else { SHARDS };
         let shard = || Mutex::new(Shard::new(most / shards, MAX_SAMPLES / shards));
         Self {
-            settings: settings.clone(),
+            settings: ArcSwap::from_pointee(settings.clone()),
             signatures,
             knowledge: ArcSwap::default(),
             shards: std::iter::repeat_with(shard).take(shards).collect(),
@@ -74,8 +74,8 @@ impl Engine {
             return None;
         }
         let request = Request::read(seen);
-        let knowledge = self.knowledge.load();
-        let tools = Tools { settings: &self.settings, signatures: &self.signatures, knowledge: &knowledge };
+        let (settings, knowledge) = (self.settings.load(), self.knowledge.load());
+        let tools = Tools { settings: &settings, signatures: &self.signatures, knowledge: &knowledge };
         self.shard(seen.client.limit_key()).lock().observe(&request, tools)
     }
 
@@ -87,6 +87,32 @@ impl Engine {
     /// What it was told last.
     pub fn knowledge(&self) -> Arc<Knowledge> {
         self.knowledge.load_full()
+    }
+
+    /// Judges by other settings from now on; what is remembered stays, and so does how many are.
+    pub fn apply(&self, settings: &Settings) {
+        if **self.settings.load() != *settings {
+            self.settings.store(Arc::new(settings.clone()));
+        }
+    }
+
+    /// Forgets a client: a verified user of an address, or those on it who are none. It begins anew.
+    pub fn forget(&self, client: ClientIp, user: Option<&str>) {
+        let address = client.limit_key();
+        self.shard(address).lock().forget_client(address, user.unwrap_or_default());
+    }
+
+    /// Forgets everybody on an address; of IPv6, on its /64.
+    pub fn forget_address(&self, client: ClientIp) {
+        let address = client.limit_key();
+        self.shard(address).lock().forget_where(|known, _| known == address);
+    }
+
+    /// Forgets a verified user on whatever address.
+    pub fn forget_user(&self, name: &str) {
+        for shard in &self.shards {
+            shard.lock().forget_where(|_, user| user == Some(name));
+        }
     }
 
     /// Clients that are remembered.

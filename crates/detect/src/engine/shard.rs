@@ -217,6 +217,21 @@ impl Shard {
         self.known.iter().position(Option::is_some).unwrap_or(0)
     }
 
+    pub(super) fn forget_client(&mut self, address: IpAddr, user: &str) {
+        if let Some(&slot) = self.slots.get(&(address, user_hash(user))) {
+            self.forget(slot as usize);
+        }
+    }
+
+    pub(super) fn forget_where(&mut self, is_meant: impl Fn(IpAddr, Option<&str>) -> bool) {
+        for slot in 0..self.known.len() {
+            let known = self.known[slot].as_deref();
+            if known.is_some_and(|known| is_meant(known.now.key, known.now.user.as_deref())) {
+                self.forget(slot);
+            }
+        }
+    }
+
     fn forget(&mut self, slot: usize) {
         let Some(gone) = self.known.get_mut(slot).and_then(Option::take) else { return };
         let user = gone.now.user.as_deref().unwrap_or_default();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use portcullis_config::Config;
-use portcullis_model::{Finding, Party, Severity, UnixMs};
+use portcullis_model::{ClientIp, Finding, Party, Severity, UnixMs};
 use portcullis_notify::{Digest, Event};
 use portcullis_store::{FindingFilter, State, StoreError};
 
@@ -25,9 +25,32 @@ impl Known {
     /// # Errors
     /// The state database fails.
     pub(crate) fn before_run(state: &State, config: &Config, now: UnixMs) -> Result<Self, StoreError> {
+        Self::read(state, config, None, now)
+    }
+
+    /// The same of one client alone.
+    ///
+    /// # Errors
+    /// The state database fails.
+    pub(crate) fn of(
+        state: &State,
+        config: &Config,
+        client: ClientIp,
+        now: UnixMs,
+    ) -> Result<Self, StoreError> {
+        Self::read(state, config, Some(client), now)
+    }
+
+    fn read(
+        state: &State,
+        config: &Config,
+        client: Option<ClientIp>,
+        now: UnixMs,
+    ) -> Result<Self, StoreError> {
         let least = config.alerts.findings.filter(|_| config.alerts.has_channels());
         let Some(least) = least else { return Ok(Self(HashMap::new())) };
         let filter = FindingFilter {
+            client,
             min_severity: Some(least),
             since: Some(now.minus(SAME_FINDING)),
             limit: MAX_KNOWN,

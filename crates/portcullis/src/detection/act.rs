@@ -6,9 +6,10 @@ use ipnet::IpNet;
 
 use portcullis_detect::{Settings, SharedAddress};
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, Party, PartyBlock, UnixMs};
+use portcullis_policy::Culprit;
 use portcullis_store::{NewBlock, NewPartyBlock, State};
 
-use super::spare::{Guard, Spared};
+use super::spare::{Guard, Ours, Spared};
 use super::{TASK, block_step};
 
 /// What was done.
@@ -205,6 +206,22 @@ impl Acting<'_> {
 /// Whether it is severe enough.
 pub(super) fn is_to_be_blocked(settings: &Settings, finding: &Finding) -> bool {
     settings.block_severity.is_some_and(|least| finding.severity >= least)
+}
+
+/// Whom a finding about a true client will have blocked, unless that is spared: as [`Acting::act`] does it.
+pub(super) fn culprits(finding: &Finding, shared: Option<&SharedAddress>, ours: &Ours) -> Vec<Culprit> {
+    let client = finding.client;
+    let is_ours = ours.has(client).is_some();
+    let address = || Culprit::Address(ours.network(client));
+    match (&finding.user, shared) {
+        (Some(user), shared) => {
+            let user = Culprit::Party(Party::User(user.as_str().into()));
+            std::iter::once(user).chain((shared.is_none() && !is_ours).then(address)).collect()
+        }
+        (None, _) if is_ours => Vec::new(),
+        (None, None) => vec![address()],
+        (None, Some(shared)) => vec![Culprit::Party(anonymous(client, shared.user_agents.clone()))],
+    }
 }
 
 /// Those on an address who are no verified users.

@@ -1,7 +1,7 @@
 //! Whom the detector never blocks: our own side, whoever is allowed, and whom a person has judged otherwise.
 //! Must not decide whether a finding is severe enough.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -22,7 +22,7 @@ pub(crate) enum Spared {
     AlreadyBlocked,
     Allowed,
     TrustedProxy,
-    /// Loopback or an address of an interface: the gateway itself and whoever works on its machine.
+    /// The address of localhost or of an interface: the gateway itself and whoever works on its machine.
     ThisMachine,
     /// A well-known crawler's address, whoever uses its name.
     Crawler,
@@ -85,7 +85,7 @@ impl Ours {
         let ip = client.ip();
         if self.trusted.lookup(ip).is_some() {
             Some(Spared::TrustedProxy)
-        } else if ip.is_loopback() || self.own.contains(&ip) {
+        } else if is_localhost(ip) || self.own.contains(&ip) {
             Some(Spared::ThisMachine)
         } else if self.bots.owner(client).is_some() {
             Some(Spared::Crawler)
@@ -93,6 +93,12 @@ impl Ours {
             None
         }
     }
+}
+
+/// What programs on this machine come from unless they choose otherwise. Who binds another address of 127.0.0.0/8 is
+/// told apart by it.
+fn is_localhost(ip: IpAddr) -> bool {
+    ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
 /// Whom the detector never blocks.
@@ -172,8 +178,11 @@ mod tests {
 
     fn guard(trusted: &str, own: &str) -> Guard {
         let trusted: IpNet = trusted.parse().unwrap();
-        let ours =
-            Ours { bots: bots(), trusted: std::iter::once((trusted, ())).collect(), own: vec![own.parse().unwrap()] };
+        let ours = Ours {
+            bots: bots(),
+            trusted: std::iter::once((trusted, ())).collect(),
+            own: vec![own.parse().unwrap()],
+        };
         Guard { ours, allowed: PrefixSet::default() }
     }
 

@@ -12,6 +12,7 @@ use portcullis_proxy::Edge;
 use portcullis_store::{Eraser, Subject};
 
 use super::Recording;
+use crate::detection::Live;
 use crate::identity::Copies;
 use crate::sentence::sentence;
 use crate::upgrade::{Answer, Asker, EraseOrder};
@@ -25,6 +26,7 @@ pub(crate) struct Erasure {
     pub(crate) edge: Arc<Edge>,
     pub(crate) eraser: Eraser,
     pub(crate) recording: Arc<Recording>,
+    pub(crate) detector: Arc<Live>,
     pub(crate) sessions: Arc<Copies>,
     pub(crate) data: PathBuf,
 }
@@ -33,6 +35,8 @@ impl Erasure {
     /// Erases, and tells whoever asked. Takes as long as the log is large.
     pub(crate) fn carry_out(&self, order: EraseOrder, asker: &mut Asker) {
         let EraseOrder { subject, lifted } = order;
+        // Before the rows go, or it would write what it remembers.
+        self.detector.forget(&subject);
         let sessions = match &subject {
             Subject::Address(clients) => {
                 clients.iter().for_each(|client| self.recording.addresses().forget(*client));

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod erasure;
+mod findings;
 mod keys;
 pub(crate) mod lasting;
 mod opt_outs;

@@ -26,7 +26,7 @@ const ATTACK: &str = "[attack]=";
 
 /// One for the life of the gateway.
 pub(crate) struct Recording {
-    config: Arc<ArcSwap<Config>>,
+    pub(super) config: Arc<ArcSwap<Config>>,
     geo: Arc<ArcSwap<Geo>>,
     keys: Keys,
     addresses: ArcSwap<Addresses>,
@@ -60,7 +60,8 @@ impl Recording {
     pub(crate) fn prepare(&self, mut record: RequestRecord, asked: bool) -> RequestRecord {
         let config = self.config.load();
         let privacy = &config.privacy;
-        let has_opted_out = asked || self.has_opted_out(privacy, &record);
+        let (client, text) = (record.client, &record.text);
+        let has_opted_out = asked || self.has_opted_out(privacy, client, text.user(), Some(text.path()));
         if let Some(text) = self.text(privacy, &record.text, has_opted_out) {
             record.text = text;
         }
@@ -120,23 +121,30 @@ impl Recording {
         Location { country, asn, isp, ..Location::default() }
     }
 
-    fn has_opted_out(&self, privacy: &Privacy, record: &RequestRecord) -> bool {
+    /// `path`: of one request, if it is about one.
+    pub(super) fn has_opted_out(
+        &self,
+        privacy: &Privacy,
+        client: ClientIp,
+        user: &str,
+        path: Option<&str>,
+    ) -> bool {
         if let Some(opt_outs) = self.opt_outs.load().as_deref()
-            && opt_outs.has(record.client, record.text.user())
+            && opt_outs.has(client, user)
         {
             return true;
         }
-        if !privacy.opt_out_paths.is_empty() {
-            let path = normalise_path(record.text.path().as_bytes());
+        if let Some(path) = path.filter(|_| !privacy.opt_out_paths.is_empty()) {
+            let path = normalise_path(path.as_bytes());
             if privacy.opt_out_paths.iter().any(|pattern| pattern.matches(&path)) {
                 return true;
             }
         }
-        if privacy.opt_out_countries.is_empty() || is_pseudonym(record.client) {
+        if privacy.opt_out_countries.is_empty() || is_pseudonym(client) {
             return false;
         }
         // The network is enough to tell the country, and all that a source elsewhere needs to hear.
-        let location = self.geo.load().lookup(truncate(record.client));
+        let location = self.geo.load().lookup(truncate(client));
         // Whoever's country is not known may be from there.
         location
             .country
@@ -146,7 +154,7 @@ impl Recording {
 
     /// The address that is written. Who opts out while others are not anonymous gets a pseudonym, because a
     /// browser's setting must not be a way around the detector; see docs/decisions/.
-    fn logged(&self, privacy: &Privacy, client: ClientIp, now: UnixMs) -> ClientIp {
+    pub(super) fn logged(&self, privacy: &Privacy, client: ClientIp, now: UnixMs) -> ClientIp {
         match privacy.anonymise {
             // A row of the process before this one, or what was a pseudonym already.
             _ if is_pseudonym(client) => client,
@@ -197,7 +205,7 @@ impl Recording {
 
     /// The query without its secrets, or nothing of it. Of an attack that goes with them the signature's own
     /// words stay, so that nobody hides an injection by sending it as a password.
-    fn query<'t>(&self, privacy: &Privacy, query: &'t str, has_opted_out: bool) -> Cow<'t, str> {
+    pub(super) fn query<'t>(&self, privacy: &Privacy, query: &'t str, has_opted_out: bool) -> Cow<'t, str> {
         if !privacy.log_query {
             return Cow::Borrowed("");
         }
@@ -215,7 +223,7 @@ impl Recording {
         }
     }
 
-    fn signatures_of(&self, text: &str) -> Option<&Signatures> {
+    pub(super) fn signatures_of(&self, text: &str) -> Option<&Signatures> {
         (!text.is_empty()).then_some(&*self.signatures)
     }
 }

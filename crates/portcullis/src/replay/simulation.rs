@@ -169,7 +169,7 @@ impl Simulation {
         let decision = decide(&self.policy, &self.state, &facts, Now { wall: seen.time, monotonic_ms });
         let why = match &decision.verdict {
             Verdict::Admit | Verdict::Allow(_) => return None,
-            Verdict::Block(_) | Verdict::Feed(_) => Refused::Listed,
+            Verdict::Block(_) | Verdict::Feed(_) | Verdict::Caught(_) => Refused::Listed,
             Verdict::Deny(_) => Refused::Denied,
             Verdict::Limit(_) => Refused::Limited,
         };
@@ -184,9 +184,12 @@ impl Simulation {
                 let reason = usize::try_from(*id).ok().and_then(|id| self.listed.get(id));
                 format!("block: {}", reason.map_or("", String::as_str))
             }
-            Verdict::Admit | Verdict::Allow(_) | Verdict::Deny(_) | Verdict::Feed(_) | Verdict::Limit(_) => {
-                decision.reason().to_string()
-            }
+            Verdict::Admit
+            | Verdict::Allow(_)
+            | Verdict::Deny(_)
+            | Verdict::Feed(_)
+            | Verdict::Caught(_)
+            | Verdict::Limit(_) => decision.reason().to_string(),
         };
         match decision.mode {
             Mode::Enforce => name,

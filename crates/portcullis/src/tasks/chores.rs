@@ -38,7 +38,8 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
         shielded("the gateway's status", || {
             let known = || {
                 let is_on = !app.config().identity.is_off();
-                is_on.then(|| IdentityStatus::of(&edge.identities, app.stats().key_set.get()))
+                let identity = is_on.then(|| IdentityStatus::of(&edge.identities, app.stats().key_set.get()));
+                (identity, app.stats().live.dropped())
             };
             status.tick(data, &edge.metrics, &log, known, (wall_now(), Instant::now()));
         });

@@ -2,7 +2,7 @@
 
 use portcullis_config::Schedule;
 
-use crate::detection::{self, Outcome};
+use crate::detection;
 
 use super::{Task, TaskContext};
 
@@ -24,7 +24,8 @@ fn run(context: &TaskContext) -> anyhow::Result<String> {
     }
     let result = detection::run(&context.config, context.now, &context.control);
     if let Ok(outcome) = &result {
-        report(outcome);
+        detection::report(&outcome.done);
+        tracing::debug!("detector: {} findings in {:?}", outcome.done.saved.len(), outcome.took);
     }
     if let Some(gateway) = &context.gateway
         && !context.is_stopping()
@@ -33,14 +34,4 @@ fn run(context: &TaskContext) -> anyhow::Result<String> {
         (gateway.on_detection)(&result);
     }
     result.map(|outcome| detection::summary(&outcome))
-}
-
-fn report(outcome: &Outcome) {
-    for block in &outcome.done.blocked {
-        tracing::info!("detector: blocked {}: {}", block.network, block.reason);
-    }
-    for block in &outcome.done.blocked_parties {
-        tracing::info!("detector: blocked {:?}: {}", block.party.to_string(), block.reason);
-    }
-    tracing::debug!("detector: {} findings in {:?}", outcome.done.saved.len(), outcome.took);
 }

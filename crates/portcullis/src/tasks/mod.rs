@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use crate::acme;
 use crate::alerts::SenderThread;
 use crate::app::{App, wall_now};
-use crate::detection::{Control, Outcome};
+use crate::detection::{Catcher, Control, OnCaught, Outcome};
 
 pub(crate) use registry::{GatewayParts, TASKS, Task, TaskContext, find};
 pub(crate) use runner::{alone_and_on_record, running_since};
@@ -38,6 +38,7 @@ pub(crate) struct Tasks {
     control: Arc<Control>,
     threads: Vec<JoinHandle<()>>,
     alerts: SenderThread,
+    catcher: Catcher,
 }
 
 impl Tasks {
@@ -45,7 +46,11 @@ impl Tasks {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(crate) fn start(app: &Arc<App>, on_detection: OnDetection) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        app: &Arc<App>,
+        on_detection: OnDetection,
+        on_caught: OnCaught,
+    ) -> std::io::Result<Self> {
         let control = Arc::new(Control::of(app.recording(), app.bots()));
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work)
@@ -55,12 +60,13 @@ impl Tasks {
         let chores =
             spawn("portcullis-tasks", Box::new(move || chores::run(&chores_app, &chores_end, acme)))?;
         let alerts = SenderThread::start(app)?;
+        let catcher = Catcher::start(Arc::clone(app.detector()), on_caught)?;
         let (app, end) = (Arc::clone(app), Arc::clone(&control));
         let gateway = app.parts(on_detection);
         let config = move || app.config();
         let mut scheduler = scheduler::Scheduler::new(TASKS, Some(gateway), end);
         let schedule = spawn("portcullis-schedule", Box::new(move || scheduler.run(&config, &wall_now)))?;
-        Ok(Self { control, threads: vec![chores, schedule], alerts })
+        Ok(Self { control, threads: vec![chores, schedule], alerts, catcher })
     }
 
     /// Waits for what is being done; for a task that does not end, a few seconds only.
@@ -71,6 +77,7 @@ impl Tasks {
             // A panic has been printed by the panic hook.
             let _ = thread.join();
         }
+        self.catcher.stop();
         self.alerts.stop();
     }
 }

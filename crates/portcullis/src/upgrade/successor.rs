@@ -244,7 +244,7 @@ fn take_back(app: &Arc<App>, tasks: &Mutex<Option<Tasks>>, asker: &mut Asker, ca
         std::thread::sleep(RESUME_PAUSE);
     }
     app.set_counts_written(true);
-    match Tasks::start(app, Arc::new(|_| ())) {
+    match Tasks::start(app, Arc::new(|_| ()), Box::new(|_| ())) {
         Ok(started) => *tasks.lock() = Some(started),
         Err(error) => tracing::error!("the schedule cannot be started again: {error}; restart the gateway"),
     }

@@ -27,7 +27,8 @@ fn mail_server(folder: &tempfile::TempDir, password: &str) -> (SmtpServer, Strin
 }
 
 fn guarded(upstream: &Upstream, alerts: &str, channels: &str) -> GatewayConfig {
-    behind_proxy(upstream).section(&format!("[alerts]\nname = \"shop\"\n{alerts}\n{channels}"))
+    let runs = "[detection]\nlive = false";
+    behind_proxy(upstream).section(runs).section(&format!("[alerts]\nname = \"shop\"\n{alerts}\n{channels}"))
 }
 
 /// Enough to be found critical, and blocked.

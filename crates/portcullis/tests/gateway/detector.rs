@@ -1,12 +1,18 @@
-//! What the detector flags and blocks, end to end: requests in, refusals and explanations out.
+//! What the runs of the detector flag and block, end to end: requests in, refusals and explanations out. What it does
+//! at request time is in `seconds.rs`.
 
 use std::time::{Duration, Instant};
 
 use portcullis_model::Severity;
 use portcullis_store::{FindingFilter, StoredFinding};
-use portcullis_testkit::{Gateway, Request, Upstream, eventually};
+use portcullis_testkit::{Gateway, GatewayConfig, Request, Upstream, eventually};
 
-use crate::behind_proxy;
+/// The runs of every hour alone.
+const RUNS: &str = "[detection]\nlive = false";
+
+fn behind_proxy(upstream: &Upstream) -> GatewayConfig {
+    crate::behind_proxy(upstream).section(RUNS)
+}
 
 const VISITOR: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
 
@@ -169,7 +175,7 @@ fn an_allowed_client_is_neither_flagged_nor_blocked() {
 fn a_trusted_proxy_is_never_blocked() {
     let upstream = Upstream::start();
     let trust = "trusted_proxies = [\"127.0.0.1\", \"203.0.113.66\", \"2001:db8:1:2::1\"]";
-    let gateway = Gateway::start(crate::config().upstream(&upstream).server(trust));
+    let gateway = Gateway::start(crate::config().upstream(&upstream).server(trust).section(RUNS));
     // The second one shares its /64, which is what the detector would block otherwise, with a proxy.
     let requests = scan(&gateway, "203.0.113.66") + scan(&gateway, "2001:db8:1:2::66");
     detect(&gateway, requests);
@@ -216,8 +222,8 @@ fn an_attacker_who_changes_ipv6_networks_is_blocked_with_all_of_them() {
 #[test]
 fn the_detector_blocks_by_itself_on_its_schedule() {
     let upstream = Upstream::start();
-    let schedule = "[detection]\ninterval = \"2s\"\nblock_for = \"1h\"";
-    let gateway = Gateway::start(behind_proxy(&upstream).section(schedule));
+    let schedule = "[detection]\nlive = false\ninterval = \"2s\"\nblock_for = \"1h\"";
+    let gateway = Gateway::start(crate::behind_proxy(&upstream).section(schedule));
     scan(&gateway, "203.0.113.66");
     eventually("the scanner is refused", || {
         (gateway.client_of("203.0.113.66").get("/").status() == 403).then_some(())

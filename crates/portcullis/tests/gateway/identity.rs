@@ -327,7 +327,7 @@ fn the_detector_counts_logins_that_fail_with_200() {
             .upstream(&upstream)
             .behind_local_proxy()
             .section(DJANGO)
-            .section("[detection]\nforest = false"),
+            .section("[detection]\nlive = false\nforest = false"),
     );
     let attempts = |client: &str, parts: &[&str]| {
         let mut client = gateway.client_of(client);
@@ -353,7 +353,7 @@ fn a_login_is_known_as_one_whatever_else_its_row_says() {
         .upstream(&upstream)
         .behind_local_proxy()
         .section(DJANGO)
-        .section("[detection]\nforest = false")
+        .section("[detection]\nlive = false\nforest = false")
         .section("[[allow]]\nnetwork = \"203.0.113.20\"")
         .limit("login", "rate = \"3/1h\"\nmode = \"dry-run\"\nmethods = [\"POST\"]");
     let gateway = Gateway::start(config);

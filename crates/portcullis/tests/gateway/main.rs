@@ -36,6 +36,7 @@ mod privacy_requests;
 mod proxy_protocol;
 mod reload;
 mod report;
+mod seconds;
 mod shared;
 mod start;
 mod streaming;

@@ -229,7 +229,7 @@ fn every_field_of_geolocation_cache_is_kept_and_shown() {
 #[test]
 fn the_settings_of_anomaly_detection_config_are_changed_while_the_gateway_runs() {
     let upstream = Upstream::start();
-    let plain = behind_proxy(&upstream).section("[detection]\nforest = false");
+    let plain = behind_proxy(&upstream).section("[detection]\nlive = false\nforest = false");
     let gateway = Gateway::start(plain.clone());
     let mut staff = gateway.client_of("203.0.113.9");
     (0..5).for_each(|n| drop(staff.get(&format!("/staff-only/{n}"))));

@@ -9,7 +9,9 @@ use portcullis_testkit::{Gateway, GatewayConfig, Output, Request, Upstream, Webh
 
 use crate::behind_proxy;
 use crate::identity::{DJANGO, asking, log_in, user};
-use crate::privacy::{EVERY_SECOND, files_with, scan};
+use crate::privacy::{files_with, scan};
+
+const EVERY_SECOND: &str = "[detection]\ninterval = \"1s\"\nwindow = \"1h\"";
 
 const GONE: &str = "203.0.113.66";
 const NEIGHBOUR: &str = "198.51.100.20";

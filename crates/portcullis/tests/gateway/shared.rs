@@ -22,7 +22,7 @@ const ROOM: usize = 10;
 
 fn with_tokens(config: GatewayConfig) -> GatewayConfig {
     config.section(&format!(
-        "[identity.jwt]\nkeys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]\n[detection]\nforest = false"
+        "[identity.jwt]\nkeys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]\n[detection]\nlive = false\nforest = false"
     ))
 }
 

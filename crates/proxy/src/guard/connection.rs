@@ -11,7 +11,7 @@ use portcullis_model::{
     RequestRecord, TextFields, VerdictKind,
 };
 
-use crate::edge::Edge;
+use crate::edge::{Edge, Seen};
 use crate::pages::{SPEAK_HTTPS, message};
 use crate::respond::raw_refusal;
 use crate::ruleset::Bounds;
@@ -309,7 +309,7 @@ impl Connection {
         let (id, status) = lost.answered.unwrap_or_else(|| (self.request_id(lost.began), 0));
         let told = told_by(lost.bytes);
         let (path, query) = split_target(&told.target);
-        self.edge.finish(RequestRecord {
+        let record = RequestRecord {
             id,
             client: self.peer,
             protocol: if self.frames.get().is_some() { Protocol::Http2 } else { Protocol::Unknown },
@@ -321,7 +321,18 @@ impl Connection {
             reason: lost.reason,
             login: None,
             text: RecordText::new(TextFields { method: told.method, path, query, ..TextFields::default() }),
+        };
+        self.edge.observe(&Seen {
+            id: record.id,
+            client: record.client,
+            status: record.status,
+            bytes_out: 0,
+            verdict: record.verdict,
+            login: None,
+            text: &record.text,
+            asks_for_privacy: false,
         });
+        self.edge.finish(record);
     }
 
     /// Leaves a row for a connection that found no seat before its handshake.

@@ -103,9 +103,12 @@ pub(super) fn judge<'r>(
 fn refused(verdict: Verdict) -> Next<'static> {
     match verdict {
         Verdict::Limit(hit) => Next::Refuse { status: 429, limit: Some(hit), keep_alive: true },
-        Verdict::Block(_) | Verdict::Feed(_) | Verdict::Deny(_) | Verdict::Admit | Verdict::Allow(_) => {
-            Next::refuse(403, true)
-        }
+        Verdict::Block(_)
+        | Verdict::Feed(_)
+        | Verdict::Caught(_)
+        | Verdict::Deny(_)
+        | Verdict::Admit
+        | Verdict::Allow(_) => Next::refuse(403, true),
     }
 }
 
@@ -178,12 +181,14 @@ impl<'a> Asked<'a> {
             status: 0,
             text: self.target.record_text(self.head, &user),
             asks_for_privacy: self.rules.privacy.is_asked_for(&self.head.headers),
+            is_seen: false,
         }
     }
 
     fn decide(&self, identity: Option<&Identity>) -> Decision {
         let (edge, rules) = (self.edge, self.rules);
-        let needs_agent = rules.needs.user_agent || edge.state.parties.is_in_use();
+        let state = &edge.state;
+        let needs_agent = rules.needs.user_agent || state.parties.is_in_use() || state.caught.is_in_use();
         let user_agent = if needs_agent { user_agent(self.head) } else { Cow::Borrowed("") };
         let facts = RequestFacts {
             client: self.client,
@@ -197,7 +202,7 @@ impl<'a> Asked<'a> {
             place: if rules.needs.place { edge.place(self.client) } else { Place::default() },
             headers: &HeadLines(&self.head.headers),
         };
-        decide(&rules.policy, &edge.state, &facts, self.now)
+        decide(&rules.policy, state, &facts, self.now)
     }
 
     /// The port of https that a plain request is sent to.

@@ -31,6 +31,11 @@ impl Visit {
         self.step
     }
 
+    /// Whether the answer's body may still say how a login ended.
+    pub(crate) fn reads_the_answer(&self) -> bool {
+        self.scan.is_some()
+    }
+
     /// How the login ended, if it was one.
     pub(crate) fn login(&self) -> Option<LoginOutcome> {
         self.login

@@ -37,6 +37,16 @@ pub(super) fn detector(facts: &Facts<'_>) -> Vec<Finding> {
             "Remove the cause; \"portcullis detect\" runs it at once and says what is wrong.",
         )];
     }
+    let lost = facts.running().map_or(0, |status| status.alarms_lost);
+    if lost > 0 {
+        return vec![Finding::new(
+            CHECK,
+            Gravity::Warning,
+            format!("{} of it were lost since the gateway started", count(lost, "alarm")),
+            "Too many came at once, or state.db could not be written: look into the gateway's own log. The next run \
+             finds what they were about; \"portcullis detect\" runs it at once.",
+        )];
+    }
     let Some(uptime) = facts.running().map(|status| facts.now.since(UnixMs(status.started_at))) else {
         return Vec::new();
     };

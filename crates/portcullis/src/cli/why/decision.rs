@@ -17,7 +17,7 @@ use portcullis_store::{LogReader, LogRow, State, StoredFinding};
 
 use super::client::Standing;
 use super::rule::LimitWindow;
-use super::{Advice, network_of, show_advice, words};
+use super::{Advice, findings_about, network_of, show_advice, words};
 use crate::cli::analyze::place;
 use crate::cli::block::{Listed, bare, because, ended, until};
 use crate::cli::context::{Context, actor_in_words, open_state};
@@ -182,6 +182,7 @@ impl Explainer<'_> {
             Ok(Reason::Allow(id)) => self.allow(*id, &row)?,
             Ok(Reason::Block(id)) => self.block(*id, &row)?,
             Ok(Reason::Feed(name)) => self.feed(name, &row),
+            Ok(Reason::Caught(rule)) => self.caught(rule, &row)?,
             Ok(Reason::Limit(rule)) => self.limit(rule, Exhausted::Rate, &row)?,
             Ok(Reason::SharedLimit(rule, prefix)) => {
                 self.limit(rule, Exhausted::SharedRate(*prefix), &row)?
@@ -352,6 +353,33 @@ impl Explainer<'_> {
         Grounds { because, evidence: Evidence::None, lasts, advice }
     }
 
+    /// The detector had caught the client a moment before, and its block was not in force yet.
+    fn caught(&self, rule: &str, row: &LogRow) -> anyhow::Result<Grounds> {
+        let caught = format!(
+            "The detector had caught it a moment before, by the rule \"{rule}\": from the next request on it is \
+             refused, before its block is even written."
+        );
+        let found = match self.state {
+            Some(state) => findings_about(state, row.client)?,
+            None => Vec::new(),
+        };
+        let user = (!row.user.is_empty()).then_some(row.user.as_str());
+        let of_this = |stored: &&StoredFinding| {
+            stored.finding.user.as_deref() == user && stored.finding.first_seen <= row.time()
+        };
+        let finding = found.iter().find(of_this);
+        let mut grounds = match finding.and_then(|stored| stored.block_id) {
+            Some(block) => self.block(block, row)?,
+            None => {
+                let because = finding.map(|stored| grounds_of(rule, Some(stored)));
+                let advice = finding.map(|stored| self.dismiss(stored)).into_iter().collect();
+                Grounds { because: because.into_iter().collect(), ..Grounds::words("", advice) }
+            }
+        };
+        grounds.because.insert(0, caught);
+        Ok(grounds)
+    }
+
     /// A block of a user, or of the anonymous clients of an address.
     fn party_block(&self, id: i64) -> anyhow::Result<Option<Grounds>> {
         let Some(state) = self.state else { return Ok(None) };
@@ -518,6 +546,7 @@ fn list(reason: Option<&Reason>) -> Option<String> {
     match reason? {
         Reason::Access(_) => Some("the access list".to_owned()),
         Reason::Feed(name) => Some(format!("the feed \"{name}\"")),
+        Reason::Caught(_) => Some("the detector".to_owned()),
         Reason::None
         | Reason::Allow(_)
         | Reason::Block(_)
