@@ -55,8 +55,9 @@ fn measure(mix: &Mix, requests: u64, weighs: bool) {
             _ => format!("/admin-{n}/index.php"),
         })
         .collect();
+    let signatures = Arc::new(Signatures::builtin());
     let before = resident_kib();
-    let engine = Engine::new(&Settings::default(), Arc::new(Signatures::builtin()));
+    let engine = Engine::new(&Settings::default(), signatures);
     let mut alarms = 0_u32;
     let started = cpu_ns();
     for n in 0..requests {

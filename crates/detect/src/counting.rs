@@ -18,6 +18,8 @@ use crate::{BotStatus, Knowledge, Observation, Settings};
 const SAMPLE_CHARS: usize = 200;
 /// The longest method of a sample, in characters.
 const METHOD_CHARS: usize = 32;
+/// A client's first requests are no crawling yet.
+const CRAWLS_FROM: u32 = 8;
 /// Matches of one request beyond this many are not looked at.
 const MAX_MATCHES: usize = 24;
 
@@ -126,7 +128,9 @@ impl<'a> Request<'a> {
         room: &mut SampleRoom,
     ) -> Evidence {
         let mut feeds = Feeds::default();
-        feeds.add_if(Feed::Page, !self.is_asset && self.answer != Answer::Refused);
+        // Most clients leave before they could crawl, and need no bucket for it.
+        let may_crawl = client.requests >= CRAWLS_FROM && !self.is_asset && self.answer != Answer::Refused;
+        feeds.add_if(Feed::Page, may_crawl);
         self.count_plain(client);
         let is_missing = self.count_missing(client, tools, room);
         feeds.add_if(Feed::Missing, is_missing);

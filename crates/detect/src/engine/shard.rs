@@ -20,9 +20,7 @@ use super::known::Known;
 /// Verified users of one address that are told apart; more raise no threshold any further.
 const MAX_USERS: usize = 128;
 /// Places that are looked at to make room for a new client.
-const EVICTION_LOOKS: usize = 8;
-/// Places that each new client has looked at for one that has faded.
-const SWEEP_LOOKS: usize = 2;
+const EVICTION_LOOKS: usize = 4;
 /// The longest user agent that an anonymous culprit on a shared address is known by, in bytes.
 const MAX_AGENT_BYTES: usize = 1_024;
 
@@ -184,13 +182,13 @@ impl Shard {
         }
     }
 
-    /// Forgets those of the next few who have faded; nobody's findings change by that.
+    /// Forgets the next one if it has faded; nobody's findings change by that. As each new client does so, those who
+    /// are gone make room before anybody who is around.
     fn sweep(&mut self, at: UnixMs) {
-        for _ in 0..SWEEP_LOOKS.min(self.known.len()) {
-            self.hand = (self.hand + 1) % self.known.len();
-            if self.known[self.hand].as_ref().is_some_and(|known| known.is_long_faded(at)) {
-                self.forget(self.hand);
-            }
+        self.hand = (self.hand + 1) % self.known.len().max(1);
+        let next = self.known.get(self.hand).and_then(Option::as_ref);
+        if next.is_some_and(|known| known.is_long_faded(at)) {
+            self.forget(self.hand);
         }
     }
 

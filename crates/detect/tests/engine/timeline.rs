@@ -130,3 +130,29 @@ fn a_past_that_jumps_is_survived() {
     timeline.finish();
     assert!(!timeline.take_findings().is_empty());
 }
+
+#[test]
+fn what_the_site_serves_to_many_for_days_is_its_own_and_no_evidence() {
+    let touch = |timeline: &mut Timeline, client: &str, second, status| {
+        timeline.observe(&Observation { path: "/phpmyadmin/", status, ..request(client, second) });
+    };
+    let day = 24 * 3_600;
+    let mut taught = timeline(None);
+    for hour in 0..5 * 24 {
+        for n in 0..12 {
+            let client = format!("198.{n}.100.7");
+            touch(&mut taught, &client, hour * 3_600 + n * 60, 200);
+        }
+    }
+    taught.observe(&request("198.51.100.9", 5 * day + 2 * 3_600));
+    taught.take_findings();
+    let mut untaught = timeline(None);
+    for timeline in [&mut taught, &mut untaught] {
+        for n in 0..3 {
+            touch(timeline, CLIENT, 5 * day + 3 * 3_600 + n, 403);
+        }
+        timeline.finish();
+    }
+    assert!(!about(&untaught.take_findings(), CLIENT).is_empty());
+    assert_eq!(about(&taught.take_findings(), CLIENT), Vec::<&Finding>::new());
+}
