@@ -1,5 +1,6 @@
 //! How fast logs are read on one core: half a million lines of each kind, made up in memory.
-//! `cargo run --release -p portcullis-accesslog --example parse_rate`
+//! `cargo run --release -p portcullis-accesslog --example parse_rate [FILE]`; with FILE it only writes the combined log
+//! there, gzip, for `portcullis replay`.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -14,10 +15,13 @@ const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Fi
 fn main() -> Result<(), Box<dyn Error>> {
     let combined = |n: u64| {
         format!(
-            "192.0.{}.{} - - [17/Oct/2022:14:14:21 +0200] \"GET /shop/item/{n}?ref=list&page={} HTTP/1.1\" 200 {n} \
+            "192.0.{}.{} - - [17/Oct/2022:{:02}:{:02}:{:02} +0200] \"GET /shop/item/{n}?ref=list&page={} HTTP/1.1\" 200 {n} \
              \"https://shop.example/list\" \"{AGENT}\"",
             n / 250 % 250,
             n % 250,
+            n / 36_000,
+            n / 600 % 60,
+            n / 10 % 60,
             n % 7
         )
     };
@@ -30,10 +34,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             n % 250
         )
     };
+    let packed = || -> std::io::Result<Vec<u8>> {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(text(combined).as_bytes())?;
+        packed.finish()
+    };
+    if let Some(file) = std::env::args_os().nth(1) {
+        return Ok(std::fs::write(file, packed()?)?);
+    }
     measure("combined", text(combined).into_bytes())?;
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    packed.write_all(text(combined).as_bytes())?;
-    measure("combined, gzip", packed.finish()?)?;
+    measure("combined, gzip", packed()?)?;
     measure("combined, zstd", zstd::encode_all(text(combined).as_bytes(), 3)?)?;
     measure("caddy", text(caddy).into_bytes())
 }
