@@ -113,7 +113,10 @@ impl Timeline {
     /// still seen by the engine. A jump back by hours begins anew.
     pub fn observe(&mut self, seen: &Observation<'_>) {
         self.turn(seen.time);
-        if let Some(alarm) = self.engine.observe(seen) {
+        if self.settings.enabled
+            && self.settings.live
+            && let Some(alarm) = self.engine.observe(seen)
+        {
             let finding = alarm.finding;
             if let Some(hour) = self.hours.iter_mut().rev().find(|hour| hour.holds(seen.time)) {
                 hour.told.insert(who(&finding), finding.severity);
@@ -195,7 +198,9 @@ impl Timeline {
         self.scores.extend(scores.map(|&(client, score)| HourScore { client, hour: begins, score }));
         self.learn(&report.findings, &hour.told, end);
         let is_news = |finding: &Finding| hour.told.get(&who(finding)) < Some(&finding.severity);
-        self.findings.extend(report.findings.into_iter().filter(is_news));
+        if self.settings.enabled {
+            self.findings.extend(report.findings.into_iter().filter(is_news));
+        }
         if self.trains && self.settings.forest {
             self.rows.extend(report.presumed_good.into_iter().map(|row| (hour.begins, row)));
             self.rows.drain(..self.rows.len().saturating_sub(MAX_ROWS));

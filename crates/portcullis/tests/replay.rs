@@ -427,6 +427,18 @@ fn two_policies_show_what_differs_and_nothing_else() {
 }
 
 #[test]
+fn detection_is_played_as_it_is_set() {
+    let place = Place::new();
+    place.write("access.log", text(&day(), combined));
+    place.write("hourly.toml", "[detection]\nlive = false\n");
+    place.write("off.toml", "[detection]\nlive = false\nenabled = false\n");
+    let hourly = place.flagged(&["access.log", "--policy", "hourly.toml"]);
+    assert_eq!((hourly.len(), &hourly[0]["ip"]), (1, &Value::from(SCANNER)));
+    assert_eq!(hourly[0]["flagged_at"], "2026-03-02T09:00:00.000Z", "at the end of its hour");
+    assert_eq!(place.flagged(&["access.log", "--policy", "off.toml"]), Vec::<Value>::new());
+}
+
+#[test]
 fn what_cannot_be_read_is_named_with_its_place() {
     let place = Place::new();
     let good = text(&day(), combined);

@@ -12,6 +12,7 @@ use portcullis_detect::{
 use portcullis_model::UnixMs;
 
 use super::past::{Past, Progress};
+use super::simulation::bot;
 use crate::detection::{Control, fit_with_deadline};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -55,6 +56,7 @@ pub(crate) fn model(
     past: &Past,
     file: Option<&Path>,
     signatures: &Arc<Signatures>,
+    bots: Option<&KnownBots>,
     progress: &mut Progress<'_>,
 ) -> anyhow::Result<Model> {
     if !settings.forest {
@@ -74,7 +76,7 @@ pub(crate) fn model(
         }
         return Ok(Model { bytes: None, origin: Origin::AsItGoes, requests: None });
     }
-    let (rows, requests) = good_rows(settings, past, signatures, progress)?;
+    let (rows, requests) = good_rows(settings, past, signatures, bots, progress)?;
     let bytes = match fit_with_deadline(rows, &Arc::new(Control::default())) {
         Ok(model) => model.to_bytes(),
         Err(why) => return Ok(Model { requests: Some(requests), ..Model::off(why) }),
@@ -90,10 +92,10 @@ fn good_rows(
     settings: &Settings,
     past: &Past,
     signatures: &Arc<Signatures>,
+    bots: Option<&KnownBots>,
     progress: &mut Progress<'_>,
 ) -> anyhow::Result<(Vec<Features>, u64)> {
     let mut rows = Rows::default();
-    let bots = KnownBots::builtin();
     let mut hour: Option<(i64, Window)> = None;
     let pass = past.visit(progress, &mut |seen| {
         let begins = seen.time.0.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
@@ -107,8 +109,7 @@ fn good_rows(
             hour = Some((begins, Window::with_signatures(settings, from, to, Arc::clone(signatures))));
         }
         if let Some((_, window)) = &mut hour {
-            let bot = bots.by_networks(seen.client.ip(), seen.user_agent);
-            window.observe(&Observation { bot, ..*seen });
+            window.observe(&Observation { bot: bot(bots, seen), ..*seen });
         }
     })?;
     rows.take(hour);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use portcullis_config::Config;
 use portcullis_detect::bots::KnownBots;
-use portcullis_detect::{ForestModel, HourScore, Observation, Settings, Signatures, Timeline};
+use portcullis_detect::{BotStatus, ForestModel, HourScore, Observation, Settings, Signatures, Timeline};
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Finding, Identity, UnixMs, VerdictKind, normalise_path};
 use portcullis_policy::{
@@ -39,7 +39,8 @@ pub(crate) struct Simulation {
     trusted: PrefixSet<()>,
     geo: Option<Geo>,
     timeline: Timeline,
-    bots: Arc<KnownBots>,
+    /// `None`: nobody is told apart.
+    bots: Option<Arc<KnownBots>>,
     blocks: Blocks,
     clients: Clients,
     flags: HashMap<(IpAddr, Option<String>), Flag>,
@@ -59,7 +60,7 @@ impl Simulation {
         config: &Config,
         model: &Model,
         signatures: &Arc<Signatures>,
-        bots: &Arc<KnownBots>,
+        bots: Option<&Arc<KnownBots>>,
     ) -> anyhow::Result<Self> {
         let settings = config.detection.clone();
         let forest = model.bytes.as_deref().map(ForestModel::from_bytes).transpose()?;
@@ -77,7 +78,7 @@ impl Simulation {
             trusted: config.server.trusted_proxies.iter().map(|&network| (network, ())).collect(),
             geo,
             timeline,
-            bots: Arc::clone(bots),
+            bots: bots.map(Arc::clone),
             blocks: Blocks::default(),
             clients: Clients::default(),
             flags: HashMap::new(),
@@ -98,7 +99,8 @@ impl Simulation {
         seen: &Observation<'_>,
         scores: &mut ScoreSink<'_>,
     ) -> anyhow::Result<()> {
-        let seen = &Observation { bot: self.bots.by_networks(seen.client.ip(), seen.user_agent), ..*seen };
+        let bot = bot(self.bots.as_deref(), seen);
+        let seen = &Observation { bot, ..*seen };
         let start = *self.first.get_or_insert(seen.time);
         self.latest = self.latest.max(seen.time);
         self.totals.count(seen);
@@ -251,6 +253,11 @@ impl Simulation {
             self.totals.longest_step = self.totals.longest_step.max(made.step);
         }
     }
+}
+
+/// What a client is that names itself as a crawler, as far as networks tell: what DNS said then is not known.
+pub(super) fn bot(bots: Option<&KnownBots>, seen: &Observation<'_>) -> BotStatus {
+    bots.map_or(BotStatus::None, |bots| bots.by_networks(seen.client.ip(), seen.user_agent))
 }
 
 /// Why nothing is blocked although it is severe enough, as in the gateway.

@@ -23,6 +23,7 @@ use super::Outcome;
 use super::context::{Context, Misuse};
 use super::output::{Screen, bytes, number, tell};
 use super::time::Moment;
+use crate::bots::Bots;
 use crate::replay::{
     Budget, Figures, Inputs, Model, ModelOrigin, Outcome as Played, Pass, Past, Simulation, Source,
     differences, memory_peak, model,
@@ -154,10 +155,12 @@ impl Replay {
         let mut bar = Bar::new(total);
         let model = {
             let mut learning = bar.step("learning", None);
-            model(&policy.config.detection, &past, self.model.as_deref(), &signatures, &mut learning)?
+            let bots = known_bots(&policy.config, context);
+            let (detection, file) = (&policy.config.detection, self.model.as_deref());
+            model(detection, &past, file, &signatures, bots.as_deref(), &mut learning)?
         };
         let (pass, outcomes) =
-            self.play(&past, &[Some(&policy), against.as_ref()], &model, &signatures, &mut bar)?;
+            self.play(&past, &[Some(&policy), against.as_ref()], &model, context, &mut bar)?;
         bar.finish();
 
         let [now, before @ ..] = &outcomes[..] else { return Ok(Outcome::Nothing) };
@@ -230,12 +233,15 @@ impl Replay {
         past: &Past,
         policies: &[Option<&Policy>],
         model: &Model,
-        signatures: &Arc<Signatures>,
+        context: &Context,
         bar: &mut Bar,
     ) -> anyhow::Result<(Pass, Vec<Played>)> {
-        let bots = Arc::new(KnownBots::builtin());
         let policies: Vec<&Policy> = policies.iter().copied().flatten().collect();
-        let simulation = |policy: &&Policy| Simulation::new(&policy.config, model, signatures, &bots);
+        let signatures = &Arc::new(Signatures::builtin());
+        let simulation = |policy: &&Policy| {
+            let bots = known_bots(&policy.config, context);
+            Simulation::new(&policy.config, model, signatures, bots.as_ref())
+        };
         let mut played = policies.iter().map(simulation).collect::<anyhow::Result<Vec<_>>>()?;
         // The scores are those of the first policy.
         let mut sinks = Sinks::new(self.scores.as_deref())?;
@@ -285,6 +291,11 @@ fn named(file: &Path, context: &Context) -> anyhow::Result<Policy> {
         ..Overrides::default()
     };
     Ok(Policy { name: file.display().to_string(), config: load(Some(file), &overrides)?.config })
+}
+
+/// The crawlers that a policy knows, with the networks that were fetched for it; DNS is not asked about the past.
+fn known_bots(config: &Config, context: &Context) -> Option<Arc<KnownBots>> {
+    config.bots.enabled.then(|| Bots::without_dns(config, context.now).known())
 }
 
 /// On standard error, since it differs from one run to the next.
