@@ -1,3 +1,5 @@
+//! What a site is learned to own, and that it is bounded.
+
 use portcullis_model::VerdictKind;
 
 use super::*;

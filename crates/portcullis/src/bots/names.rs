@@ -70,12 +70,18 @@ pub(super) struct Question {
 #[derive(Clone)]
 pub(super) struct Answers {
     cache: Cache<Key, Answer>,
+    /// By which name an address was confirmed last.
+    confirmed: Cache<IpAddr, Claims>,
     stats: Arc<LookupStats>,
 }
 
 impl Answers {
     pub(super) fn take(&self, question: Question, outcome: Outcome) {
         self.stats.count(&outcome);
+        if matches!(outcome, Outcome::Confirmed { .. }) {
+            let (client, claims) = question.key;
+            self.confirmed.insert(client, claims);
+        }
         let outcome = Arc::new(outcome);
         self.cache.insert(question.key, Answer::Said(Arc::clone(&outcome)));
         if let Some(reply) = question.reply {
@@ -95,7 +101,8 @@ impl Names {
     /// `None`, and said in the log, when nobody can be asked.
     pub(super) fn start(settings: &Settings, stats: &Arc<LookupStats>) -> Option<Self> {
         let cache = Cache::builder().max_capacity(MAX_KNOWN).expire_after(HowLong).build();
-        let answers = Answers { cache, stats: Arc::clone(stats) };
+        let confirmed = Cache::builder().max_capacity(MAX_KNOWN).time_to_live(CONFIRMED_FOR).build();
+        let answers = Answers { cache, confirmed, stats: Arc::clone(stats) };
         let (queue, questions) = mpsc::channel(MAX_WAITING);
         match resolver::start(settings, questions, answers.clone()) {
             Ok(()) => Some(Self { answers, queue }),
@@ -150,13 +157,13 @@ impl Names {
 
     /// The bot whose name DNS has confirmed for an address.
     pub(super) fn confirmed(&self, known: &KnownBots, client: IpAddr) -> Option<Arc<str>> {
-        let of_client = self.answers.cache.iter().filter(|(key, _)| key.0 == client);
-        of_client.into_iter().find_map(|(key, answer)| match answer {
+        let claims = self.answers.confirmed.get(&client)?;
+        match self.answers.cache.get(&(client, claims))? {
             Answer::Said(outcome) => {
-                known.proven_owner(key.1, client, &outcome).map(|bot| Arc::clone(&bot.name))
+                known.proven_owner(claims, client, &outcome).map(|bot| Arc::clone(&bot.name))
             }
             Answer::Asked => None,
-        })
+        }
     }
 
     /// False when there is nothing to ask, or no room.

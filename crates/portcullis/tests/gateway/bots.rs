@@ -22,14 +22,15 @@ fn asking(dns: &Dns, upstream: &Upstream) -> GatewayConfig {
 }
 
 /// Asks for pages that are not there, as crawlers with old links and scanners do.
-fn crawl(gateway: &Gateway, client: &str, pages: usize) {
+fn crawl(gateway: &Gateway, client: &str, pages: usize) -> Vec<u16> {
     let mut connection = gateway.client_of(client);
-    for n in 0..pages {
+    let ask = |n: usize| {
         let request = Request::get(&format!("/old/{n}"))
             .header("User-Agent", GOOGLE)
             .header("X-Answer", "{\"status\": 404}");
-        connection.send(&request);
-    }
+        connection.send(&request).status()
+    };
+    (0..pages).map(ask).collect()
 }
 
 fn finding_of(gateway: &Gateway, client: &str) -> Option<StoredFinding> {
@@ -41,7 +42,7 @@ fn finding_of(gateway: &Gateway, client: &str) -> Option<StoredFinding> {
 fn the_real_crawler_may_ask_for_what_is_gone_and_the_false_one_is_blocked_for_it() {
     let (dns, upstream) = (dns(), Upstream::start());
     let gateway = Gateway::start(asking(&dns, &upstream));
-    crawl(&gateway, REAL, 60);
+    assert_eq!(crawl(&gateway, REAL, 60), [404; 60], "it is never refused");
     crawl(&gateway, FAKE, 60);
     gateway.data().wait_for_count(120);
     gateway.cli_ok(&["detect"]);
