@@ -14,6 +14,7 @@ use portcullis_model::{Allow, Block, ClientIp, Location, UnixMs};
 use portcullis_store::{ClientReport, LimitEvent, LogReader};
 
 use super::block::{bare, because, until};
+use super::bots::{Named, named};
 use super::context::{Context, open_state};
 use super::explained::{Explained, FindingExplainer};
 use super::output::{Align, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, YELLOW, bytes, count, number};
@@ -56,6 +57,8 @@ struct Standing {
     blocks: Vec<Block>,
     findings: Vec<Explained>,
     limit_events: Vec<LimitEvent>,
+    /// Crawlers that it has named itself as.
+    bots: Vec<Named>,
 }
 
 impl Analyze {
@@ -66,7 +69,9 @@ impl Analyze {
         let until = context.now.plus(Duration::from_millis(1));
         let report = LogReader::open(&config.data)?
             .client_report(self.ip, since, until, &|path| is_sensitive(&config.detection, path))?;
-        let standing = standing(&config, self.ip, since, context)?;
+        let mut standing = standing(&config, self.ip, since, context)?;
+        let agents = report.user_agents.iter().map(|(agent, _)| agent.as_str());
+        standing.bots = named(&config, self.ip, agents, context);
         if self.format.json {
             screen.json(&as_json(&report, &standing))?;
         } else {
@@ -86,6 +91,7 @@ fn standing(config: &Config, ip: ClientIp, since: UnixMs, context: &Context) -> 
         blocks: state.covering(ip, context.now)?,
         findings: findings.collect::<anyhow::Result<_>>()?,
         limit_events: why::limit_events_about(&state, ip, since)?,
+        bots: Vec::new(),
     })
 }
 
@@ -114,6 +120,7 @@ fn show(
     if !report.location.is_unknown() {
         screen.field("from", &place(&report.location))?;
     }
+    show_bots(&standing.bots, screen)?;
     show_standing(standing, context, screen)?;
     if report.requests == 0 {
         screen.field("requests", "none in this time")?;
@@ -126,6 +133,14 @@ fn show(
     show_list("agents", &report.user_agents, "(none sent)", screen)?;
     screen.blank()?;
     show_more(report, hours, context, screen)
+}
+
+/// Which crawler it is, or only says that it is.
+pub(super) fn show_bots(bots: &[Named], screen: &mut Screen) -> anyhow::Result<()> {
+    for (n, named) in bots.iter().enumerate() {
+        screen.field(if n == 0 { "bot" } else { "" }, &named.says)?;
+    }
+    Ok(())
 }
 
 fn show_more(

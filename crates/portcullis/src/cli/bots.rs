@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use portcullis_config::{Config, FeedSource};
@@ -14,7 +15,7 @@ use portcullis_model::ClientIp;
 
 use crate::bots::{Bots as Known, Explained, Source};
 
-use super::context::Context;
+use super::context::{Context, quoted};
 use super::output::{Align, Cell, DIM, GREEN, RED, Screen, Table, YELLOW, number, tell};
 use super::{Format, Outcome, time};
 
@@ -219,6 +220,45 @@ impl Check {
         }
         Ok(if owner.is_some() { Outcome::Done } else { Outcome::Nothing })
     }
+}
+
+/// A crawler that a client has named itself as, and whether it is that one.
+#[derive(Serialize)]
+pub(super) struct Named {
+    bot: String,
+    status: &'static str,
+    /// In a sentence, with what follows from it.
+    pub(super) says: String,
+}
+
+/// What a client is of the crawlers that these user agents name, as far as networks tell at once.
+pub(super) fn named<'a>(
+    config: &Config,
+    client: ClientIp,
+    agents: impl IntoIterator<Item = &'a str>,
+    context: &Context,
+) -> Vec<Named> {
+    let known = Known::without_dns(config, context.now);
+    let mut all: Vec<Named> = Vec::new();
+    for agent in agents {
+        let Some(explained) = known.explain(client, agent, Instant::now()) else { continue };
+        let Some(bot) = explained.bot.as_ref().map(|bot| bot.name.to_string()) else { continue };
+        if all.iter().any(|named| named.bot == bot) {
+            continue;
+        }
+        let why = why(&explained);
+        let says = match explained.judgement.status {
+            BotStatus::None => continue,
+            BotStatus::Verified => format!("{bot}, verified: {why}. Its requests are never scored."),
+            BotStatus::False => format!("no {bot}, though it says so: {why}."),
+            BotStatus::Claimed => {
+                let check = context.command(&format!("bots check {client} --user-agent {}", quoted(&bot)));
+                format!("says it is {bot}; {why}. DNS may tell: {check}")
+            }
+        };
+        all.push(Named { bot, status: status(explained.judgement.status), says });
+    }
+    all
 }
 
 fn status(status: BotStatus) -> &'static str {

@@ -133,3 +133,27 @@ fn nothing_in_a_finding_reaches_a_terminal_as_a_command_and_nothing_odd_in_it_is
         gateway.cli_ok(&[command[0], command[1], "--json"]);
     }
 }
+
+#[test]
+fn whoever_names_itself_as_a_crawler_is_told_apart_where_somebody_looks() {
+    let upstream = Upstream::start();
+    let bots = "[bots]\ndns = false\n[[bot]]\nname = \"our-monitor\"\nkind = \"monitor\"\n\
+                user_agents = [\"OurMonitor\"]\nnetworks = [\"203.0.113.16/28\"]\nstrict = true";
+    let gateway = Gateway::start(behind_proxy(&upstream).section(bots));
+    let (real, borrowed) = ("203.0.113.20", "8.8.4.9");
+    for client in [real, borrowed] {
+        gateway.client_of(client).send(&Request::get("/seen").header("User-Agent", "OurMonitor/1.0"));
+    }
+    gateway.data().wait_for_count(2);
+    for command in ["why", "analyze"] {
+        let told = gateway.cli_ok(&[command, real]);
+        assert!(told.contains("our-monitor, verified: the address is in its networks"), "{told}");
+        let told = gateway.cli_ok(&[command, borrowed]);
+        assert!(told.contains("no our-monitor, though it says so"), "{told}");
+    }
+    let json: Value = serde_json::from_str(&gateway.cli_ok(&["why", real, "--json"])).unwrap();
+    assert_eq!(
+        (&json["bots"][0]["bot"], &json["bots"][0]["status"]),
+        (&json!("our-monitor"), &json!("verified"))
+    );
+}

@@ -13,8 +13,9 @@ use portcullis_policy::Mode;
 use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError};
 
 use super::{Advice, findings_about, limit_events_about, network_of, show_advice, show_limits};
-use crate::cli::analyze::place;
+use crate::cli::analyze::{place, show_bots};
 use crate::cli::block::{bare, because, until};
+use crate::cli::bots::{Named, named};
 use crate::cli::context::{Context, open_state};
 use crate::cli::explained::{Explained, FindingExplainer};
 use crate::cli::logs::{request, verdict_style};
@@ -26,6 +27,8 @@ use crate::feeds::list_of;
 
 /// Refusals that are shown.
 const REFUSALS: usize = 10;
+/// Requests whose user agents are looked at.
+const LATEST: usize = 50;
 /// How far back limits are looked at.
 const LIMITS_SPAN: Duration = Duration::from_secs(24 * 3_600);
 
@@ -122,6 +125,8 @@ struct About {
     refusals: Vec<LogRow>,
     findings: Vec<Explained>,
     limit_events: Vec<LimitEvent>,
+    /// Crawlers that it has named itself as in its latest requests.
+    bots: Vec<Named>,
     advice: Vec<Advice>,
 }
 
@@ -139,9 +144,9 @@ pub(super) fn explain(
         Err(error) => return Err(error.into()),
     };
     let standing = Standing::of(client, &config, state.as_ref(), context)?;
-    let (refusals, is_logged) = match &log {
-        Some(log) => (refusals(log, client)?, is_logged(log, client)?),
-        None => (Vec::new(), false),
+    let (refusals, latest) = match &log {
+        Some(log) => (refusals(log, client)?, latest(log, client)?),
+        None => (Vec::new(), Vec::new()),
     };
     let (findings, limit_events) = match &state {
         Some(state) => {
@@ -152,7 +157,7 @@ pub(super) fn explain(
         }
         None => (Vec::new(), Vec::new()),
     };
-    let is_known = is_logged
+    let is_known = !latest.is_empty()
         || !(standing.allows.is_empty() && standing.blocks.is_empty() && findings.is_empty())
         || !standing.feeds.is_empty();
     let about = About {
@@ -163,6 +168,7 @@ pub(super) fn explain(
         refusals,
         findings,
         limit_events,
+        bots: named(&config, client, latest.iter().map(|row| row.user_agent.as_str()), context),
     };
     if json {
         screen.json(&about)?;
@@ -201,9 +207,9 @@ fn refusals(log: &LogReader, client: ClientIp) -> anyhow::Result<Vec<LogRow>> {
     Ok(all)
 }
 
-fn is_logged(log: &LogReader, client: ClientIp) -> anyhow::Result<bool> {
+fn latest(log: &LogReader, client: ClientIp) -> anyhow::Result<Vec<LogRow>> {
     let filter = LogFilter { network: Some(network_of(client)), ..LogFilter::default() };
-    Ok(!log.rows(&filter, 1)?.is_empty())
+    Ok(log.rows(&filter, LATEST)?)
 }
 
 fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, context: &Context) -> Vec<Advice> {
@@ -262,6 +268,7 @@ fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result
     if let Some(row) = about.refusals.first().filter(|row| !row.location.is_unknown()) {
         screen.field("from", &place(&row.location))?;
     }
+    show_bots(&about.bots, screen)?;
     for (n, Explained { stored, .. }) in about.findings.iter().enumerate() {
         let finding = &stored.finding;
         let text = format!(
