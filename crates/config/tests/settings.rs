@@ -359,3 +359,19 @@ fn feeds_are_read_and_their_mistakes_named_without_a_token() {
         assert!(errors.contains(message) && !errors.contains("hidden"), "{errors}");
     }
 }
+
+#[test]
+fn what_is_done_about_findings_is_said_by_severity_and_by_kind_of_evidence() {
+    use portcullis_detect::{Action, Actions, Evidence};
+
+    let actions = |lines: &str| read(&format!("{APP}[detection.actions]\n{lines}\n")).detection;
+    assert_eq!(actions("").actions, Actions::blocking_from(Some(Severity::High)));
+    let earlier = actions("medium = \"block\"");
+    assert_eq!(earlier.block_severity, Some(Severity::Medium));
+    assert_eq!(earlier.actions, Actions::blocking_from(Some(Severity::Medium)));
+    let mut expected = Actions::default();
+    expected.set(Evidence::Logins, Severity::Medium, Action::Block(Some(Duration::from_secs(1_800))));
+    expected.set_dry_run(Evidence::Company);
+    let own = actions("logins = { medium = \"block 30m\" }\ndry_run = [\"company\"]");
+    assert_eq!((own.actions, own.block_severity), (expected, Some(Severity::High)));
+}

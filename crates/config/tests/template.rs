@@ -130,6 +130,7 @@ fn every_setting_is_in_the_template() {
         "[detection]",
         "[bots]",
         "[[bot]]",
+        "[detection.actions]",
         "[alerts]",
         "[alerts.smtp]",
         "[[alerts.webhook]]",

@@ -5,6 +5,7 @@
 //! [`Report::presumed_good`] of earlier windows by [`train`]. At request time [`Engine::observe`] says at once what its
 //! rules see; [`Timeline`] is both over a past.
 
+mod actions;
 mod activity;
 pub mod bots;
 mod client;
@@ -34,6 +35,7 @@ mod together;
 mod window;
 mod words;
 
+pub use actions::{Action, Actions, Decided};
 pub use engine::{Alarm, Engine, SCORE_HALF_LIFE, SCORE_THRESHOLDS};
 pub use escalation::{BadPrefix, MIN_BAD, escalate};
 pub use features::{FEATURES, Features};
@@ -44,7 +46,7 @@ pub use observation::{BotStatus, Observation};
 pub use past::{MAX_REMEMBERED, Past, WeakEvidence};
 pub use path::{is_asset, is_sensitive};
 pub use report::{ForestHealth, Report, SharedAddress};
-pub use rules::rule_names;
+pub use rules::{Evidence, rule_names};
 pub use settings::Settings;
 pub use signatures::{Class, MAX_SIGNATURES, Signature, SignatureError, Signatures};
 pub use site::{

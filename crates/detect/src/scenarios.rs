@@ -64,7 +64,7 @@ pub(crate) struct Scenario {
     capacity: u8,
     /// One leaks away in so many milliseconds.
     leak_ms: u32,
-    evidence: Evidence,
+    pub(crate) evidence: Evidence,
     severity: Severity,
     /// From so many overflows on it is high.
     high_from: Option<u32>,

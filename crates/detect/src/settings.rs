@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use portcullis_model::Severity;
 
+use crate::Actions;
+
 /// The `[detection]` settings, ready to use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -30,6 +32,8 @@ pub struct Settings {
     pub login_paths: Vec<String>,
     /// Findings at least this severe are to be blocked; `None` never blocks.
     pub block_severity: Option<Severity>,
+    /// What is done about a finding by its kind of evidence; where this says nothing else, as `block_severity` says.
+    pub actions: Actions,
     /// How long such a block lasts, the first of a client, the second, and so on, the last one for all further
     /// ones; `None` until somebody removes it. At least one step.
     pub block_for: Vec<Option<Duration>>,
@@ -87,6 +91,7 @@ impl Default for Settings {
                 "/administrator/index.php",
             ]),
             block_severity: Some(Severity::High),
+            actions: Actions::default(),
             block_for: [1, 4, 24, 7 * 24].map(|hours| Some(hours * HOUR)).to_vec(),
             block_memory: 30 * 24 * HOUR,
             forest: true,

@@ -109,10 +109,14 @@ impl Caught {
         self.len() == 0
     }
 
-    /// Holds somebody for so long. False: there are [`MAX_CAUGHT`] already.
+    /// Holds somebody for so long. Who is held in earnest stays so. False: there are [`MAX_CAUGHT`] already.
     pub fn hold(&self, culprit: &Culprit, hold: Hold, span: Duration, now: Now) -> bool {
         let entry = Entry { hold, ends_ms: now.monotonic_ms.saturating_add(millis(span)) };
         let mut held = self.held.write();
+        let is_enforced = |known: &mut Entry| known.is_active(now) && known.hold.mode == Mode::Enforce;
+        if entry.hold.mode == Mode::DryRun && held.entry(culprit).is_some_and(is_enforced) {
+            return true;
+        }
         if held.len() >= MAX_CAUGHT && held.entry(culprit).is_none() {
             held.retain_active(now);
             if held.len() >= MAX_CAUGHT {

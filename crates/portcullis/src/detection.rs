@@ -22,7 +22,7 @@ use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
 use portcullis_config::Config;
 use portcullis_detect::{
-    BadPrefix, BotStatus, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings,
+    Action, BadPrefix, BotStatus, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings,
     Signatures, Window, escalate, train,
 };
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, LoginOutcome, UnixMs};
@@ -167,7 +167,7 @@ fn act(
             Behind::One(client) => Some(client),
             Behind::Unknown => None,
         };
-        acting.act(state, &mut done, &Found { finding, client, shared: report.shared_by(finding) })?;
+        acting.act(state, &mut done, &Found::new(finding, client, report.shared_by(finding)))?;
     }
     done.blocked.splice(0..0, prefixes);
     known.tell(state, config, &done, now)?;
@@ -253,21 +253,29 @@ pub(crate) fn not_blocked(
     now: UnixMs,
 ) -> anyhow::Result<Option<String>> {
     let finding = &stored.finding;
-    match config.detection.block_severity {
-        None => return Ok(Some("the detector blocks nobody (detection.block_severity)".to_owned())),
-        Some(least) if finding.severity < least => {
-            return Ok(Some(format!(
-                "its severity is {}, and detection.block_severity is {least}",
-                finding.severity
-            )));
-        }
-        Some(_) => {}
+    if !config.detection.actions.blocks() {
+        return Ok(Some("the detector blocks nobody (detection.block_severity)".to_owned()));
+    }
+    let decided = config.detection.actions.of(finding);
+    if decided.action == Action::Log {
+        let severity = finding.severity;
+        return Ok(Some(match config.detection.block_severity {
+            Some(least) if severity < least => {
+                format!("its severity is {severity}, and detection.block_severity is {least}")
+            }
+            Some(_) | None => {
+                format!(
+                    "its severity is {severity}, and its kind of evidence is only logged (detection.actions)"
+                )
+            }
+        }));
     }
     let guard = Guard::new(config, state, &Arc::new(Bots::without_dns(config, now)))?;
     let client = finding.client;
     let why = match guard.spares(state, stored.id, finding, Some(client))?.or_else(|| guard.ours.has(client))
     {
         Some(why) => Some(why),
+        None if decided.is_dry_run => Some(Spared::DryRun),
         None if is_pseudonym(client) => Some(Spared::Anonymous),
         None => (!state.covering(client, now)?.is_empty()).then_some(Spared::AlreadyBlocked),
     };

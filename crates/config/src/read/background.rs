@@ -9,6 +9,7 @@ use portcullis_store::LogSettings;
 
 use crate::units::parse_duration;
 
+use super::detection_actions::actions;
 use super::fields::{Origin, Place, Section, Value, quoted};
 use super::listeners::Listeners;
 use super::{DAY, HOUR, MILLISECOND, SECOND};
@@ -43,6 +44,8 @@ pub(super) fn detection(root: &mut Section<'_>, log: &LogSettings) -> portcullis
     let default = portcullis_detect::Settings::default();
     let mut detection = root.section("detection");
     let window = detection.read("window", default.window, |value| detection_window(value, log.retention));
+    let least = detection.read("block_severity", default.block_severity, block_severity);
+    let (actions, block_severity) = actions(&mut detection, least);
     let settings = portcullis_detect::Settings {
         enabled: detection.read("enabled", default.enabled, Value::boolean),
         live: detection.read("live", default.live, Value::boolean),
@@ -55,7 +58,8 @@ pub(super) fn detection(root: &mut Section<'_>, log: &LogSettings) -> portcullis
         login_failures: detection.read("login_failures", default.login_failures, Value::positive),
         sensitive_paths: detection.read("sensitive_paths", default.sensitive_paths, paths),
         login_paths: detection.read("login_paths", default.login_paths, paths),
-        block_severity: detection.read("block_severity", default.block_severity, block_severity),
+        block_severity,
+        actions,
         block_for: detection.read("block_for", default.block_for, block_steps),
         block_memory: detection
             .read("block_memory", default.block_memory, |value| value.duration(HOUR..=90 * DAY)),

@@ -6,6 +6,7 @@ mod alerts;
 mod background;
 mod bots;
 mod criteria;
+mod detection_actions;
 mod feeds;
 mod fields;
 mod files;

@@ -27,9 +27,9 @@ use crate::{Knowledge, Settings};
 /// The name under which the forest's opinion appears among the rules.
 pub(crate) const FOREST: &str = "forest";
 
-/// What kind of thing a rule looks at. Two rules of one class are no independent evidence.
+/// What kind of thing a rule looks at. Two rules of one kind are no independent evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Evidence {
+pub enum Evidence {
     /// How much: never more than medium, whatever else is much.
     Volume,
     /// Answers of the 4xx class.
@@ -38,7 +38,9 @@ pub(crate) enum Evidence {
     Paths,
     /// What was asked for is what attacks ask for.
     Signatures,
+    /// Passwords that are tried.
     Logins,
+    /// The program's own name.
     Agent,
     /// As whom it came.
     Identity,
@@ -46,6 +48,36 @@ pub(crate) enum Evidence {
     Company,
     /// The forest.
     Statistics,
+}
+
+impl Evidence {
+    /// In the order of declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Volume,
+        Self::Errors,
+        Self::Paths,
+        Self::Signatures,
+        Self::Logins,
+        Self::Agent,
+        Self::Identity,
+        Self::Company,
+        Self::Statistics,
+    ];
+
+    /// The word that the configuration uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Volume => "volume",
+            Self::Errors => "errors",
+            Self::Paths => "paths",
+            Self::Signatures => "signatures",
+            Self::Logins => "logins",
+            Self::Agent => "agent",
+            Self::Identity => "identity",
+            Self::Company => "company",
+            Self::Statistics => "statistics",
+        }
+    }
 }
 
 /// What a rule says about a client.
@@ -129,6 +161,14 @@ pub(crate) const RULES: &[Rule] = &[
 pub fn rule_names() -> impl Iterator<Item = &'static str> {
     let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
     RULES.iter().map(|rule| rule.name).chain(scenarios).chain([FOREST])
+}
+
+/// What kind of evidence the rule of this name looks at.
+pub(crate) fn evidence_of(rule: &str) -> Option<Evidence> {
+    let of_rules = RULES.iter().map(|known| (known.name, known.evidence));
+    let of_scenarios = SCENARIOS.iter().map(|known| (known.name, known.evidence));
+    let mut all = of_rules.chain(of_scenarios).chain([(FOREST, Evidence::Statistics)]);
+    all.find(|(name, _)| *name == rule).map(|(_, evidence)| evidence)
 }
 
 /// A share as people write it: `94 %`.

@@ -2,9 +2,11 @@
 //! is written down, and the least is blocked that stops the culprit: a user by its name; on an address that verified
 //! users share, those who are none; else the address. Must not judge clients.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
-use portcullis_detect::{Settings, SharedAddress};
+use portcullis_detect::{Action, Settings, SharedAddress};
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, Party, PartyBlock, UnixMs};
 use portcullis_policy::Culprit;
 use portcullis_store::{NewBlock, NewPartyBlock, State};
@@ -26,6 +28,7 @@ pub(crate) struct Done {
 }
 
 /// A finding that something may have to be done about.
+#[derive(Clone, Copy)]
 pub(super) struct Found<'a> {
     /// As it is written down.
     pub(super) finding: &'a Finding,
@@ -33,6 +36,18 @@ pub(super) struct Found<'a> {
     pub(super) client: Option<ClientIp>,
     /// Who else is on that address.
     pub(super) shared: Option<&'a SharedAddress>,
+    /// How long a block lasts that does not follow the steps.
+    span: Option<Duration>,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn new(
+        finding: &'a Finding,
+        client: Option<ClientIp>,
+        shared: Option<&'a SharedAddress>,
+    ) -> Self {
+        Self { finding, client, shared, span: None }
+    }
 }
 
 /// How it is acted.
@@ -48,13 +63,18 @@ impl Acting<'_> {
     /// Writes the finding down, and blocks who is behind it if it is severe enough.
     pub(super) fn act(&self, state: &mut State, done: &mut Done, found: &Found<'_>) -> anyhow::Result<()> {
         let id = state.save_finding(found.finding)?;
-        if is_to_be_blocked(self.settings, found.finding) {
+        let decided = self.settings.actions.of(found.finding);
+        if let Action::Block(span) = decided.action {
             let spared = match self.guard.spares(state, id, found.finding, found.client)? {
                 Some(why) => Some(why),
-                None => match &found.finding.user {
-                    Some(user) => self.act_on_user(state, done, id, found, user)?,
-                    None => self.act_on_address(state, done, id, found)?,
-                },
+                None if decided.is_dry_run => Some(Spared::DryRun),
+                None => {
+                    let found = &Found { span, ..*found };
+                    match &found.finding.user {
+                        Some(user) => self.act_on_user(state, done, id, found, user)?,
+                        None => self.act_on_address(state, done, id, found)?,
+                    }
+                }
             };
             done.spared.extend(spared.map(|why| (id, found.finding.client, why)));
         }
@@ -153,7 +173,7 @@ impl Acting<'_> {
     ) -> anyhow::Result<Block> {
         let network = self.guard.ours.network(client);
         let earlier = state.earlier_blocks(&network, self.remembers())?;
-        let (step, span) = block_step(self.settings, earlier);
+        let (step, span) = self.step(found, earlier);
         let block = state.add_block(
             NewBlock {
                 network,
@@ -181,7 +201,7 @@ impl Acting<'_> {
             // Made anew as evidence comes, which is not another offence; and whoever is there next is not the same.
             Party::Anonymous { .. } => 0,
         };
-        let (step, span) = block_step(self.settings, earlier);
+        let (step, span) = self.step(found, earlier);
         let block = state.add_party_block(
             NewPartyBlock {
                 party,
@@ -197,15 +217,18 @@ impl Acting<'_> {
         Ok(block)
     }
 
+    /// How long a block lasts, and the words for it when it is not the first one.
+    fn step(&self, found: &Found<'_>, earlier: usize) -> (String, Option<Duration>) {
+        match found.span {
+            Some(span) => (String::new(), Some(span)),
+            None => block_step(self.settings, earlier),
+        }
+    }
+
     /// Since when earlier blocks count.
     fn remembers(&self) -> UnixMs {
         self.now.minus(self.settings.block_memory)
     }
-}
-
-/// Whether it is severe enough.
-pub(super) fn is_to_be_blocked(settings: &Settings, finding: &Finding) -> bool {
-    settings.block_severity.is_some_and(|least| finding.severity >= least)
 }
 
 /// Whom a finding about a true client will have blocked, unless that is spared: as [`Acting::act`] does it.

@@ -203,9 +203,20 @@ impl Around {
 /// The block takes over from the hold; who was spared is let go at once.
 fn let_go(live: &Live, config: &Config, raised: &Raised, done: &Done) {
     let is_blocked = !(done.blocked.is_empty() && done.blocked_parties.is_empty());
-    // A block that was there already may be as young.
-    let is_spared = done.spared.iter().any(|(_, _, why)| *why != Spared::AlreadyBlocked);
-    let span = if is_spared { Duration::ZERO } else { RELEASE };
+    let spans = done.spared.iter().map(|(_, _, why)| match why {
+        // That block may be as young.
+        Spared::AlreadyBlocked => RELEASE,
+        // What would be refused goes on being recorded.
+        Spared::DryRun => Duration::MAX,
+        Spared::Allowed
+        | Spared::TrustedProxy
+        | Spared::ThisMachine
+        | Spared::Crawler
+        | Spared::Anonymous
+        | Spared::Dismissed
+        | Spared::Unblocked => Duration::ZERO,
+    });
+    let span = spans.min().unwrap_or(RELEASE);
     let now = live.clock.now();
     for culprit in &raised.culprits {
         live.state.caught.release(culprit, span, now);
@@ -240,8 +251,7 @@ fn act_on(
     let (finding, shared) = live.recording.finding(finding, shared, raised.asked, acting.now);
     let known = Known::of(state, config, finding.client, acting.now)?;
     let mut done = Done::default();
-    let found = Found { finding: &finding, client: Some(client), shared: shared.as_ref() };
-    acting.act(state, &mut done, &found)?;
+    acting.act(state, &mut done, &Found::new(&finding, Some(client), shared.as_ref()))?;
     known.tell(state, config, &done, acting.now)?;
     Ok(done)
 }

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use portcullis_config::Config;
-use portcullis_detect::{Alarm, Engine, Observation, Signatures};
+use portcullis_detect::{Action, Alarm, Engine, Observation, Signatures};
 use portcullis_model::{ClientIp, Severity};
 use portcullis_policy::{Culprit, Hold, LiveState, Mode};
 use portcullis_proxy::{Clock, Seen};
 use portcullis_store::Subject;
 
-use super::act::{culprits, is_to_be_blocked};
+use super::act::culprits;
 use super::queue::Queue;
 use super::spare::Ours;
 use crate::bots::Bots;
@@ -28,6 +28,8 @@ use crate::privacy::Recording;
 const LEAST: Severity = Severity::Medium;
 /// How long somebody is held whose block cannot be written. Ordinarily that takes milliseconds.
 const HOLD: Duration = Duration::from_secs(60);
+/// The longest that is recorded whom a block in dry-run would refuse.
+const DRY_RUN: Duration = Duration::from_secs(86_400);
 
 /// One for the life of the gateway.
 pub(crate) struct Live {
@@ -205,7 +207,8 @@ impl Live {
         if severity < LEAST {
             return;
         }
-        let is_to_be_blocked = is_to_be_blocked(&config.detection, &alarm.finding);
+        let decided = config.detection.actions.of(&alarm.finding);
+        let is_to_be_blocked = decided.action != Action::Log;
         let is_spared = || {
             let is_allowed = self.state.allows.load().lookup(alarm.finding.client.ip()).is_some();
             is_allowed || self.is_dismissed(&alarm)
@@ -214,10 +217,18 @@ impl Live {
             true => culprits(&alarm.finding, alarm.shared.as_ref(), &self.ours.load()),
             false => Vec::new(),
         };
-        let hold = Hold { rule: alarm.finding.reason.as_str().into(), mode: Mode::Enforce };
+        let (mode, span) = match (decided.is_dry_run, decided.action) {
+            (false, _) => (Mode::Enforce, HOLD),
+            // As long as the first block would last, what it would refuse is recorded.
+            (true, Action::Block(Some(span))) => (Mode::DryRun, span.min(DRY_RUN)),
+            (true, Action::Block(None) | Action::Log) => {
+                (Mode::DryRun, config.detection.block_step(0).1.unwrap_or(DRY_RUN).min(DRY_RUN))
+            }
+        };
+        let hold = Hold { rule: alarm.finding.reason.as_str().into(), mode };
         let now = self.clock.now();
         for culprit in &culprits {
-            let is_held = self.state.caught.hold(culprit, hold.clone(), HOLD, now);
+            let is_held = self.state.caught.hold(culprit, hold.clone(), span, now);
             let counter = if is_held { &self.stats.holds } else { &self.stats.not_held };
             counter.fetch_add(1, Ordering::Relaxed);
         }

@@ -28,6 +28,8 @@ pub(crate) enum Spared {
     Crawler,
     /// The log does not hold the address, and this process does not know it, or not for certain.
     Anonymous,
+    /// Its kind of evidence is in dry-run.
+    DryRun,
     /// A person dismissed this finding.
     Dismissed,
     /// A person took the block of this finding away, and nothing new has come since.
@@ -43,6 +45,7 @@ impl Spared {
             Self::ThisMachine => "this machine's own address",
             Self::Crawler => "the address of a well-known crawler",
             Self::Anonymous => "anonymous in the log; the gateway's own run blocks whom it knows for certain",
+            Self::DryRun => "only noted: its kind of evidence is in dry-run (detection.actions)",
             Self::Dismissed => "dismissed by a person",
             Self::Unblocked => "unblocked by a person, nothing new since",
         }

@@ -208,6 +208,47 @@ fn dry_run_lets_in_and_records_what_it_would_have_done() {
 }
 
 #[test]
+fn a_kind_of_evidence_in_dry_run_is_let_in_and_recorded_without_a_block() {
+    let upstream = Upstream::start();
+    let kinds = "dry_run = [\"signatures\", \"errors\", \"paths\"]";
+    let gateway = Gateway::start(behind_proxy(&upstream).section(&format!("[detection.actions]\n{kinds}")));
+    let mut connection = gateway.client_of(ATTACKER);
+    for path in SECRETS {
+        assert_eq!(connection.send(&missing(path)).status(), 404, "{path}");
+    }
+    let finding = finding_of(&gateway, ATTACKER);
+    gateway.data().wait_for_count(SECRETS.len() as u64);
+    let last = gateway.data().rows().pop().unwrap();
+    assert_eq!(
+        (last.verdict, last.reason.starts_with("caught:")),
+        (VerdictKind::WouldBlock, true),
+        "{last:?}"
+    );
+    let why = gateway.cli_ok(&["why", &last.id.to_string()]);
+    assert!(why.contains("dry-run") && why.contains("detector"), "{why}");
+    let said = gateway.cli_ok(&["detect"]);
+    assert!(said.contains("in dry-run"), "{said}");
+    assert_eq!(gateway.data().state().active_blocks(now()).unwrap(), []);
+    assert_eq!(gateway.data().state().finding(finding.id).unwrap().unwrap().block_id, None);
+    // Another kind is blocked all the same.
+    let scanner = Request::get("/").header("User-Agent", "sqlmap/1.8");
+    let mut connection = gateway.client_of("203.0.113.67");
+    let refused = (0..9).any(|_| connection.send(&scanner).status() == 403);
+    assert!(refused, "a scanner by its own name");
+}
+
+#[test]
+fn a_block_lasts_as_long_as_its_kind_of_evidence_says() {
+    let upstream = Upstream::start();
+    let actions = "[detection.actions]\nsignatures = { high = \"block 10m\", critical = \"block 10m\" }\n\
+                   errors = { high = \"block 10m\", critical = \"block 10m\" }";
+    let gateway = Gateway::start(behind_proxy(&upstream).section(actions));
+    attack_from(&gateway, ATTACKER);
+    let block = block_of(&gateway, ATTACKER).block;
+    assert_eq!(block.expires_at.unwrap().since(block.created_at).as_secs(), 600);
+}
+
+#[test]
 fn an_allowed_client_is_never_held() {
     let upstream = Upstream::start();
     let allow = format!("[[allow]]\nnetwork = \"{ATTACKER}\"\nreason = \"our own scanner\"");
