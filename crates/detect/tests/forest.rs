@@ -127,7 +127,7 @@ fn hostile_columns(rows: usize) -> [Vec<f64>; 9] {
 fn train_in_time(rows: Vec<Features>) -> Result<ForestModel, ForestError> {
     let (done, result) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(train(&rows)));
-    result.recv_timeout(Duration::from_secs(300)).expect("training comes to an end, and does not panic")
+    result.recv_timeout(Duration::from_mins(5)).expect("training comes to an end, and does not panic")
 }
 
 proptest! {

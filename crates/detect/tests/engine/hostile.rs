@@ -30,7 +30,7 @@ fn address(client: u8) -> ClientIp {
         0 => format!("2001:db8:0:{client:x}::{client:x}"),
         _ => format!("192.0.2.{client}"),
     };
-    text.parse().unwrap()
+    text.parse().expect("an address")
 }
 
 fn observe(engine: &Engine, owned: &Owned) -> Option<Alarm> {
