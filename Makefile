@@ -9,7 +9,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint deny browser-test conformance bench count-check upgrade-check slow-check random-check fuzz release install-tools build-tools clean
+.PHONY: help demo test check lint deny browser-test conformance bench count-check upgrade-check slow-check random-check tools-check fuzz release install-tools build-tools clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ slow-check: build-tools ## 5,000 slow connections of each of four kinds beside o
 random-check: build-tools ## 10 million requests of which nothing comes twice. ARGS="--requests 1000000" is shorter.
 	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches
 	$(TARGET)/release/random_check $(ARGS)
+
+tools-check: build-tools ## Attack tools of Debian, each blocked, while people do their work. TOOL=sqlmap runs one, SHOW=1 prints its requests.
+	@for tool in sqlmap dirb gobuster ffuf wapiti hydra whatweb nmap curl chromium; do \
+	  .ci/need $$tool "the run of $$tool" $$tool || true; \
+	done
+	TOOLS=1 TOOL="$(TOOL)" $(CARGO) test --locked -p portcullis --test tools -- --nocapture
 
 upgrade-check: build-tools ## 200 reloads and 20 upgrades under load; no request may fail. ARGS="--help" shows how.
 	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches --bin portcullis --bin upgrade_check

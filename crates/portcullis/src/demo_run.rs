@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use portcullis_config::{FILE_NAME, Overrides, load};
@@ -38,6 +39,8 @@ const LEFT_OVER: [&str; 14] = [
 ];
 /// Says that a folder belongs to a demo and may be emptied.
 const MARKER: &str = "demo-folder";
+/// How soon a signal is heard.
+const SIGNAL_POLL: Duration = Duration::from_millis(100);
 const SEED: u64 = 20_261_120;
 
 /// The demo's configuration, with LISTEN, METRICS and SITE to be filled in.
@@ -86,6 +89,21 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     let summary = summary?;
     println!("{}", summary.text.trim_end());
     Ok(summary.verdict.is_passed())
+}
+
+/// Runs the sample site until a signal ends it.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn run_site(address: SocketAddr) -> anyhow::Result<()> {
+    let ended = Arc::new(AtomicBool::new(false));
+    end_on_signal(Arc::clone(&ended))?;
+    let site = demo::site::start(address).with_context(|| format!("cannot start the site on {address}"))?;
+    println!("the sample site is at http://{}/", site.address());
+    while !ended.load(Ordering::Relaxed) {
+        std::thread::sleep(SIGNAL_POLL);
+    }
+    Ok(())
 }
 
 /// The address, with any port where its own is taken.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::header::{CONNECTION, COOKIE, EXPECT};
 use http::{HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
+use pingora::{ErrorType, OrErr as _};
 use portcullis_model::{ClientIp, RequestId};
 
 use crate::tls::ClientCertificate;
@@ -74,9 +75,11 @@ pub(crate) fn write_forwarding(request: &mut RequestHeader, about: &Forwarding<'
         request.remove_header(&name);
     }
     let scheme = if about.is_https { "https" } else { "http" };
-    let client = about.client.to_string();
+    // Copies of a value share its bytes.
+    let client = HeaderValue::try_from(about.client.to_string())
+        .or_err(ErrorType::InternalError, "an address that is no header")?;
     // Much of what runs behind nginx reads this one.
-    request.insert_header("X-Real-IP", client.as_str())?;
+    request.insert_header("X-Real-IP", client.clone())?;
     request.insert_header("X-Forwarded-For", client)?;
     request.insert_header("X-Forwarded-Proto", scheme)?;
     if !about.host.is_empty() {

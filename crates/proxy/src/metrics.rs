@@ -88,9 +88,10 @@ impl EdgeMetrics {
 
     /// Counts a request under each of the headers that it has.
     pub(crate) fn forwarding_ignored(&self, headers: &http::HeaderMap) {
-        for (name, count) in FORWARDING_HEADERS.iter().zip(&self.ignored_forwarding) {
-            if headers.contains_key(*name) {
-                count.fetch_add(1, Ordering::Relaxed);
+        // On every request: to look for each of the names would be to parse and hash it each time.
+        for name in headers.keys() {
+            if let Some(n) = FORWARDING_HEADERS.iter().position(|known| *known == name.as_str()) {
+                self.ignored_forwarding[n].fetch_add(1, Ordering::Relaxed);
             }
         }
     }

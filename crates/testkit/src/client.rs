@@ -135,7 +135,9 @@ pub struct Client {
     forwarded_for: Option<String>,
 }
 
-fn connect(source: Option<IpAddr>, to: SocketAddr) -> TcpStream {
+/// A connection from one of this machine's own addresses: all of 127.0.0.0/8 on Linux. It waits for nothing longer than
+/// [`DEADLINE`].
+pub fn connect(source: Option<IpAddr>, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into()).expect("this address cannot be a client's");

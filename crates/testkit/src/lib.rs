@@ -30,7 +30,7 @@ mod webhook_receiver;
 pub use certificates::{
     Authority, Issued, client_config, client_config_as, old_client_config, server_config, trusting,
 };
-pub use client::{Client, Head, Request, Response, exchange, parse_response};
+pub use client::{Client, Head, Request, Response, connect, exchange, parse_response};
 pub use django::{Browser, DjangoSite};
 pub use dns::Dns;
 pub use fail2ban::{Fail2banRow, write_fail2ban_database};

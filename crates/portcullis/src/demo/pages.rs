@@ -80,6 +80,7 @@ fn layout(title: &str, body: &str, visit: &Visit<'_>) -> String {
 <title>{title} · Gatehouse Goods</title>
 <link rel="icon" href="/assets/logo.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/assets/style.css">
+<link rel="alternate" href="/feed.xml" type="application/atom+xml">
 </head>
 <body>
 <header>
@@ -113,6 +114,30 @@ fn cards<'a>(products: impl Iterator<Item = &'a Product>) -> String {
     }
     out.push_str("</ul>");
     out
+}
+
+/// What is new, for feed readers (RFC 4287).
+pub(super) fn feed() -> String {
+    let mut out = String::from(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\">\n<title>Gatehouse \
+         Goods</title>\n<id>urn:gatehouse-goods</id>\n<updated>2026-11-01T08:00:00Z</updated>\n",
+    );
+    for Product { id, name, text, .. } in &PRODUCTS {
+        out.push_str(&format!(
+            "<entry><id>urn:gatehouse-goods:{id}</id><title>{}</title><link href=\"/products/{id}\"/>\
+             <updated>2026-11-01T08:00:00Z</updated><summary>{}</summary></entry>\n",
+            Escaped(name),
+            Escaped(text)
+        ));
+    }
+    out.push_str("</feed>\n");
+    out
+}
+
+/// The catalogue, for programs.
+pub(super) fn catalogue() -> String {
+    let one = |product: &Product| serde_json::json!({ "id": product.id, "name": product.name, "price_cents": product.price_cents });
+    serde_json::json!({ "products": PRODUCTS.iter().map(one).collect::<Vec<_>>() }).to_string()
 }
 
 pub(super) fn home(visit: &Visit<'_>) -> String {
