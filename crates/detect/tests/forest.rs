@@ -126,7 +126,7 @@ fn hostile_columns(rows: usize) -> [Vec<f64>; 9] {
 /// Trains on a thread of its own, and panics if that does not come back.
 fn train_in_time(rows: Vec<Features>) -> Result<ForestModel, ForestError> {
     let (done, result) = std::sync::mpsc::channel();
-    std::thread::spawn(move || done.send(train(&rows)));
+    std::thread::spawn(move || drop(done.send(train(&rows))));
     result.recv_timeout(Duration::from_mins(5)).expect("training comes to an end, and does not panic")
 }
 
