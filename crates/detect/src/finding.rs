@@ -8,7 +8,7 @@ use crate::client::{Client, Sample};
 use crate::engine::Score;
 use crate::rules::{Context, Evidence, FOREST, Hit, RULES};
 use crate::scenarios;
-use crate::{Features, ForestModel, SharedAddress, feature_in_words};
+use crate::{Features, ForestModel, Origin, SharedAddress, feature_in_words};
 
 /// The most samples of one finding.
 const MAX_SAMPLES: usize = 10;
@@ -51,6 +51,9 @@ impl Judged {
         let odd = forest.zip(score).and_then(|(model, score)| forest_hit(client, model, score));
         let is_odd = odd.is_some();
         hits.extend(scenarios::hits(client, context.neighbours));
+        // Made-up clients say what is odd on most sites, not on this one: a second opinion on what rules say, no first one.
+        let may_be_first = forest.is_some_and(|model| model.origin() == Origin::Site);
+        let odd = odd.filter(|_| may_be_first || !hits.is_empty());
         hits.extend(odd.map(|hit| (FOREST, Evidence::Statistics, hit)));
         hits.retain(|(rule, _, _)| match context.knowledge.suppressions.of_client(rule, client.key) {
             Some(one) => {

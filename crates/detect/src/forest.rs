@@ -13,6 +13,9 @@ pub const MIN_TRAINING_ROWS: usize = 200;
 /// Rows beyond this are not used; the caller chooses which to keep.
 pub const MAX_TRAINING_ROWS: usize = 20_000;
 
+/// Fewer rows than this say nothing of a drift.
+pub const MIN_DRIFT_ROWS: usize = 30;
+
 const TREES: usize = 100;
 const SAMPLES_PER_TREE: usize = 256;
 const CLIP: f64 = 6.0;
@@ -45,6 +48,8 @@ pub struct ForestModel {
     format: u32,
     id: String,
     rows: usize,
+    #[serde(default)]
+    origin: Origin,
     scaling: [Scaling; FEATURES],
     threshold: f64,
     highest: f64,
@@ -55,6 +60,28 @@ pub struct ForestModel {
 struct Scaling {
     median: f64,
     range: f64,
+}
+
+/// Whose ordinary clients a model knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The site's own.
+    #[default]
+    Site,
+    /// Made-up ones, until the site has shown enough.
+    Reference,
+}
+
+/// How far today's ordinary clients are from those that the model was trained on, in the feature that moved most.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    pub feature: String,
+    /// The median now, and at training.
+    pub now: f64,
+    pub typical: f64,
+    /// The distance, in ranges of the middle 90 % at training: with more than 1 the model knows another site.
+    pub by: f64,
 }
 
 /// How odd a row is, and by which features.
@@ -84,6 +111,10 @@ pub struct Strange {
 /// # Errors
 /// With fewer than [`MIN_TRAINING_ROWS`] usable rows.
 pub fn train(rows: &[Features]) -> Result<ForestModel, ForestError> {
+    train_as(rows, Origin::Site)
+}
+
+pub(crate) fn train_as(rows: &[Features], origin: Origin) -> Result<ForestModel, ForestError> {
     let usable: Vec<Features> = rows
         .iter()
         .filter(|row| row.0.iter().all(|value| value.is_finite()))
@@ -108,6 +139,7 @@ pub fn train(rows: &[Features]) -> Result<ForestModel, ForestError> {
         format: FORMAT,
         id: String::new(),
         rows: scaled.len(),
+        origin,
         scaling,
         threshold: quantile(&scores, QUANTILE),
         highest: quantile(&scores, 1.0),
@@ -121,6 +153,31 @@ impl ForestModel {
     /// A hash of the model's content.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whose ordinary clients it knows.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// How far ordinary clients have moved since the training; `None` with fewer than [`MIN_DRIFT_ROWS`] of them.
+    pub fn drift(&self, rows: &[Features]) -> Option<Drift> {
+        if rows.len() < MIN_DRIFT_ROWS {
+            return None;
+        }
+        let of = |n: usize| {
+            let mut column: Vec<f64> =
+                rows.iter().map(|row| row.0[n]).filter(|value| value.is_finite()).collect();
+            column.sort_by(f64::total_cmp);
+            let (now, then) = (quantile(&column, 0.5), self.scaling[n]);
+            Drift {
+                feature: Features::NAMES[n].to_owned(),
+                now: plain_value(n, now),
+                typical: plain_value(n, then.median),
+                by: ((now - then.median).abs() / then.range * 1_000.0).round() / 1_000.0,
+            }
+        };
+        (0..FEATURES).map(of).max_by(|a, b| a.by.total_cmp(&b.by))
     }
 
     /// How many rows it was trained on.
@@ -284,6 +341,18 @@ mod tests {
         assert_eq!((again.id(), again.training_rows()), (model.id(), 300));
         assert!((again.score(&scanner()).unwrap() - model.score(&scanner()).unwrap()).abs() < 1e-9);
         assert_ne!(train(&visitors(300)).unwrap().id(), model.id());
+    }
+
+    #[test]
+    fn ordinary_clients_that_change_are_a_drift() {
+        let model = train(&visitors(1_000)).unwrap();
+        let same = model.drift(&visitors(400)).unwrap();
+        assert!(same.by < 0.2, "{same:?}");
+        let mut others = visitors(400);
+        others.iter_mut().for_each(|row| row.0[5] = 0.05);
+        let drift = model.drift(&others).unwrap();
+        assert!(drift.feature == "asset_share" && drift.by > 1.0 && drift.now < drift.typical, "{drift:?}");
+        assert_eq!(model.drift(&visitors(MIN_DRIFT_ROWS - 1)), None);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod knowledge;
 mod observation;
 mod past;
 mod path;
+mod reference;
 mod report;
 mod rules;
 mod scenarios;
@@ -39,14 +40,18 @@ pub use actions::{Action, Actions, Decided};
 pub use engine::{Alarm, Engine, SCORE_HALF_LIFE, SCORE_THRESHOLDS};
 pub use escalation::{BadPrefix, MIN_BAD, escalate};
 pub use features::{FEATURES, Features};
-pub use forest::{ForestError, ForestModel, MAX_TRAINING_ROWS, MIN_TRAINING_ROWS, Opinion, Strange, train};
+pub use forest::{
+    Drift, ForestError, ForestModel, MAX_TRAINING_ROWS, MIN_DRIFT_ROWS, MIN_TRAINING_ROWS, Opinion, Origin,
+    Strange, train,
+};
 pub use glance::{Asked, Look, glance};
 pub use knowledge::Knowledge;
 pub use observation::{BotStatus, Observation};
 pub use past::{MAX_REMEMBERED, Past, WeakEvidence};
 pub use path::{is_asset, is_sensitive};
+pub use reference::reference_model;
 pub use report::{ForestHealth, Report, SharedAddress};
-pub use rules::{Evidence, rule_names};
+pub use rules::{Evidence, may_be_dismissed_by_path, rule_names};
 pub use settings::Settings;
 pub use signatures::{Class, MAX_SIGNATURES, Signature, SignatureError, Signatures};
 pub use site::{

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use portcullis_model::{ClientIp, Finding};
 use serde::Serialize;
 
-use crate::{Features, WeakEvidence};
+use crate::{Drift, Features, Origin, WeakEvidence};
 
 /// The outcome of one window.
 #[derive(Clone, Debug)]
@@ -63,11 +63,15 @@ pub enum ForestHealth {
     },
     Scored {
         model_id: String,
+        /// Whose ordinary clients it knows.
+        origin: Origin,
         training_rows: usize,
         threshold: f64,
         /// Clients with enough requests to be scored.
         scored: usize,
         /// Of these, the ones that it found odd.
         flagged: usize,
+        /// How far the window's ordinary clients are from those of the training; `None`: there were too few.
+        drift: Option<Drift>,
     },
 }

@@ -68,14 +68,23 @@ pub struct Site {
     logins: BTreeMap<Box<str>, LoginPath>,
     #[serde(skip)]
     pending: HashMap<IpAddr, Pending>,
-    /// The hour that `pending` and `current` are about, in hours since 1970.
+    /// Whether there is anything in `pending` and `current`.
     #[serde(skip)]
-    hour: Option<i64>,
+    has_seen: bool,
     #[serde(skip)]
     current: HourTotals,
     /// Changes of what is owned, and hosts that answer everything, at the end of the last hour.
     #[serde(skip)]
     told: (u64, usize),
+}
+
+/// An hour with far more requests than usual.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spike {
+    /// When the hour began.
+    pub at: UnixMs,
+    pub requests: u64,
+    pub expected: Expected,
 }
 
 /// What a host answered to names that no site publishes.
@@ -89,6 +98,19 @@ struct Host {
 }
 
 impl Host {
+    fn new(seen: &Observation<'_>) -> Self {
+        Self {
+            name: host_name(seen.host)
+                .to_ascii_lowercase()
+                .chars()
+                .take(NAME_CHARS)
+                .collect::<String>()
+                .into(),
+            since_day: seen.time.0.div_euclid(DAY_MS),
+            ..Self::default()
+        }
+    }
+
     fn answers_everything(&self) -> bool {
         self.served.len() >= SOFT_PROBES && self.served.len() > self.missing.len()
     }
@@ -131,7 +153,7 @@ impl Site {
             hours: baseline::Hours::default(),
             logins: BTreeMap::new(),
             pending: HashMap::new(),
-            hour: None,
+            has_seen: false,
             current: HourTotals::default(),
             told: (0, 0),
         }
@@ -179,15 +201,14 @@ impl Site {
         self.owns(self.path_hash(host, &normalise(path)))
     }
 
-    /// Takes one request. One from before [`Site::learned_until`] has taught already and is passed over; one of
-    /// another hour than the others since the last [`Site::settle`] counts as one of theirs.
+    /// Takes one request. One from before [`Site::learned_until`] has taught already and is passed over; all others
+    /// since the last [`Site::settle`] count as one hour's.
     pub fn observe(&mut self, settings: &Settings, seen: &Observation<'_>) {
         if seen.time < self.learned_until {
             return;
         }
         self.since = Some(self.since.map_or(seen.time, |since| since.min(seen.time)));
-        let hour = seen.time.0.div_euclid(HOUR_MS);
-        self.hour = Some(self.hour.map_or(hour, |known| known.max(hour)));
+        self.has_seen = true;
         let answer = Answer::of(seen.verdict, seen.status);
         if answer == Answer::Refused {
             return;
@@ -224,15 +245,21 @@ impl Site {
             let host = host_hash(self.seed, seen.host);
             pending.paths.push(hash);
             self.paths.meet(hash, host);
+            if self.hosts.len() < MAX_HOSTS {
+                self.hosts.entry(host).or_insert_with(|| Host::new(seen));
+            }
         }
     }
 
-    /// Ends an hour: what its clients did is learned, unless `is_flagged` says that one of them (by
+    /// Ends the hour before `until`: what its clients did is learned, unless `is_flagged` says that one of them (by
     /// [`portcullis_model::ClientIp::limit_key`]) attacks. Requests before `until` are passed over from now on.
     /// Returns whether other paths may be owned than before.
     pub fn settle(&mut self, until: UnixMs, is_flagged: impl Fn(IpAddr) -> bool) -> bool {
         self.learned_until = self.learned_until.max(until);
-        let Some(hour) = self.hour.take() else { return false };
+        if !std::mem::take(&mut self.has_seen) {
+            return false;
+        }
+        let hour = until.0.saturating_sub(1).div_euclid(HOUR_MS);
         let day = hour.div_euclid(24);
         let mut totals = std::mem::take(&mut self.current);
         let mut clients: Vec<(IpAddr, Pending)> = std::mem::take(&mut self.pending).into_iter().collect();
@@ -272,6 +299,15 @@ impl Site {
     /// How many requests are usual in the hour that holds this time; `None`: too little is known.
     pub fn expected(&self, at: UnixMs) -> Option<Expected> {
         self.hours.expected(at.0.div_euclid(HOUR_MS))
+    }
+
+    /// Hours with far more requests than was usual until then, the oldest first.
+    pub fn spikes(&self) -> Vec<Spike> {
+        let hours = self.hours.iter().filter_map(|(hour, totals)| {
+            let expected = self.hours.expected(hour).filter(|usual| usual.is_far_below(totals.requests))?;
+            Some(Spike { at: UnixMs(hour * HOUR_MS), requests: totals.requests, expected })
+        });
+        hours.collect()
     }
 
     /// The share of errors among the answers to clients that nothing is said against, without missing assets and
@@ -359,13 +395,9 @@ impl Site {
             return;
         }
         let day = seen.time.0.div_euclid(DAY_MS);
-        let host = self.hosts.entry(hash).or_default();
-        if host.name.is_empty() || day - host.since_day > PROBES_LAST_DAYS {
-            *host = Host {
-                name: host_name(seen.host).to_ascii_lowercase().into(),
-                since_day: day,
-                ..Host::default()
-            };
+        let host = self.hosts.entry(hash).or_insert_with(|| Host::new(seen));
+        if day - host.since_day > PROBES_LAST_DAYS {
+            *host = Host::new(seen);
         }
         let seen_so = match answer {
             Answer::Served => &mut host.served,

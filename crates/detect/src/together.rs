@@ -3,15 +3,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
-use portcullis_model::Severity;
+use portcullis_model::{Severity, UnixMs};
 
-use crate::Knowledge;
 use crate::client::Client;
 use crate::past::{Remembered, WeakEvidence};
+use crate::site::Expected;
+use crate::{Knowledge, Site};
 
 /// The most distinct missing pages and signatures that a window hands on for one client.
 const MAX_THINGS: usize = 32;
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What a rule may know of other addresses and other days.
 #[derive(Clone, Debug, Default)]
@@ -24,12 +27,34 @@ pub(crate) struct Around {
     pub(crate) logins: [Option<Logins>; 2],
     /// What the client did in earlier hours, with this one.
     pub(crate) past: Option<Box<Remembered>>,
+    /// The site had far more requests than usual, and the client made half of what was too many.
+    pub(crate) spike: Option<Flood>,
+}
+
+/// More requests than is usual on the site.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Flood {
+    /// Of everybody.
+    pub(crate) requests: u64,
+    pub(crate) expected: Expected,
+}
+
+impl Flood {
+    /// What there is to say of a window from `from` to `to`; nothing of one that is longer than an hour.
+    pub(crate) fn of(site: &Site, (from, to): (UnixMs, UnixMs), requests: u64) -> Option<Self> {
+        let expected = site.expected(from).filter(|usual| usual.is_far_below(requests))?;
+        (to.since(from) <= HOUR).then_some(Self { requests, expected })
+    }
+
+    fn is_mostly_of(&self, client: &Client) -> bool {
+        2.0 * f64::from(client.requests) >= self.requests as f64 - self.expected.requests
+    }
 }
 
 impl Around {
     /// Whether there is anything that a rule could say more for.
     pub(crate) fn is_telling(&self) -> bool {
-        self.bad_neighbours > 0 || self.logins != [None; 2] || self.past.is_some()
+        self.bad_neighbours > 0 || self.logins != [None; 2] || self.past.is_some() || self.spike.is_some()
     }
 }
 
@@ -62,12 +87,16 @@ struct Agent {
 pub(crate) struct Together {
     networks: HashMap<IpAddr, Network>,
     agents: HashMap<u32, Agent>,
+    flood: Option<Flood>,
 }
 
 impl Together {
     /// `severity`: what each client by itself is.
-    pub(crate) fn of<'a>(clients: impl Iterator<Item = (&'a Client, Option<Severity>)>) -> Self {
-        let mut together = Self { networks: HashMap::new(), agents: HashMap::new() };
+    pub(crate) fn of<'a>(
+        clients: impl Iterator<Item = (&'a Client, Option<Severity>)>,
+        flood: Option<Flood>,
+    ) -> Self {
+        let mut together = Self { networks: HashMap::new(), agents: HashMap::new(), flood };
         for (client, severity) in clients {
             let network = together.networks.entry(network(client.key)).or_default();
             network.clients += 1;
@@ -100,6 +129,7 @@ impl Together {
             neighbours: network.map_or(0, |network| network.clients),
             logins: guesses(client).map_or([None; 2], |_| self.logins(client)),
             past,
+            spike: self.flood.filter(|flood| flood.is_mostly_of(client)),
         }
     }
 

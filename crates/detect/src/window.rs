@@ -15,7 +15,7 @@ use crate::report::{ForestHealth, Report};
 use crate::rules::{Context, Neighbours};
 use crate::shared::Crowds;
 use crate::signatures::{Scratch, Signatures};
-use crate::together::{Together, weak};
+use crate::together::{Flood, Together, weak};
 use crate::{BotStatus, Features, ForestModel, Knowledge, Observation, Settings};
 
 /// The most findings of one window.
@@ -208,7 +208,9 @@ impl Window {
         let is_judged = |client: &&Client| !client.is_allowed;
         let severities: Vec<Option<Severity>> =
             self.clients.iter().filter(is_judged).map(judge_alone).collect();
-        let together = Together::of(self.clients.iter().filter(is_judged).zip(severities.iter().copied()));
+        let flood = Flood::of(&self.knowledge.site, (self.from, self.to), self.requests);
+        let judged = self.clients.iter().filter(is_judged).zip(severities.iter().copied());
+        let together = Together::of(judged, flood);
 
         let mut flagged = Vec::new();
         let mut remembered = Vec::new();
@@ -270,7 +272,7 @@ impl Window {
             clients: self.clients.len(),
             requests: self.requests,
             overflowed_clients: self.overflowed,
-            forest: health(&self.settings, forest, scores.len(), odd),
+            forest: health(&self.settings, forest, (scores.len(), odd), &presumed_good),
             scores,
             shared,
             sites: sites.0.into_iter().collect(),
@@ -295,14 +297,21 @@ impl Sites {
     }
 }
 
-fn health(settings: &Settings, forest: Option<&ForestModel>, scored: usize, flagged: usize) -> ForestHealth {
+fn health(
+    settings: &Settings,
+    forest: Option<&ForestModel>,
+    (scored, flagged): (usize, usize),
+    good: &[Features],
+) -> ForestHealth {
     match forest {
         Some(model) => ForestHealth::Scored {
             model_id: model.id().to_owned(),
+            origin: model.origin(),
             training_rows: model.training_rows(),
             threshold: model.threshold(),
             scored,
             flagged,
+            drift: model.drift(good),
         },
         None if settings.forest => ForestHealth::Off {
             why: format!(

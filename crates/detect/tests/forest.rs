@@ -6,7 +6,8 @@ mod support;
 use std::time::Duration;
 
 use portcullis_detect::{
-    Features, ForestError, ForestHealth, ForestModel, MAX_TRAINING_ROWS, Observation, Settings, Window, train,
+    Features, ForestError, ForestHealth, ForestModel, MAX_TRAINING_ROWS, Observation, Origin, Settings,
+    Window, reference_model, train,
 };
 use portcullis_model::{Severity, UnixMs};
 use proptest::prelude::*;
@@ -81,6 +82,25 @@ fn ordinary_visits_train_a_forest_that_finds_the_odd_client() {
         panic!("{:?}", report.forest)
     };
     assert_eq!((model_id.as_str(), scored, flagged, training_rows), (model.id(), 301, 1, 400));
+}
+
+#[test]
+fn the_reference_scores_from_the_first_hour_and_never_speaks_first() {
+    let model = reference_model().unwrap();
+    let mut window = visitors(20);
+    harvest(&mut window, "192.0.2.1");
+    let report = window.finish(Some(&model), UnixMs(HOUR_MS));
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    let ForestHealth::Scored { scored, flagged, origin, .. } = &report.forest else {
+        panic!("{:?}", report.forest)
+    };
+    assert_eq!((*scored, *flagged, *origin), (21, 1, Origin::Reference));
+    let mut window = visitors(20);
+    harvest(&mut window, "192.0.2.1");
+    window.observe(&Observation { path: "/wp-login.php", ..request("192.0.2.1", 3_000) });
+    let report = window.finish(Some(&model), UnixMs(HOUR_MS));
+    let rules = about(&report, "192.0.2.1").unwrap().details["rules"].to_string();
+    assert!(rules.contains("\"forest\""), "it agrees with a rule: {rules}");
 }
 
 #[test]

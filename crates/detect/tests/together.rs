@@ -253,3 +253,41 @@ fn a_dismissed_rule_is_silent_for_that_path_or_client_and_the_finding_says_so() 
     let others = judged(Some(Scope::Clients("192.0.2.128/28".parse().unwrap())));
     assert_eq!(says(&others, "192.0.2.9", "path_probing"), Some(Severity::High));
 }
+
+#[test]
+fn a_spike_against_what_is_usual_is_noted_about_who_makes_it_and_blocks_nobody() {
+    let mut site = Site::default();
+    for day in 0..6 {
+        for n in 0..100 {
+            let seen = request("192.0.2.1", day * 24 * 3_600 + n);
+            site.observe(&Settings::default(), &seen);
+        }
+        site.settle(UnixMs((day * 24 + 1) * HOUR_MS), |_| false);
+    }
+    let knowledge = Knowledge { site: Arc::new(site), ..Knowledge::default() };
+    let hour = |flood: i64| {
+        let from = UnixMs(6 * 24 * HOUR_MS);
+        let to = UnixMs(from.0 + HOUR_MS);
+        let mut window = Window::new(&Settings::default(), from, to).knowing(&knowledge);
+        let start = from.0 / 1_000;
+        for n in 0..flood {
+            window.observe(&request("192.0.2.66", start + n));
+        }
+        for n in 0..200 {
+            window.observe(&request(&format!("198.51.100.{n}"), start + n));
+        }
+        window.finish(None, to)
+    };
+    let report = hour(900);
+    assert_eq!(says(&report, "192.0.2.66", "site_spike"), Some(Severity::Low));
+    let finding = about(&report, "192.0.2.66").unwrap();
+    assert!(finding.severity <= Severity::Medium, "{finding:?}");
+    assert!(
+        finding
+            .details
+            .to_string()
+            .contains("made 900 of the 1100 requests of an hour in which 100 are usual")
+    );
+    assert!(about(&report, "198.51.100.7").is_none());
+    assert_eq!(says(&hour(200), "192.0.2.66", "site_spike"), None);
+}

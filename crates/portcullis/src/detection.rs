@@ -6,6 +6,8 @@
 mod act;
 mod catcher;
 mod crawlers;
+mod forest;
+mod knowledge;
 mod live;
 mod queue;
 mod spare;
@@ -22,8 +24,8 @@ use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
 use portcullis_config::Config;
 use portcullis_detect::{
-    Action, BadPrefix, BotStatus, Features, ForestModel, MAX_TRAINING_ROWS, Observation, Report, Settings,
-    Signatures, Window, escalate, train,
+    Action, BadPrefix, BotStatus, Features, ForestError, ForestModel, Knowledge, MAX_TRAINING_ROWS,
+    Observation, Origin, Report, Settings, Signatures, Window, escalate, reference_model, train,
 };
 use portcullis_model::{Block, BlockSource, ClientIp, Finding, LoginOutcome, UnixMs};
 use portcullis_privacy::{Anonymise, is_pseudonym};
@@ -41,6 +43,9 @@ pub(crate) use live::{Live, LiveStats};
 use act::{Acting, Found};
 use crawlers::Crawlers;
 use spare::{Guard, Spared};
+
+pub(crate) use forest::{ForestState, state as forest_state};
+pub(crate) use knowledge::{forget_site, read_site, write_site};
 
 /// The name of the task in the database.
 pub(crate) const TASK: &str = "detect";
@@ -138,9 +143,14 @@ pub(crate) fn run(config: &Config, now: UnixMs, control: &Arc<Control>) -> anyho
     let state = &mut State::open_existing(&config.data)?;
     let settings = &config.detection;
     let crawlers = &Crawlers::new(config, control.bots.as_ref(), now);
-    let past = Past { log, settings, signatures: Arc::new(Signatures::builtin()), control, crawlers };
-    let model = if settings.forest { past.model(&config.data.join(MODEL_FILE), now)? } else { None };
-    let report = past.observe(now.minus(settings.window), now)?.finish(model.as_ref(), now);
+    let log = LogOfRun { log, settings, signatures: Arc::new(Signatures::builtin()), control, crawlers };
+    let mut knowledge = knowledge::read(&config.data, state)?;
+    knowledge.site = Arc::new(knowledge::learn(&log, &config.data, &knowledge, now)?);
+    let model =
+        if settings.forest { log.model(&config.data.join(MODEL_FILE), &knowledge, now)? } else { None };
+    let report = log.observe(now.minus(settings.window), now, &knowledge)?.finish(model.as_ref(), now);
+    knowledge::remember(state, &mut knowledge.past, &report.weak, now)?;
+    forest::note(&config.data, &report.forest, now)?;
     // In one transaction: a process that ends in between must not leave blocks and findings that nobody is told of.
     let mut outcome = state.together(|state| act(state, config, report, (now, control, crawlers.bots())))?;
     outcome.took = started.elapsed();
@@ -283,7 +293,7 @@ pub(crate) fn not_blocked(
 }
 
 /// The log as a run reads it.
-struct Past<'a> {
+struct LogOfRun<'a> {
     log: LogReader,
     settings: &'a Settings,
     signatures: Arc<Signatures>,
@@ -291,23 +301,33 @@ struct Past<'a> {
     crawlers: &'a Crawlers,
 }
 
-impl Past<'_> {
-    fn observe(&self, from: UnixMs, to: UnixMs) -> anyhow::Result<Window> {
-        let mut window = Window::with_signatures(self.settings, from, to, Arc::clone(&self.signatures));
+impl LogOfRun<'_> {
+    fn window(&self, from: UnixMs, to: UnixMs) -> Window {
+        Window::with_signatures(self.settings, from, to, Arc::clone(&self.signatures))
+    }
+
+    /// Reads the rows of `[from, to)`.
+    fn visit(&self, from: UnixMs, to: UnixMs, mut look: impl FnMut(&Observation<'_>)) -> anyhow::Result<()> {
         self.log.visit(from, to, &mut |request| {
             let bot = self.crawlers.status(request.client, request.user_agent);
-            window.observe(&observation(request, bot));
+            look(&observation(request, bot));
             if self.control.is_stopping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         if self.control.is_stopping() {
             bail!("broken off: the gateway ends");
         }
+        Ok(())
+    }
+
+    fn observe(&self, from: UnixMs, to: UnixMs, knowledge: &Knowledge) -> anyhow::Result<Window> {
+        let mut window = self.window(from, to).knowing(knowledge);
+        self.visit(from, to, |seen| window.observe(seen))?;
         Ok(window)
     }
 
-    /// The stored model, or a new one when that has become too old. `None`: the site has not shown enough
-    /// ordinary clients yet, and the report says so.
-    fn model(&self, path: &Path, now: UnixMs) -> anyhow::Result<Option<ForestModel>> {
+    /// The stored model, or a new one when that has become too old. Until the site has shown enough ordinary clients
+    /// it is the reference model, which is kept like one of the site's.
+    fn model(&self, path: &Path, knowledge: &Knowledge, now: UnixMs) -> anyhow::Result<Option<ForestModel>> {
         let stored = std::fs::read(path).ok().and_then(|bytes| match ForestModel::from_bytes(&bytes) {
             Ok(model) => Some(model),
             Err(error) => {
@@ -317,31 +337,33 @@ impl Past<'_> {
         });
         let written = std::fs::metadata(path).and_then(|file| file.modified());
         let is_fresh = written.is_ok_and(|at| now.since(UnixMs::from_system(at)) < MODEL_AGE);
-        if (stored.is_some() && is_fresh) || !self.control.may_train(now) {
+        let is_its_own = stored.as_ref().is_some_and(|model| model.origin() == Origin::Site);
+        if (is_its_own && is_fresh) || !self.control.may_train(now) {
             return Ok(stored);
         }
-        match fit_with_deadline(self.training_rows(now)?, self.control) {
-            Ok(model) => {
-                replace_file(path, &model.to_bytes())?;
-                Ok(Some(model))
+        let rows = self.training_rows(knowledge, now)?;
+        let fitted = fit_with_deadline(move || train(&rows), self.control).or_else(|why| {
+            *self.control.training_failed_at.lock() = Some(now);
+            tracing::debug!("no new forest: {why}");
+            match stored {
+                Some(_) => Err(why),
+                None => fit_with_deadline(reference_model, self.control),
             }
-            Err(why) => {
-                *self.control.training_failed_at.lock() = Some(now);
-                tracing::debug!("no new forest: {why}");
-                Ok(stored)
-            }
-        }
+        });
+        let Ok(model) = fitted else { return Ok(stored) };
+        replace_file(path, &model.to_bytes())?;
+        Ok(Some(model))
     }
 
     /// Presumed-good clients of the last days, the newest first, one window of the log at a time.
-    fn training_rows(&self, now: UnixMs) -> anyhow::Result<Vec<Features>> {
+    fn training_rows(&self, knowledge: &Knowledge, now: UnixMs) -> anyhow::Result<Vec<Features>> {
         let mut rows = Vec::new();
         let mut requests = 0;
         let first = self.log.span()?.map_or(now, |(first, _)| first).0.max(now.minus(TRAINING_SPAN).0);
         let mut to = now;
         while to.0 > first && rows.len() < MAX_TRAINING_ROWS && requests < MAX_TRAINING_REQUESTS {
             let from = to.minus(self.settings.window);
-            let report = self.observe(from, to)?.finish(None, now);
+            let report = self.observe(from, to, knowledge)?.finish(None, now);
             requests += report.requests;
             rows.extend(report.presumed_good);
             to = from;
@@ -352,7 +374,10 @@ impl Past<'_> {
 }
 
 /// Fits on a thread of its own, which is left behind if it does not come back.
-pub(crate) fn fit_with_deadline(rows: Vec<Features>, control: &Arc<Control>) -> Result<ForestModel, String> {
+pub(crate) fn fit_with_deadline(
+    fit: impl FnOnce() -> Result<ForestModel, ForestError> + Send + 'static,
+    control: &Arc<Control>,
+) -> Result<ForestModel, String> {
     if control.is_fitting.swap(true, Ordering::Relaxed) {
         return Err("an earlier fit has not come back".to_owned());
     }
@@ -361,7 +386,7 @@ pub(crate) fn fit_with_deadline(rows: Vec<Features>, control: &Arc<Control>) -> 
     std::thread::Builder::new()
         .name("portcullis-forest".to_owned())
         .spawn(move || {
-            let model = train(&rows);
+            let model = fit();
             drop(fitting);
             // Nobody listens any more when the deadline has passed.
             let _ = done.send(model);

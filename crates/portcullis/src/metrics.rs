@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use portcullis_detect::ForestHealth;
 use portcullis_geo::{AnswerKind, Geo};
 use portcullis_identity::{Sessions, TokenFault};
 use portcullis_model::{ConnectionLimit, LoginOutcome, MalformedKind, Severity, UnixMs, VerdictKind};
@@ -48,6 +49,47 @@ struct DetectorStats {
     failed: u64,
     last_seconds: f64,
     findings: [u64; Severity::ALL.len()],
+    /// Of the last run; `None`: the forest had no say.
+    forest: Option<ForestStats>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ForestStats {
+    training_rows: usize,
+    threshold: f64,
+    scored: usize,
+    flagged: usize,
+    drift: f64,
+}
+
+impl ForestStats {
+    fn of(health: &ForestHealth) -> Option<Self> {
+        match health {
+            ForestHealth::Off { .. } => None,
+            ForestHealth::Scored { training_rows, threshold, scored, flagged, drift, .. } => Some(Self {
+                training_rows: *training_rows,
+                threshold: *threshold,
+                scored: *scored,
+                flagged: *flagged,
+                drift: drift.as_ref().map_or(f64::NAN, |drift| drift.by),
+            }),
+        }
+    }
+}
+
+impl ForestStats {
+    fn write(self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Clients that the isolation forest was trained on";
+        gauge(encoder, "portcullis_forest_training_rows", help, self.training_rows as f64)?;
+        let help = "The score above which a client is odd";
+        gauge(encoder, "portcullis_forest_threshold", help, self.threshold)?;
+        let help = "Clients that the isolation forest scored in the last run";
+        gauge(encoder, "portcullis_forest_scored", help, self.scored as f64)?;
+        let help = "Of these, the ones that it found odd";
+        gauge(encoder, "portcullis_forest_odd", help, self.flagged as f64)?;
+        let help = "How far ordinary clients have moved since the training, in ranges of the middle 90 %";
+        gauge(encoder, "portcullis_forest_drift", help, self.drift)
+    }
 }
 
 /// What became of a reload.
@@ -86,6 +128,7 @@ impl AppStats {
             Ok(outcome) => {
                 detector.succeeded += 1;
                 detector.last_seconds = outcome.took.as_secs_f64();
+                detector.forest = ForestStats::of(&outcome.report.forest);
                 for (_, finding) in &outcome.done.saved {
                     detector.findings[finding.severity as usize] += 1;
                 }
@@ -308,6 +351,9 @@ impl Sources {
         let mut findings = Family::new(encoder, "portcullis_detector_findings", help, MetricType::Counter)?;
         for severity in Severity::ALL {
             findings.count([("severity", severity.to_string())], stats.findings[severity as usize])?;
+        }
+        if let Some(forest) = stats.forest {
+            forest.write(encoder)?;
         }
         self.live(encoder)
     }

@@ -796,6 +796,149 @@ fn the_detector_run_by_hand_finds_and_blocks_a_scanner() {
     assert_eq!(again["findings"][0]["client"], "203.0.113.9");
 }
 
+/// Three visitors of the panel, so many hours ago.
+fn visits(hours_ago: u64) -> Vec<RequestRecord> {
+    let visitors = ["192.0.2.1", "198.51.100.1", "203.0.113.1"];
+    let paths = ["/phpmyadmin/", "/", "/style.css"];
+    visitors.into_iter().flat_map(|ip| paths.map(|path| request(ip, path, hours_ago * 3_600))).collect()
+}
+
+#[test]
+fn the_site_is_learned_from_the_log_shown_and_forgotten() {
+    let place = Place::new();
+    place.run("site").expect(NOTHING, &["Nothing is known of the site yet", "portcullis detect"]);
+    drop(place.state());
+    let stranger =
+        |path| refused(request("203.0.113.66", path, 60), VerdictKind::Admitted, 404, Reason::None);
+    place.log(visits(50).into_iter().chain(visits(25)).chain([stranger("/phpmyadmin/")]));
+    place.run("detect").expect(DONE, &[]);
+    let site = place.run("site --json").json();
+    assert_eq!(site["owned_paths"], 2, "{site}");
+    assert_eq!(site["hours"].as_array().unwrap().len(), 2, "{site}");
+    assert_eq!((&site["error_share"], &site["answers_everything"]), (&0.0.into(), &serde_json::json!([])));
+    let findings = place.run("suspicious --json --status all").json();
+    assert!(!findings.to_string().contains("phpmyadmin"), "its own path: {findings}");
+    place.run("site").expect(DONE, &["2 are its own", "0.0 %"]);
+
+    place.run("site forget /nowhere").expect(NOTHING, &["nothing of the kind"]);
+    place.run("site forget /phpmyadmin").expect(DONE, &["/phpmyadmin is forgotten."]);
+    assert_eq!(place.run("site --json").json()["owned_paths"], 1);
+    place.log([stranger("/phpmyadmin/"), stranger("/pma/")]);
+    place.run("detect").expect(DONE, &["203.0.113.66"]);
+    place.run("site forget --all").expect(DONE, &["forgotten"]);
+    place.run("site --json").expect(DONE, &["\"forest\""]);
+    place.run("detect").expect(DONE, &[]);
+    assert_eq!(place.run("site --json").json()["owned_paths"], 2, "learned anew from the log");
+    place.run("site forget").expect(MISUSED, &["<PATH>"]);
+}
+
+#[test]
+fn a_damaged_memory_of_the_site_is_told_and_learned_anew() {
+    let place = Place::new();
+    drop(place.state());
+    place.log(visits(50).into_iter().chain(visits(25)));
+    std::fs::write(place.data().join("site.json"), "{\"format\":99}").unwrap();
+    place.run("site").expect(FAILED, &["site.json", "learned anew"]);
+    place.run("detect").expect(DONE, &[]);
+    assert_eq!(place.run("site --json").json()["owned_paths"], 2);
+}
+
+#[test]
+fn slow_probing_is_found_in_what_earlier_runs_remembered() {
+    let place = Place::new();
+    drop(place.state());
+    let probe = |path: &str, ago: u64| {
+        refused(request("203.0.113.66", path, ago), VerdictKind::Admitted, 404, Reason::None)
+    };
+    place.log([probe("/now", 60), probe("/then", 50)]);
+    let mut past = portcullis_detect::Past::default();
+    for hours in [30_u64, 20, 10] {
+        let (from, to) = (now().minus(Duration::from_secs(hours * 3_600)), now());
+        let mut window = portcullis_detect::Window::new(&portcullis_detect::Settings::default(), from, to);
+        for n in 0..3 {
+            window.observe(&portcullis_detect::Observation {
+                time: from,
+                client: ip("203.0.113.66"),
+                status: 404,
+                verdict: VerdictKind::Admitted,
+                bytes_out: 10,
+                method: "GET",
+                host: "shop.example",
+                path: &format!("/guess/{hours}/{n}"),
+                query: "",
+                user_agent: "test/1.0",
+                referer: "",
+                user: "",
+                login: None,
+                bot: portcullis_detect::BotStatus::None,
+            });
+        }
+        past.remember(&window.finish(None, to).weak, to);
+    }
+    let client = ip("203.0.113.66").limit_key();
+    let memory = (client, past.to_text(client).unwrap());
+    place.state().remember_weak_evidence(&[memory], now(), UnixMs(0)).unwrap();
+    place.run("detect").expect(DONE, &["slow_probing"]);
+    let rows = place.state().weak_evidence().unwrap();
+    assert!(rows[0].1.contains("\"hours\":4"), "{rows:?}");
+    place.run("privacy erase 203.0.113.66 --yes").expect(DONE, &[]);
+    assert_eq!(place.state().weak_evidence().unwrap(), []);
+}
+
+#[test]
+fn what_is_dismissed_for_good_is_silent_until_it_is_taken_back() {
+    let place = Place::new();
+    drop(place.state());
+    let probes = |client: &str, folder: &str| -> Vec<RequestRecord> {
+        let probe = |n| request(client, &format!("/{folder}/{n}"), 60);
+        (0..12).map(|n| refused(probe(n), VerdictKind::Admitted, 404, Reason::None)).collect()
+    };
+    place.log(probes("203.0.113.9", "old"));
+    place.run("detect").expect(DONE, &["path_probing", "blocked 203.0.113.9"]);
+    place.run("suspicious dismiss 1 --never path").expect(MISUSED, &["several paths", "--path PATH"]);
+    place.run("suspicious dismiss 1 --never path --path old").expect(MISUSED, &["expected a path"]);
+    place
+        .run("suspicious dismiss 1 --never path --path /o --rule spike")
+        .expect(MISUSED, &["--never client"]);
+    place.run("suspicious dismiss 1 --never client --rule nonsense").expect(MISUSED, &["error_rate, "]);
+    place.run("suspicious dismiss 9 --never rule").expect(NOTHING, &["no finding 9"]);
+    let undo = "portcullis suspicious never --remove 1";
+    place
+        .run_all(&[
+            "suspicious",
+            "dismiss",
+            "1",
+            "--never",
+            "path",
+            "--path",
+            "/old",
+            "--note",
+            "moved in May",
+        ])
+        .expect(DONE, &["Finding 1 is dismissed.", "path_probing for /old and what is below it", undo]);
+    place.run("suspicious never").expect(DONE, &["path_probing for /old", "moved in May", "alice"]);
+
+    let of = |client: &str| {
+        place.log(probes(client, "old"));
+        place.run("detect").expect(DONE, &[]);
+        place.run(&format!("analyze {client} --json")).out
+    };
+    assert!(!of("203.0.113.20").contains("path_probing"));
+    place.run("suspicious never --remove 1").expect(DONE, &["speaks again"]);
+    place.run("suspicious never --remove 1").expect(NOTHING, &["no 1 in force"]);
+    assert!(of("203.0.113.21").contains("path_probing"));
+
+    let id = place.run("suspicious --json").json();
+    let id = id.as_array().unwrap().iter().find(|one| one["client"] == "203.0.113.21").unwrap()["id"].clone();
+    let done = place.run(&format!("suspicious dismiss {id} --never client --json")).json();
+    assert_eq!(done["never"]["network"], "203.0.113.21/32", "{done}");
+    place.run("why 203.0.113.21").expect(DONE, &["never again", "path_probing about 203.0.113.21"]);
+    let n = done["never"]["id"].as_i64().unwrap();
+    assert_eq!(place.run("suspicious never --json").json()[0]["id"], n);
+    place.run("privacy erase 203.0.113.21 --yes").expect(DONE, &[]);
+    place.run("suspicious never").expect(DONE, &["Nothing was dismissed for good."]);
+}
+
 #[test]
 fn check_reports_every_mistake_with_its_place() {
     let place = Place::new();

@@ -23,8 +23,9 @@ pub use read::{
 };
 pub use state::{
     AuditEntry, BlockChange, Changes, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, Lifted,
-    LimitEvent, LimitTotal, MAX_TASK_RUNS, NewBlock, NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq,
-    Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
+    LimitEvent, LimitTotal, MAX_TASK_RUNS, Never, NewBlock, NewNever, NewPartyBlock, NewTaskRun, PartyChange,
+    Purged, Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock,
+    TaskRun,
 };
 
 pub use folder::give_to_owner;
@@ -33,5 +34,5 @@ pub use state::{
     AlertChannel, AlertFailure, AlertTry, LimitSum, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage,
     StateSummary, StoredAlert,
 };
-pub use state::{MAX_OPT_OUTS, OptOut};
+pub use state::{MAX_NEVERS, MAX_OPT_OUTS, OptOut};
 pub use subject::{ERASED, Subject};

@@ -11,6 +11,7 @@ mod scanner_user_agent;
 mod script_guessing;
 mod sensitive_files;
 mod sensitive_paths;
+mod site_spike;
 mod slow_probing;
 mod spike;
 mod swarm;
@@ -154,6 +155,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { name: "error_rate", evidence: Evidence::Errors, check: error_rate::check },
     Rule { name: "sensitive_paths", evidence: Evidence::Paths, check: sensitive_paths::check },
     Rule { name: "high_frequency", evidence: Evidence::Volume, check: high_frequency::check },
+    Rule { name: "site_spike", evidence: Evidence::Volume, check: site_spike::check },
     Rule { name: "spike", evidence: Evidence::Volume, check: spike::check },
 ];
 
@@ -169,6 +171,16 @@ pub(crate) fn evidence_of(rule: &str) -> Option<Evidence> {
     let of_scenarios = SCENARIOS.iter().map(|known| (known.name, known.evidence));
     let mut all = of_rules.chain(of_scenarios).chain([(FOREST, Evidence::Statistics)]);
     all.find(|(name, _)| *name == rule).map(|(_, evidence)| evidence)
+}
+
+/// Whether a dismissal for a path changes anything for the rule: whether it counts requests for paths, not how many there
+/// were or who came.
+pub fn may_be_dismissed_by_path(rule: &str) -> bool {
+    SCENARIOS.iter().any(|scenario| scenario.name == rule)
+        || matches!(
+            rule,
+            "sensitive_files" | "path_probing" | "error_rate" | "sensitive_paths" | "login_failures"
+        )
 }
 
 /// A share as people write it: `94 %`.

@@ -15,6 +15,13 @@ const MAD_TO_SIGMA: f64 = 1.4826;
 /// A site is never steadier than this share of what is usual.
 const LEAST_SPREAD: f64 = 0.1;
 
+/// An hour is a spike from so many spreads above what is usual on,
+const SPIKE_SPREADS: f64 = 8.0;
+/// so many times what is usual,
+const SPIKE_TIMES: f64 = 3.0;
+/// and so many requests.
+const SPIKE_REQUESTS: u64 = 500;
+
 /// What came in one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HourTotals {
@@ -46,6 +53,14 @@ pub struct Expected {
     pub spread: f64,
     /// How many hours it is compared with.
     pub hours: usize,
+}
+
+impl Expected {
+    /// Whether so many requests are far more than usual.
+    pub fn is_far_below(&self, requests: u64) -> bool {
+        let far = (self.requests + SPIKE_SPREADS * self.spread).max(SPIKE_TIMES * self.requests);
+        requests >= SPIKE_REQUESTS && requests as f64 > far
+    }
 }
 
 /// By hours since 1970.

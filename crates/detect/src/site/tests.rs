@@ -111,6 +111,14 @@ fn the_hours_of_a_week_tell_what_is_usual() {
     let usual = |day: i64| site.expected(UnixMs((day * 24 + 9) * HOUR_MS + 60_000)).unwrap();
     assert_eq!((usual(21).requests, usual(21).hours), (40.0, 3), "the same weekday");
     assert_eq!(usual(22).requests, 101.0);
+    assert!(usual(22).is_far_below(501) && !usual(22).is_far_below(499) && site.spikes().is_empty());
+    for _ in 0..600 {
+        site.observe(&Settings::default(), &request("192.0.2.1", 22 * 24 + 9, "/", 200));
+    }
+    site.settle(UnixMs((22 * 24 + 10) * HOUR_MS), |_| false);
+    let spikes: Vec<_> = site.spikes().iter().map(|spike| (spike.at, spike.requests)).collect();
+    assert_eq!(spikes, [(UnixMs((22 * 24 + 9) * HOUR_MS), 600)]);
+    let usual = |day: i64| site.expected(UnixMs((day * 24 + 9) * HOUR_MS + 60_000)).unwrap();
     assert!((10.0..=10.2).contains(&usual(22).spread), "{:?}", usual(22));
     assert_eq!(site.expected(UnixMs((22 * 24 + 3) * HOUR_MS)), None, "nothing ever came at three");
 }

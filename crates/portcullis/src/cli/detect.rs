@@ -1,17 +1,19 @@
 //! `portcullis detect`: a run of the detector now, what it found and what it did.
 //! Must not decide anything; the run is the same as the gateway's own.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use portcullis_detect::ForestHealth;
+use portcullis_detect::{ForestHealth, Origin};
 use portcullis_model::{Block, ClientIp, Finding};
 
 use super::block::bare;
 use super::context::Context;
 use super::output::{Align, Cell, DIM, RED, Screen, Table, count, number};
+use super::site::show_forest;
 use super::suspicious::{client_and_user, says, severity_style};
 use super::{Format, Outcome, time};
 use crate::detection::{self, Outcome as Run};
@@ -19,6 +21,7 @@ use crate::detection::{self, Outcome as Run};
 const EXAMPLES: &str = "\
 Examples:
   portcullis detect
+  portcullis detect --health
   portcullis detect --json | jq '.findings[] | select(.severity == \"critical\")'
 
 Looks at the last hour (detection.window), writes findings, and blocks as
@@ -28,6 +31,10 @@ new blocks at once.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Detect {
+    /// Show how the isolation forest has done in the recent runs, and run nothing
+    #[arg(long)]
+    health: bool,
+
     #[command(flatten)]
     format: Format,
 }
@@ -35,6 +42,9 @@ pub(super) struct Detect {
 impl Detect {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = Arc::new(context.config()?);
+        if self.health {
+            return health(&config.data, self.format.json, context, screen);
+        }
         let run = detection::run_now(config, context.now)?;
         if self.format.json {
             screen.json(&as_json(&run))?;
@@ -59,6 +69,20 @@ impl Detect {
         }
         Ok(Outcome::Done)
     }
+}
+
+fn health(data: &Path, is_json: bool, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
+    let forest = detection::forest_state(data);
+    if is_json {
+        screen.json(&json!({
+            "fitted_at": forest.fitted_at.map(time::iso),
+            "problem": forest.problem(),
+            "runs": forest.runs,
+        }))?;
+    } else {
+        show_forest(&forest, context, screen)?;
+    }
+    Ok(if forest.runs.is_empty() { Outcome::Nothing } else { Outcome::Done })
 }
 
 /// What the run did about a finding.
@@ -121,9 +145,12 @@ fn remarks(run: &Run) -> Vec<String> {
     }
     match &report.forest {
         ForestHealth::Off { why } => remarks.push(format!("isolation forest: off, {why}")),
-        ForestHealth::Scored { training_rows, scored, flagged, .. } => remarks.push(format!(
+        ForestHealth::Scored { training_rows, scored, flagged, origin, .. } => remarks.push(format!(
             "isolation forest: trained on {}, scored {}, found {} unusual",
-            count(*training_rows as u64, "ordinary client"),
+            match origin {
+                Origin::Site => count(*training_rows as u64, "ordinary client"),
+                Origin::Reference => count(*training_rows as u64, "made-up client"),
+            },
             count(*scored as u64, "client"),
             number(*flagged as u64)
         )),

@@ -33,6 +33,7 @@ mod replay;
 mod report;
 mod rule_words;
 mod run;
+mod site;
 mod suspicious;
 mod tasks;
 mod time;
@@ -178,6 +179,8 @@ enum Command {
     Top(top::Top),
     /// List what the detector found, or show one finding
     Suspicious(suspicious::Suspicious),
+    /// Show what the detector has learned of the site, or take it back
+    Site(site::SiteCommand),
     /// Run the detector now
     #[command(alias = "detect_anomalies_now")]
     Detect(detect::Detect),
@@ -296,6 +299,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Analyze(command) => command.run(context, screen),
         Command::Top(command) => command.run(context, screen),
         Command::Suspicious(command) => command.run(context, screen),
+        Command::Site(command) => command.run(context, screen),
         Command::Detect(command) => command.run(context, screen),
         Command::Replay(command) => command.run(context, screen),
         Command::Alerts(command) => command.run(context, screen),

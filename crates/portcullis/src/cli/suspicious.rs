@@ -1,6 +1,10 @@
 //! `portcullis suspicious`: what the detector found, one line each or one in full, and what people make
 //! of it. Must not find anything itself.
 
+mod never;
+
+pub(super) use never::about as nevers_about;
+
 use clap::builder::styling::Style;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -24,11 +28,18 @@ Examples:
   portcullis suspicious 12 --dismiss
       it was a mistake; the same is not reported again for a day, and the block
       stays until \"unblock\"
-  portcullis suspicious 12 --confirm";
+  portcullis suspicious 12 --confirm
+  portcullis suspicious dismiss 12 --never path --path /old-shop --note moved
+      never again this rule for what is below /old-shop
+  portcullis suspicious never
+      what was dismissed for good, and how to take it back";
 
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(super) struct Suspicious {
+    #[command(subcommand)]
+    action: Option<never::Action>,
+
     /// The number of a finding, to see it in full
     #[arg(value_name = "ID")]
     id: Option<i64>,
@@ -80,6 +91,9 @@ impl Suspicious {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
         let data = &config.data;
+        if let Some(action) = self.action {
+            return action.run(data, context, screen);
+        }
         match self.id {
             None => self.list(open_state(data)?, context, screen),
             Some(id) => {
@@ -98,7 +112,7 @@ impl Suspicious {
                     Some(status) => {
                         let mut state = State::open_or_create(data)?;
                         state.set_finding_status(id, status, &actor(), context.now)?;
-                        self.judged(&state, StoredFinding { status, ..stored }, context, screen)
+                        judged(&state, StoredFinding { status, ..stored }, self.format.json, context, screen)
                     }
                 }
             }
@@ -179,31 +193,31 @@ impl Suspicious {
         }
         Ok(Outcome::Done)
     }
+}
 
-    fn judged(
-        &self,
-        state: &State,
-        stored: StoredFinding,
-        context: &Context,
-        screen: &mut Screen,
-    ) -> anyhow::Result<Outcome> {
-        let block = block_of(state, &stored, context)?;
-        if self.format.json {
-            screen.json(&as_json(&stored, block.as_ref()))?;
-            return Ok(Outcome::Done);
-        }
-        screen.line(&format!("Finding {} is {}.", stored.id, stored.status.as_str()))?;
-        let standing = block.filter(AnyBlock::in_force);
-        if let (FindingStatus::Dismissed, Some(block)) = (stored.status, standing) {
-            screen.line(&format!(
-                "{}: still blocked, {}. To lift that: {}",
-                block.whom(),
-                until(block.expires_at(), context),
-                block.undo(context)
-            ))?;
-        }
-        Ok(Outcome::Done)
+fn judged(
+    state: &State,
+    stored: StoredFinding,
+    is_json: bool,
+    context: &Context,
+    screen: &mut Screen,
+) -> anyhow::Result<Outcome> {
+    let block = block_of(state, &stored, context)?;
+    if is_json {
+        screen.json(&as_json(&stored, block.as_ref()))?;
+        return Ok(Outcome::Done);
     }
+    screen.line(&format!("Finding {} is {}.", stored.id, stored.status.as_str()))?;
+    let standing = block.filter(AnyBlock::in_force);
+    if let (FindingStatus::Dismissed, Some(block)) = (stored.status, standing) {
+        screen.line(&format!(
+            "{}: still blocked, {}. To lift that: {}",
+            block.whom(),
+            until(block.expires_at(), context),
+            block.undo(context)
+        ))?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn unknown(id: i64, context: &Context) -> Outcome {

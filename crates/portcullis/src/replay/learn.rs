@@ -77,10 +77,11 @@ pub(crate) fn model(
         return Ok(Model { bytes: None, origin: Origin::AsItGoes, requests: None });
     }
     let (rows, requests) = good_rows(settings, past, signatures, bots, progress)?;
-    let bytes = match fit_with_deadline(rows, &Arc::new(Control::default())) {
-        Ok(model) => model.to_bytes(),
-        Err(why) => return Ok(Model { requests: Some(requests), ..Model::off(why) }),
-    };
+    let bytes =
+        match fit_with_deadline(move || portcullis_detect::train(&rows), &Arc::new(Control::default())) {
+            Ok(model) => model.to_bytes(),
+            Err(why) => return Ok(Model { requests: Some(requests), ..Model::off(why) }),
+        };
     if let Some(file) = file {
         std::fs::write(file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
     }

@@ -10,6 +10,7 @@ mod changes;
 mod findings;
 mod geo;
 mod limits;
+mod nevers;
 mod opt_outs;
 mod parties;
 mod purge;
@@ -36,6 +37,7 @@ pub use changes::{BlockChange, Changes, Seq};
 pub use findings::{FindingFilter, StoredFinding};
 pub use geo::GeoAnswer;
 pub use limits::{LimitEvent, LimitTotal};
+pub use nevers::{MAX_NEVERS, Never, NewNever};
 pub use opt_outs::{MAX_OPT_OUTS, OptOut};
 pub use parties::{NewPartyBlock, PartyChange, StoredPartyBlock};
 pub use purge::Purged;
@@ -58,6 +60,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/state/006_limit_bounds.sql"),
     include_str!("../../migrations/state/007_opt_outs.sql"),
     include_str!("../../migrations/state/008_repeat_offenders.sql"),
+    include_str!("../../migrations/state/009_dismissals.sql"),
 ];
 
 /// FULL: a block that was acknowledged survives a power failure.

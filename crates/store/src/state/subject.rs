@@ -22,7 +22,7 @@ const RECORDS: [&str; 3] = ["audit", "task_runs", "settings"];
 const NAMES: [(&str, &str); 2] = [("findings", "user"), ("party_blocks", "user")];
 /// Columns with sentences, or with what clients sent, in which a user may be named. The other ones hold words of this
 /// program or of its operator, and a user may be called like any of them: "detector", "report", "open".
-const SENTENCES: [(&str, &str); 10] = [
+const SENTENCES: [(&str, &str); 12] = [
     ("alert_outbox", "message"),
     ("alerts", "body"),
     ("allows", "reason"),
@@ -31,6 +31,8 @@ const SENTENCES: [(&str, &str); 10] = [
     ("blocks", "reason"),
     ("findings", "details"),
     ("limit_events", "endpoint"),
+    ("nevers", "note"),
+    ("nevers", "path"),
     ("party_blocks", "reason"),
     ("task_runs", "summary"),
 ];

@@ -66,6 +66,27 @@ pub(super) fn detector(facts: &Facts<'_>) -> Vec<Finding> {
     )]
 }
 
+/// What the detector judges with: the isolation forest, and what it knows of the site.
+pub(super) fn knowledge(facts: &Facts<'_>) -> Vec<Finding> {
+    let forest = facts.forest.as_ref().map(|problem| {
+        let remedy = "It is fitted anew each day; until then mind the other rules. Without it: [detection] forest \
+                      = false.";
+        Finding::new("forest", Gravity::Warning, format!("the isolation forest misleads: {problem}"), remedy)
+            .write("portcullis detect --health".to_owned())
+    });
+    let site = facts.site.as_ref().map(|problem| {
+        let remedy = "The next run of the detector learns it anew from the log of the last seven days.";
+        Finding::new(
+            "site",
+            Gravity::Warning,
+            format!("what was learned of the site is lost: {problem}"),
+            remedy,
+        )
+        .write("portcullis detect".to_owned())
+    });
+    forest.into_iter().chain(site).collect()
+}
+
 /// Tasks that fail or do not end; failures of the detector and of feeds have checks of their own.
 pub(super) fn tasks(facts: &Facts<'_>) -> Vec<Finding> {
     const CHECK: &str = "tasks";
@@ -202,6 +223,17 @@ mod tests {
     use super::*;
     use portcullis_geo::{DatabaseStatus, SourceKind};
     use portcullis_store::TaskRun;
+
+    #[test]
+    fn a_forest_that_misleads_and_lost_knowledge_of_the_site_are_told() {
+        let config = config("");
+        let mut facts = healthy(&config);
+        assert_eq!(knowledge(&facts), Vec::new());
+        facts.forest = Some("it found 90 of 100 clients odd".to_owned());
+        facts.site = Some("format 9".to_owned());
+        let found = knowledge(&facts);
+        assert!(found[0].seen.contains("90 of 100") && found[1].seen.contains("format 9"), "{found:?}");
+    }
 
     #[test]
     fn a_detector_that_does_not_run_or_fails_is_found() {

@@ -64,6 +64,9 @@ pub(super) struct Facts<'a> {
     pub(super) task_runs: Vec<TaskRun>,
     /// The channels of alerts that the configuration has and that were used.
     pub(super) alerts: Vec<AlertChannel>,
+    /// What is wrong with the isolation forest, and the site's stored knowledge, in words.
+    pub(super) forest: Option<String>,
+    pub(super) site: Option<String>,
     pub(super) feeds: Vec<FeedFacts>,
     /// Tasks that are being run, and since when.
     pub(super) running: Vec<(&'static str, UnixMs)>,
@@ -146,6 +149,8 @@ impl<'a> Facts<'a> {
             detector: task_runs.iter().find(|run| run.task == detection::TASK).cloned(),
             task_runs,
             alerts,
+            forest: detection::forest_state(data).problem(),
+            site: detection::read_site(data).err().map(|error| format!("{error:#}")),
             feeds: config.feeds.iter().map(|feed| of_feed(feed, config, context.now)).collect(),
             running: TASKS
                 .iter()
@@ -350,6 +355,8 @@ pub(super) mod tests {
             detector: Some(run(now.minus(WINDOW / 2), true)),
             task_runs: vec![run(now.minus(WINDOW / 2), true)],
             alerts: Vec::new(),
+            forest: None,
+            site: None,
             feeds: Vec::new(),
             running: Vec::new(),
             own: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 10])],

@@ -30,7 +30,7 @@ Looks at the configuration, the machine, the databases and the requests of the
 last hour, whether the gateway runs or not. Changes nothing.";
 
 /// Every check, in the order in which its findings are shown among equally grave ones.
-const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 23] = [
+const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 24] = [
     identity::hidden_clients,
     identity::unnamed_clients,
     identity::wide_trust,
@@ -43,6 +43,7 @@ const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 23] = [
     server::open_files,
     server::dry_run,
     background::detector,
+    background::knowledge,
     background::tasks,
     background::stale_feeds,
     background::geo,

@@ -21,7 +21,7 @@ use crate::cli::explained::{Explained, FindingExplainer};
 use crate::cli::logs::{request, verdict_style};
 use crate::cli::output::{Align, BOLD, Cell, DIM, GREEN, PLAIN, RED, Screen, Table, tell};
 use crate::cli::party;
-use crate::cli::suspicious::{says, severity_style};
+use crate::cli::suspicious::{nevers_about, says, severity_style};
 use crate::cli::{Outcome, time};
 use crate::feeds::list_of;
 
@@ -124,6 +124,8 @@ struct About {
     /// Newest first.
     refusals: Vec<LogRow>,
     findings: Vec<Explained>,
+    /// Rules that are silent about it, in words.
+    dismissed_for_good: Vec<String>,
     limit_events: Vec<LimitEvent>,
     /// Crawlers that it has named itself as in its latest requests.
     bots: Vec<Named>,
@@ -157,6 +159,10 @@ pub(super) fn explain(
         }
         None => (Vec::new(), Vec::new()),
     };
+    let dismissed_for_good = match &state {
+        Some(state) => nevers_about(state, client)?,
+        None => Vec::new(),
+    };
     let is_known = !latest.is_empty()
         || !(standing.allows.is_empty() && standing.blocks.is_empty() && findings.is_empty())
         || !standing.feeds.is_empty();
@@ -167,6 +173,7 @@ pub(super) fn explain(
         standing,
         refusals,
         findings,
+        dismissed_for_good,
         limit_events,
         bots: named(&config, client, latest.iter().map(|row| row.user_agent.as_str()), context),
     };
@@ -280,6 +287,9 @@ fn show(about: &About, context: &Context, screen: &mut Screen) -> anyhow::Result
             says(finding)
         );
         screen.styled_field(if n == 0 { "findings" } else { "" }, severity_style(finding.severity), &text)?;
+    }
+    for (n, never) in about.dismissed_for_good.iter().enumerate() {
+        screen.field(if n == 0 { "never again" } else { "" }, never)?;
     }
     // The newest in full.
     if let Some(newest) = about.findings.first() {
