@@ -39,7 +39,7 @@ struct Plain(f64);
 
 impl Plain {
     fn or_unknown(&self, words: impl FnOnce(f64) -> String) -> String {
-        if (-MOST..MOST).contains(&self.0) { words(self.0.max(0.0)) } else { "?".to_owned() }
+        if (-MOST..MOST).contains(&self.0) { words(self.0.max(0.0) + 0.0) } else { "?".to_owned() }
     }
 
     fn count(&self) -> String {
