@@ -46,7 +46,9 @@ pub(crate) struct Client {
     pub(crate) posts: u32,
     /// Paths other than assets that were not there.
     pub(crate) missing: Distinct,
-    /// Of these, the ones that name a program: `.php` and the like.
+    /// What was sent that is no HTTP request.
+    pub(crate) garbage: Distinct,
+    /// Of `missing`, the ones that name a program: `.php` and the like.
     pub(crate) missing_scripts: Distinct,
     /// Hashes of user agents, and the latest one apart, so that it is found without a look at the heap.
     agents: Vec<u32>,
@@ -168,6 +170,8 @@ pub(crate) struct Login {
 pub(crate) struct SignatureHits {
     full: [u64; MAX_SIGNATURES / 64],
     half: [u64; MAX_SIGNATURES / 64],
+    /// Matched by what the site may own, as its answer says.
+    touched: [u64; MAX_SIGNATURES / 64],
     pub(crate) requests: u32,
 }
 
@@ -188,13 +192,33 @@ impl SignatureHits {
         !known
     }
 
+    /// Notes a match of what the site may own; true if it had not been seen.
+    pub(crate) fn touch(&mut self, signature: usize) -> bool {
+        let (word, bit) = (signature / 64, 1 << (signature % 64));
+        let is_new = (self.full[word] | self.half[word] | self.touched[word]) & bit == 0;
+        self.touched[word] |= bit;
+        is_new
+    }
+
+    /// Whether it matched at all.
+    pub(crate) fn is_touched(&self, signature: usize) -> bool {
+        let (word, bit) = (signature / 64, 1 << (signature % 64));
+        (self.full[word] | self.half[word] | self.touched[word]) & bit != 0
+    }
+
+    /// Whether anything counts by itself.
+    pub(crate) fn is_evidence(&self) -> bool {
+        self.full.iter().chain(&self.half).any(|word| *word != 0)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.full.iter().chain(&self.half).all(|word| *word == 0)
+        !self.is_evidence() && self.touched.iter().all(|word| *word == 0)
     }
 
     fn join(&mut self, other: &Self) {
         self.full.iter_mut().zip(&other.full).for_each(|(word, more)| *word |= more);
         self.half.iter_mut().zip(&other.half).for_each(|(word, more)| *word |= more);
+        self.touched.iter_mut().zip(&other.touched).for_each(|(word, more)| *word |= more);
         self.requests = self.requests.saturating_add(other.requests);
     }
 
@@ -255,6 +279,7 @@ impl Client {
             posts: 0,
             missing: Distinct::default(),
             missing_scripts: Distinct::default(),
+            garbage: Distinct::default(),
             agents: Vec::new(),
             latest_agent: None,
             page_burst: Burst::default(),
@@ -305,6 +330,7 @@ impl Client {
         both.sensitive.denied |= earlier.sensitive.denied;
         both.missing.join(&earlier.missing);
         both.missing_scripts.join(&earlier.missing_scripts);
+        both.garbage.join(&earlier.garbage);
         for &agent in &earlier.agents {
             if !both.agents.contains(&agent) && both.agents.len() < MAX_AGENTS {
                 both.agents.push(agent);

@@ -132,6 +132,7 @@ impl<'a> Request<'a> {
         let may_crawl = client.requests >= CRAWLS_FROM && !self.is_asset && self.answer != Answer::Refused;
         feeds.add_if(Feed::Page, may_crawl);
         self.count_plain(client);
+        let is_garbage = self.count_garbage(client);
         let is_missing = self.count_missing(client, tools, room);
         feeds.add_if(Feed::Missing, is_missing);
         self.count_answer(client, tools, room);
@@ -148,7 +149,7 @@ impl<'a> Request<'a> {
             is_attack,
             is_false_bot,
             is_new_touch,
-            is_step: is_new_hit || overflows,
+            is_step: is_new_hit || overflows || is_garbage,
         }
     }
 
@@ -185,6 +186,16 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// True if it was no HTTP request. Empty ones are those of browsers that connect ahead and then need nothing.
+    fn count_garbage(&self, client: &mut Client) -> bool {
+        let is_empty = matches!(self.seen.path, "" | "-" | "/") && self.seen.query.is_empty();
+        let counts = self.seen.verdict == VerdictKind::Malformed && !is_empty;
+        if counts {
+            client.garbage.insert(hash::of(self.seen.path));
+        }
+        counts
+    }
+
     /// Names no page that it came from. Programs that follow a redirect name what they were redirected from, which
     /// is the page itself; a browser does not.
     fn has_no_referer(&self) -> bool {
@@ -202,6 +213,8 @@ impl<'a> Request<'a> {
     fn count_missing(&self, client: &mut Client, tools: Tools<'_>, room: &mut SampleRoom) -> bool {
         let counts = self.answer == Answer::ClientError
             && is_missing(self.seen.status)
+            // Others are those of protocols, such as WebDAV, in which it is ordinary that something is not there.
+            && matches!(self.seen.method, "GET" | "HEAD" | "POST")
             && !self.is_asset
             && !is_routine(&self.normal)
             && !self.is_owned(tools)
@@ -257,6 +270,8 @@ impl<'a> Request<'a> {
             (VerdictKind::Limited, _) => (&mut login.limited, true),
             (VerdictKind::Blocked | VerdictKind::Malformed, _) => return false,
             (_, 400 | 401 | 403 | 422 | 429) => (&mut login.failures, true),
+            // No such user.
+            (_, 404) if is_api => (&mut login.failures, true),
             // To another spelling of the same place, where the client sends it again.
             (_, 307 | 308) => return false,
             // A right password is answered by 302 or 303.
@@ -338,6 +353,14 @@ impl<'a> Request<'a> {
             }
         });
         signatures.in_query(seen.query, scratch, |n, in_search_box| matches.push(n, in_search_box));
+        if seen.verdict == VerdictKind::Malformed {
+            // Where the path would end in what was sent is anybody's guess.
+            signatures.in_query(seen.path, scratch, |n, _| matches.push(n, false));
+        }
+        // Lookups are hidden wherever a server may log them; no page's address has that in it.
+        if seen.referer.contains("${") {
+            signatures.in_agent(seen.referer, scratch, |n| matches.push(n, false));
+        }
         if matches.count > 0 && !self.is_evidence(tools, "sensitive_files") {
             matches = Matches::default();
         }
@@ -358,7 +381,11 @@ impl<'a> Request<'a> {
         for (n, &(signature, in_search_box)) in matches.found[..matches.count].iter().enumerate() {
             let strength = all[signature].class.strength(self.answer, seen.status);
             let is_new_hit = hits.add(signature, if in_search_box { strength.weakened() } else { strength });
-            if n < in_request && strength != Strength::None {
+            if strength == Strength::None {
+                is_new |= hits.touch(signature);
+                continue;
+            }
+            if n < in_request {
                 self.feed(feeds, all[signature].class);
             }
             if n < in_request { is_new |= is_new_hit } else { is_new_agent |= is_new_hit }
@@ -371,7 +398,7 @@ impl<'a> Request<'a> {
         if is_new_agent {
             self.sample(client, SampleKind::Agent, room);
         }
-        (client.signatures.is_some(), is_new || is_new_agent)
+        (client.signatures.as_ref().is_some_and(|hits| hits.is_evidence()), is_new || is_new_agent)
     }
 
     fn feed(&self, feeds: &mut Feeds, class: Class) {

@@ -153,10 +153,47 @@ pub(crate) fn is_routine(normal: &str) -> bool {
         "llms.txt",
         "sellers.json",
     ];
-    if normal.starts_with("/.well-known/") {
+    // What applications ask of themselves although it need not be there: previews, pictures of people, shares.
+    const PREFIXES: [&str; 12] = [
+        "/.well-known/",
+        "/remote.php/",
+        "/ocs/",
+        "/index.php/apps/",
+        "/apps/files",
+        "/apps/mail/api/",
+        "/core/preview",
+        "/_matrix/",
+        "/emby/",
+        "/items/",
+        "/library/metadata/",
+        "/api/assets/",
+    ];
+    const PICTURES: [&str; 14] = [
+        "avatar",
+        "avatars",
+        "image",
+        "images",
+        "thumbnail",
+        "thumb",
+        "preview",
+        "publicpreview",
+        "cover",
+        "icon",
+        "poster",
+        "photo",
+        "logo",
+        "primary",
+    ];
+    if PREFIXES.iter().any(|prefix| normal.starts_with(prefix)) {
         return true;
     }
-    let name = normal.rsplit('/').next().unwrap_or_default();
+    let mut segments = normal.rsplit('/');
+    let name = segments.next().unwrap_or_default();
+    if PICTURES.contains(&name)
+        || segments.next().is_some_and(|folder| matches!(folder, "avatar" | "avatars" | "cover"))
+    {
+        return true;
+    }
     name.starts_with("favicon")
         || name.starts_with("apple-touch-icon")
         || name.starts_with("sitemap")
@@ -211,6 +248,10 @@ mod tests {
             is_asset("/a/b.min.css") && is_asset("/logo.png") && !is_asset("/css/") && !is_asset("/a.php")
         );
         assert!(is_routine("/favicon.ico") && is_routine("/.well-known/security.txt"));
+        assert!(is_routine("/apps/bookmarks/bookmark/155/favicon") && is_routine("/people/7/avatar"));
+        assert!(
+            is_routine("/remote.php/dav/x.vcf") && is_routine("/cover/12") && !is_routine("/avatars.zip")
+        );
         assert!(is_routine("/apple-touch-icon-120x120.png") && !is_routine("/icons"));
     }
 }

@@ -6,6 +6,7 @@ mod false_bot;
 mod high_frequency;
 mod login_campaign;
 mod login_failures;
+mod malformed_requests;
 mod path_probing;
 mod scanner_user_agent;
 mod script_guessing;
@@ -152,6 +153,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { name: "path_probing", evidence: Evidence::Errors, check: path_probing::check },
     Rule { name: "slow_probing", evidence: Evidence::Errors, check: slow_probing::check },
     Rule { name: "swarm", evidence: Evidence::Company, check: swarm::check },
+    Rule { name: "malformed_requests", evidence: Evidence::Errors, check: malformed_requests::check },
     Rule { name: "error_rate", evidence: Evidence::Errors, check: error_rate::check },
     Rule { name: "sensitive_paths", evidence: Evidence::Paths, check: sensitive_paths::check },
     Rule { name: "high_frequency", evidence: Evidence::Volume, check: high_frequency::check },
