@@ -353,7 +353,7 @@ impl<'a> Request<'a> {
             }
         });
         signatures.in_query(seen.query, scratch, |n, in_search_box| matches.push(n, in_search_box));
-        if seen.verdict == VerdictKind::Malformed {
+        if seen.verdict == VerdictKind::Malformed && matches.count == 0 {
             // Where the path would end in what was sent is anybody's guess.
             signatures.in_query(seen.path, scratch, |n, _| matches.push(n, false));
         }
