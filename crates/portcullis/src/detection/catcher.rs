@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_config::Config;
 use portcullis_model::{ClientIp, FindingStatus};
@@ -17,6 +17,7 @@ use portcullis_policy::Mode;
 use portcullis_store::{FindingFilter, State, StoreError};
 
 use super::act::{Acting, Done, Found};
+use super::knowledge::renewed;
 use super::live::{Live, Raised};
 use super::spare::{Guard, Ours, Spared};
 use crate::alerts::Known;
@@ -96,6 +97,8 @@ struct Around {
     config: Option<Arc<Config>>,
     ours_read: Option<Instant>,
     watched: Option<Watched>,
+    /// Of the file with what is known of the site.
+    site_modified: Option<SystemTime>,
     looked: Option<Instant>,
     is_failing: bool,
     lost: u64,
@@ -157,6 +160,9 @@ impl Around {
         if version == watched.version {
             return Ok(());
         }
+        let nevers = watched.state.nevers()?;
+        let known = live.engine.knowledge();
+        live.engine.know(renewed(&known, &config.data, nevers, &mut self.site_modified));
         let filter = FindingFilter {
             status: Some(FindingStatus::Dismissed),
             since: Some(live.clock.now().wall.minus(DISMISSED_SPAN)),

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use portcullis_detect::{Knowledge, Past, Scope, Site, Suppression, Suppressions, WeakEvidence};
@@ -102,6 +102,27 @@ pub(super) fn read(data: &Path, state: &State) -> anyhow::Result<Knowledge> {
         suppressions: Arc::new(suppressions(state.nevers()?)),
         past: Arc::new(past),
     })
+}
+
+/// What the engine judges with from now on: what people dismissed, and the site as the file has it if that is another
+/// one than it was at `modified`. A file that cannot be read changes nothing.
+pub(super) fn renewed(
+    known: &Knowledge,
+    data: &Path,
+    nevers: Vec<Never>,
+    modified: &mut Option<SystemTime>,
+) -> Knowledge {
+    let now = std::fs::metadata(data.join(SITE_FILE)).and_then(|file| file.modified()).ok();
+    let mut site = Arc::clone(&known.site);
+    if now != *modified {
+        *modified = now;
+        match read_site(data) {
+            Ok(read) => site = Arc::new(read.unwrap_or_default()),
+            // The next run says so and learns it anew.
+            Err(error) => tracing::debug!("the site is judged as it was known: {error:#}"),
+        }
+    }
+    Knowledge { site, suppressions: Arc::new(suppressions(nevers)), past: Arc::clone(&known.past) }
 }
 
 /// Stores what was odd in the window that ended at `now`.

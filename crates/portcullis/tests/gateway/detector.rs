@@ -161,6 +161,34 @@ fn now() -> portcullis_model::UnixMs {
 }
 
 #[test]
+fn what_is_dismissed_for_good_is_silent_at_request_time_too() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(crate::behind_proxy(&upstream));
+    let probe = |client: &str| {
+        for name in
+            [".env", ".git/config", "wp-config.php.bak", ".aws/credentials", "phpmyadmin/index.php", "x"]
+        {
+            let path = format!("/missing/{name}");
+            gateway.client_of(client).send(&Request::get(&path).header("User-Agent", VISITOR));
+        }
+    };
+    probe("203.0.113.30");
+    let found = eventually("the first one is caught", || finding_of(&gateway, "203.0.113.30"));
+    let id = found.id.to_string();
+    for rule in ["sensitive_files", "path_probing", "error_rate"] {
+        let args = ["suspicious", "dismiss", &id, "--never", "path", "--path", "/missing", "--rule", rule];
+        gateway.cli_ok(&args);
+    }
+    eventually("the gateway knows", || {
+        (gateway.metric("portcullis_detector_dismissed") >= 1.0).then_some(())
+    });
+    probe("198.51.100.31");
+    detect(&gateway, 12);
+    assert!(finding_of(&gateway, "198.51.100.31").is_none());
+    assert_eq!(gateway.client_of("198.51.100.31").get("/").status(), 200);
+}
+
+#[test]
 fn an_allowed_client_is_neither_flagged_nor_blocked() {
     let upstream = Upstream::start();
     let allow = "[[allow]]\nnetwork = \"203.0.113.66\"\nreason = \"our own scanner\"";

@@ -99,7 +99,6 @@ impl Dismiss {
         let Some(stored) = stored else { return Ok(unknown(self.id, context)) };
         let new = self.never.map(|what| self.new_never(what, &stored)).transpose()?;
         let mut state = State::open_or_create(data)?;
-        state.set_finding_status(self.id, FindingStatus::Dismissed, &actor(), context.now)?;
         let never = match &new {
             None => None,
             Some(new) => {
@@ -112,6 +111,7 @@ impl Dismiss {
                 })?)
             }
         };
+        state.set_finding_status(self.id, FindingStatus::Dismissed, &actor(), context.now)?;
         let stored = StoredFinding { status: FindingStatus::Dismissed, ..stored };
         let Some(never) = never else {
             return judged(&state, stored, self.format.json, context, screen);
