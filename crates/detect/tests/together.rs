@@ -1,6 +1,8 @@
 //! What only many clients, or many hours, show: swarms, spread logins, slow probing; and what the site's own paths and
 //! a person's word take away.
 
+#![expect(clippy::unwrap_used, reason = "a finding without its parts is a failed test")]
+
 #[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
