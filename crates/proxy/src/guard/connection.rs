@@ -38,8 +38,8 @@ pub(crate) struct Connection {
     head_began: Mutex<Option<Instant>>,
     failure: Mutex<Option<Failure>>,
     flags: Flags,
-    /// Of HTTP/2.
-    pub(super) frames: OnceLock<Mutex<Metered>>,
+    /// Of HTTP/2; boxed, so that HTTP/1 connections do not carry its room.
+    pub(super) frames: OnceLock<Box<Mutex<Metered>>>,
 }
 
 /// Of the request that is served now, on HTTP/1.

@@ -136,7 +136,7 @@ impl<S> Frames<S> {
     }
 
     fn metered(&self) -> Option<&Mutex<Metered>> {
-        self.connection.frames.get()
+        self.connection.frames.get().map(Box::as_ref)
     }
 
     /// Waits for the client, without whom nothing more can be sent.

@@ -63,7 +63,7 @@ pub(super) async fn serve<S: IO + 'static>(
     let digest = Digest { ssl_digest: stream.get_ssl_digest(), proxy_digest, ..Digest::default() };
     let now = connection.edge.watch.now_ms();
     let metered = Metered::new(connection.bounds().min_rate, now);
-    let metered = connection.frames.get_or_init(|| Mutex::new(metered));
+    let metered = connection.frames.get_or_init(|| Box::new(Mutex::new(metered)));
     let active = Arc::new(AtomicUsize::new(0));
     let stream = Frames::new(stream, connection);
     accept(stream, connection, Arc::new(digest), proxy, &active, shutdown).await;
