@@ -39,10 +39,11 @@ use crate::tasks::{TaskContext, alone_and_on_record};
 pub(crate) use act::Done;
 pub(crate) use catcher::{Catcher, OnCaught, report};
 pub(crate) use live::{Live, LiveStats};
+pub(crate) use spare::Spared;
 
 use act::{Acting, Found};
 use crawlers::Crawlers;
-use spare::{Guard, Spared};
+use spare::Guard;
 
 pub(crate) use forest::{ForestState, state as forest_state};
 pub(crate) use knowledge::{forget_site, read_site, write_site};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use portcullis_config::Config;
 use portcullis_detect::{Action, Alarm, Engine, Observation, Signatures};
-use portcullis_model::{ClientIp, Severity};
+use portcullis_model::{ClientIp, Severity, VerdictKind};
 use portcullis_policy::{Culprit, Hold, LiveState, Mode};
 use portcullis_proxy::{Clock, Seen};
 use portcullis_store::Subject;
@@ -161,6 +161,10 @@ impl Live {
         let bot = self.bots.status(seen.client, text.user_agent());
         let config = self.config.load();
         if !(config.detection.enabled && config.detection.live) {
+            return;
+        }
+        // It is stopped already. Evidence against it would be told now and not when the block has ended.
+        if seen.verdict == VerdictKind::Blocked {
             return;
         }
         let observation = Observation {

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use portcullis_detect::{Observation, Settings};
 use portcullis_model::UnixMs;
@@ -36,6 +37,14 @@ pub(crate) struct Blocks {
     has_users: bool,
 }
 
+/// How long a block lasts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasts<'a> {
+    pub(crate) settings: &'a Settings,
+    /// What the table of actions says; `None`: the steps of `block_for`.
+    pub(crate) span: Option<Duration>,
+}
+
 /// A block that was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Made {
@@ -65,7 +74,7 @@ impl Blocks {
         &mut self,
         whom: Whom,
         agents: Option<Vec<Box<str>>>,
-        settings: &Settings,
+        lasts: &Lasts<'_>,
         at: UnixMs,
         last_seen: UnixMs,
     ) -> Option<Made> {
@@ -74,9 +83,10 @@ impl Blocks {
         if !record.starts.is_empty() && record.until.is_none_or(|until| at < until || last_seen < until) {
             return None;
         }
-        let since = at.minus(settings.block_memory);
+        let since = at.minus(lasts.settings.block_memory);
         record.starts.retain(|start| *start >= since);
-        let (step, span) = settings.block_step(record.starts.len());
+        let (step, span) = lasts.settings.block_step(record.starts.len());
+        let span = lasts.span.or(span);
         record.starts.push_back(at);
         if record.starts.len() > MAX_EARLIER {
             record.starts.pop_front();
@@ -89,18 +99,17 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn blocks_end_and_the_next_one_is_longer_until_that_is_forgotten() {
         let settings = Settings::default();
+        let lasts = Lasts { settings: &settings, span: None };
         let whom = || Whom::Address("192.0.2.1".parse().unwrap());
         let mut blocks = Blocks::default();
         let hours = |n: u64| UnixMs(1_666_016_061_000).plus(Duration::from_secs(n * 3_600));
         let mut add = |at: u64, last: u64| {
-            blocks.add(whom(), None, &settings, hours(at), hours(last)).map(|made| (made.step, made.until))
+            blocks.add(whom(), None, &lasts, hours(at), hours(last)).map(|made| (made.step, made.until))
         };
         assert_eq!(add(0, 0), Some((1, Some(hours(1)))));
         assert_eq!(add(0, 0), None, "it stands");

@@ -147,7 +147,8 @@ pub(crate) struct Outcome {
     pub(crate) model_id: Option<String>,
     /// The times of the first request and the latest one.
     pub(crate) span: Option<(UnixMs, UnixMs)>,
-    pub(crate) block_severity: Option<Severity>,
+    /// Whether the detector blocks anybody at all.
+    pub(crate) blocks: bool,
 }
 
 impl Outcome {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use portcullis_config::Config;
 use portcullis_detect::bots::KnownBots;
-use portcullis_detect::{BotStatus, ForestModel, HourScore, Observation, Settings, Signatures, Timeline};
+use portcullis_detect::{
+    Action, BotStatus, ForestModel, HourScore, Observation, Settings, Signatures, Timeline,
+};
 use portcullis_geo::Geo;
 use portcullis_model::{ClientIp, Finding, Identity, UnixMs, VerdictKind, normalise_path};
 use portcullis_policy::{
@@ -15,11 +17,12 @@ use portcullis_policy::{
     Snapshot, Verdict, decide,
 };
 
-use super::block::{Blocks, Whom};
+use super::block::{Blocks, Lasts, Whom};
 use super::clients::{Clients, Refused};
 use super::learn::{Model, Origin};
 use super::outcome::{Flag, Outcome, Totals};
 use crate::app::origin;
+use crate::detection::Spared;
 
 /// The most clients that are listed as flagged; the totals count all.
 const MAX_FLAGGED: usize = 100_000;
@@ -134,7 +137,7 @@ impl Simulation {
             model: self.model,
             model_id: self.timeline.model().map(|model| model.id().to_owned()),
             span: self.first.map(|first| (first, self.latest)),
-            block_severity: self.settings.block_severity,
+            blocks: self.settings.actions.blocks(),
         })
     }
 
@@ -236,16 +239,18 @@ impl Simulation {
             None => self.flags.entry(key).or_insert_with(|| Flag::new(finding.client, first)),
         };
         flag.add(finding, requests.saturating_sub(u64::from(is_current)), MAX_REASONS);
-        let is_severe = self.settings.block_severity.is_some_and(|least| finding.severity >= least);
-        if !is_severe {
-            return;
-        }
-        flag.spared = spared(&self.state, &self.trusted, finding.client);
+        let decided = self.settings.actions.of(finding);
+        let Action::Block(span) = decided.action else { return };
+        flag.spared = match decided.is_dry_run {
+            true => Some(Spared::DryRun.as_str()),
+            false => spared(&self.state, &self.trusted, finding.client),
+        };
         if flag.spared.is_some() {
             return;
         }
         let (whom, agents) = whom(finding);
-        let made = self.blocks.add(whom, agents, &self.settings, finding.detected_at, finding.last_seen);
+        let lasts = Lasts { settings: &self.settings, span };
+        let made = self.blocks.add(whom, agents, &lasts, finding.detected_at, finding.last_seen);
         if let Some(made) = made {
             flag.blocks += 1;
             flag.first_block.get_or_insert((finding.detected_at, made.until));

@@ -356,8 +356,8 @@ impl Report<'_> {
                 count(late, "request")
             ));
         }
-        if self.now.block_severity.is_none() {
-            notes.push("detection.block_severity is \"never\": nobody is blocked".to_owned());
+        if !self.now.blocks {
+            notes.push("[detection] lets nobody be blocked (block_severity, actions)".to_owned());
         }
         notes.extend(self.privacy_notes());
         notes.push(self.not_played());
