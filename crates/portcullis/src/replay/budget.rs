@@ -199,6 +199,6 @@ mod tests {
         {
             assert!(error(text).contains("NAME OP NUMBER"), "{text}: {}", error(text));
         }
-        assert!(error(&"humans > 0,".repeat(40).trim_end_matches(',').to_owned()).contains("too many"));
+        assert!(error("humans > 0,".repeat(40).trim_end_matches(',')).contains("too many"));
     }
 }

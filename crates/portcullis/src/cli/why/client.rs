@@ -163,9 +163,11 @@ pub(super) fn explain(
         Some(state) => nevers_about(state, client)?,
         None => Vec::new(),
     };
-    let is_known = !latest.is_empty()
-        || !(standing.allows.is_empty() && standing.blocks.is_empty() && findings.is_empty())
-        || !standing.feeds.is_empty();
+    let is_unknown = latest.is_empty()
+        && findings.is_empty()
+        && standing.allows.is_empty()
+        && standing.blocks.is_empty()
+        && standing.feeds.is_empty();
     let about = About {
         client,
         now: standing.sentence(client, None, context),
@@ -181,11 +183,11 @@ pub(super) fn explain(
         screen.json(&about)?;
     } else {
         show(&about, context, screen)?;
-        if !is_known {
+        if is_unknown {
             tell("", &format!("Nothing is known about {client} in {}.", config.data.display()));
         }
     }
-    Ok(if is_known { Outcome::Done } else { Outcome::Nothing })
+    Ok(if is_unknown { Outcome::Nothing } else { Outcome::Done })
 }
 
 /// The latest requests of the client that were, or in a dry run would have been, refused.
