@@ -114,7 +114,6 @@ fn sites() -> [Site; 6] {
             forms: 1,
             calls: 0,
             broken: 30,
-            ..blog()
         },
     ]
 }
