@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use portcullis_accesslog::{Batch, Choice, Log, Record};
 use portcullis_detect::bots::KnownBots;
+use portcullis_detect::reference_model;
 use portcullis_detect::{Asked, BotStatus, Look, Observation, Settings, Signatures, Timeline, glance};
 use portcullis_model::{ClientIp, Finding, Severity, UnixMs, VerdictKind};
 
@@ -66,7 +67,8 @@ impl Judge {
     pub(crate) fn judge(&self, log: &Path) -> Result<Verdicts> {
         let file = File::open(log).with_context(|| log.display().to_string())?;
         let mut log = Log::open(Box::new(file), Choice::Auto, None)?;
-        let mut timeline = Timeline::new(&self.settings, Arc::clone(&self.signatures), None);
+        let mut timeline =
+            Timeline::new(&self.settings, Arc::clone(&self.signatures), reference_model().ok());
         let mut verdicts = Verdicts::default();
         let mut batch = Batch::default();
         loop {
