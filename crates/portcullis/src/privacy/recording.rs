@@ -260,7 +260,9 @@ mod tests {
             let Some((_, query)) = signature.example.split_once('?') else { continue };
             let Some(pattern) = signatures.attack_in_query(query) else { continue };
             let written = with_attack("token=[redacted]", pattern);
-            assert_eq!(signatures.attack_in_query(&written), Some(pattern), "{written}");
+            // A longer one may begin before it.
+            let found = signatures.attack_in_query(&written);
+            assert!(found.is_some_and(|found| found.contains(pattern)), "{written}: {found:?}");
             count += 1;
         }
         assert!(count > 10, "{count}");

@@ -1,4 +1,5 @@
-//! The forest of a replay: a given one, or one that is trained on the clients of the whole past that look good.
+//! The forest of a replay: a given one, one that is trained on the clients of the whole past that look good, or where
+//! these are too few the one that ships.
 //! One model scores everything, so that with the same model a second replay says the same.
 
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use portcullis_detect::bots::KnownBots;
 use portcullis_detect::{
-    Features, ForestModel, MAX_TRAINING_ROWS, Observation, Settings, Signatures, Window,
+    Features, ForestModel, MAX_TRAINING_ROWS, Observation, Settings, Signatures, Window, reference_model,
+    train,
 };
 use portcullis_model::UnixMs;
 
@@ -35,6 +37,8 @@ pub(crate) enum Origin {
     Given,
     /// Trained on the past as a whole.
     Trained,
+    /// The one that ships with the program, and why the past could train none.
+    Reference(String),
     /// The past can be read once only: it is trained as it goes, as in the gateway.
     AsItGoes,
     /// `detection.forest = false`, or why there is none.
@@ -77,15 +81,19 @@ pub(crate) fn model(
         return Ok(Model { bytes: None, origin: Origin::AsItGoes, requests: None });
     }
     let (rows, requests) = good_rows(settings, past, signatures, bots, progress)?;
-    let bytes =
-        match fit_with_deadline(move || portcullis_detect::train(&rows), &Arc::new(Control::default())) {
-            Ok(model) => model.to_bytes(),
-            Err(why) => return Ok(Model { requests: Some(requests), ..Model::off(why) }),
-        };
+    let control = Arc::new(Control::default());
+    let fitted = match fit_with_deadline(move || train(&rows), &control) {
+        Ok(model) => Ok((model, Origin::Trained)),
+        Err(why) => fit_with_deadline(reference_model, &control).map(|model| (model, Origin::Reference(why))),
+    };
+    let (bytes, origin) = match fitted {
+        Ok((model, origin)) => (model.to_bytes(), origin),
+        Err(why) => return Ok(Model { requests: Some(requests), ..Model::off(why) }),
+    };
     if let Some(file) = file {
         std::fs::write(file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok(Model { bytes: Some(bytes), origin: Origin::Trained, requests: Some(requests) })
+    Ok(Model { bytes: Some(bytes), origin, requests: Some(requests) })
 }
 
 /// Client-hours that look good, spread evenly over the past, and how many requests that has.

@@ -25,8 +25,8 @@ use super::output::{Screen, bytes, number, tell};
 use super::time::Moment;
 use crate::bots::Bots;
 use crate::replay::{
-    Budget, Figures, Inputs, Model, ModelOrigin, Outcome as Played, Pass, Past, Simulation, Source,
-    differences, memory_peak, model,
+    Budget, Figures, Inputs, Model, Outcome as Played, Pass, Past, Simulation, Source, differences,
+    memory_peak, model,
 };
 
 use files::{Sinks, write_flagged};
@@ -302,7 +302,7 @@ fn known_bots(config: &Config, context: &Context) -> Option<Arc<KnownBots>> {
 fn tell_rate(pass: &Pass, model: &Model, started: Instant) {
     let seconds = started.elapsed().as_secs_f64().max(0.001);
     let rate = number((pass.requests as f64 / seconds) as u64);
-    let passes = if model.origin == ModelOrigin::Trained { ", read twice to train the forest" } else { "" };
+    let passes = if model.requests.is_some() { ", read twice to train the forest" } else { "" };
     let memory = memory_peak().map(|peak| format!("; {} of memory at most", bytes(peak))).unwrap_or_default();
     tell(
         "",

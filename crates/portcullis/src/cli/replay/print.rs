@@ -101,6 +101,7 @@ impl Report<'_> {
                 "trained as it went, since this can be read once only; scores differ from run to run"
                     .to_owned()
             }
+            ModelOrigin::Reference(why) => format!("the one that ships ({why}), {id}"),
             ModelOrigin::Off(why) => format!("off: {why}"),
         }
     }
