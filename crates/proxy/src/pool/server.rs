@@ -16,7 +16,7 @@ use super::streak::{Patience, Standing, Streak};
 /// How much a near server may send ahead of a client that is not known to take what it asks for, in bytes; the kernel
 /// doubles it. Pingora holds up to ten pieces of an answer, each as large as what the socket had to give, so this makes
 /// them small. Large answers cost more CPU time for each byte with it.
-const RESTRAINED_BUFFER: usize = 4 << 10;
+const RESTRAINED_BUFFER: usize = 8 << 10;
 /// Tells connections with the small buffer from the others to the same server.
 const RESTRAINED_GROUP: u64 = 1 << 63;
 
