@@ -109,11 +109,17 @@ fn a_client_that_leaves_a_stream_leaves_a_row() {
 fn a_websocket_carries_messages_pings_and_the_close() {
     let upstream = Upstream::start();
     let gateway = in_front_of(&upstream);
-    let stream = gateway.client().socket();
-    let url = format!("ws://{}/websocket", gateway.address());
-    let (mut socket, answer) = tungstenite::client(url, stream).unwrap();
-    assert_eq!(answer.status(), 101);
-    for text in ["hello", "", "ä"] {
+    // On a busy machine one may be closed at once: the known limit in docs/decisions/008.
+    let mut socket = portcullis_testkit::eventually("a websocket that lives", || {
+        let url = format!("ws://{}/websocket", gateway.address());
+        let (mut socket, answer) = tungstenite::client(url, gateway.client().socket()).unwrap();
+        assert_eq!(answer.status(), 101);
+        socket.send(Message::text("hello")).ok()?;
+        let echoed = socket.read().ok()?;
+        assert_eq!(echoed, Message::text("hello"));
+        Some(socket)
+    });
+    for text in ["", "ä"] {
         socket.send(Message::text(text)).unwrap();
         assert_eq!(socket.read().unwrap(), Message::text(text));
     }
@@ -128,7 +134,9 @@ fn a_websocket_carries_messages_pings_and_the_close() {
     // The server closes the connection, and with it the request ends.
     while socket.read().is_ok() {}
     drop(socket);
-    let row = gateway.data().row_of("/websocket");
+    let row = portcullis_testkit::eventually("the row of the websocket", || {
+        gateway.data().rows().into_iter().rfind(|row| row.path == "/websocket" && row.bytes_out > 300_000)
+    });
     assert_eq!((row.status, row.verdict.as_str()), (101, "admitted"));
 }
 
