@@ -662,6 +662,7 @@ fn detector_line(detection: &portcullis_detect::Settings) -> String {
     }
     let minutes = detection.interval.as_secs_f64() / 60.0;
     let action = match (detection.block_severity, detection.block_step(0).1) {
+        (None, _) if detection.actions.blocks() => "blocks as [detection.actions] says".to_owned(),
         (None, _) => "never blocks".to_owned(),
         (Some(least), Some(span)) => {
             format!("blocks from severity {least} for {} h", (span.as_secs_f64() / 360.0).round() / 10.0)

@@ -196,8 +196,15 @@ fn block_prefixes(
 ) -> anyhow::Result<Vec<Block>> {
     // The neighbourhood of a pseudonym is chance.
     let is_site = |site: &IpAddr| !is_pseudonym(ClientIp::new(*site));
-    let mut sites: HashMap<IpAddr, bool> =
-        report.sites.iter().copied().filter(|(site, _)| is_site(site)).collect();
+    let sites = report.sites.iter().copied().filter(|(site, _)| is_site(site));
+    let mut sites: HashMap<IpAddr, bool> = sites.collect();
+    // Whoever would not be blocked alone must not make its neighbourhood blocked.
+    for finding in &report.findings {
+        let decided = settings.actions.of(finding);
+        if decided.is_dry_run || decided.action == Action::Log {
+            sites.entry(finding.client.limit_key()).and_modify(|is_bad| *is_bad = false);
+        }
+    }
     for block in state.active_blocks(now)? {
         let is_site = block.network.prefix_len() == if block.network.addr().is_ipv4() { 32 } else { 64 };
         if is_site && block.source == BlockSource::Detector {

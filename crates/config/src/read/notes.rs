@@ -159,7 +159,7 @@ fn background(config: &Config, notes: &mut Notes) {
         "the detector is off: nobody is flagged (detection.enabled = true changes that)",
     );
     notes.add(
-        detection.enabled && detection.block_severity.is_none(),
+        detection.enabled && !detection.actions.blocks(),
         "the detector flags but never blocks (detection.block_severity = \"high\" changes that)",
     );
     notes.add(config.metrics.is_none(), "metrics and health probes are off (metrics.listen turns them on)");

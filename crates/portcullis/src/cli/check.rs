@@ -332,7 +332,14 @@ fn background(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
     let detection = &config.detection;
     let detector = match (detection.enabled, detection.block_severity) {
         (false, _) => "off".to_owned(),
-        (true, None) => format!("every {}, blocks nobody", format_duration(detection.interval)),
+        (true, None) => {
+            let action = if detection.actions.blocks() {
+                "blocks as [detection.actions] says"
+            } else {
+                "blocks nobody"
+            };
+            format!("every {}, {action}", format_duration(detection.interval))
+        }
         (true, Some(severity)) => format!(
             "every {} over the last {}, blocks from severity {severity} on {}",
             format_duration(detection.interval),

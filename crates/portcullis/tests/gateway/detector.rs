@@ -213,6 +213,18 @@ fn a_trusted_proxy_is_never_blocked() {
 }
 
 #[test]
+fn networks_of_clients_who_are_only_noted_are_not_blocked_either() {
+    let upstream = Upstream::start();
+    let kinds = "[\"signatures\", \"errors\", \"paths\", \"agent\", \"company\"]";
+    let actions = format!("[detection.actions]\ndry_run = {kinds}");
+    let gateway = Gateway::start(behind_proxy(&upstream).section(&actions));
+    let requests = (0..8).map(|n| scan(&gateway, &format!("2001:db8:1:{n:x}::66"))).sum();
+    let said = detect(&gateway, requests);
+    assert!(finding_of(&gateway, "2001:db8:1:3::66").is_some(), "{said}");
+    assert_eq!(gateway.data().state().active_blocks(now()).unwrap(), [], "{said}");
+}
+
+#[test]
 fn an_attacker_who_changes_ipv6_networks_is_blocked_with_all_of_them() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(behind_proxy(&upstream));
