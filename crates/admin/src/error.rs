@@ -1,49 +1,51 @@
-//! What can go wrong with the operations listener, as sentences that name the address and the remedy.
+//! What can go wrong with our own listeners, as sentences that name the address and the remedy.
 //!
 //! Owns the error types only; must not log.
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why the operations listener cannot start.
+/// Why a listener of our own cannot start. `listener` is its name in a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     #[error(
-        "the operations listener cannot use {address}: another process listens there; \
+        "the {listener} cannot use {address}: another process listens there; \
          stop it or choose another address"
     )]
-    AddressInUse { address: SocketAddr },
+    AddressInUse { listener: &'static str, address: SocketAddr },
 
     #[error(
-        "the operations listener cannot use {address}: no interface of this machine has that address; \
+        "the {listener} cannot use {address}: no interface of this machine has that address; \
          use 127.0.0.1 or an address of this machine"
     )]
-    AddressNotAvailable { address: SocketAddr },
+    AddressNotAvailable { listener: &'static str, address: SocketAddr },
 
     #[error(
-        "the operations listener may not use {address}: permission denied; choose a port above 1023 \
+        "the {listener} may not use {address}: permission denied; choose a port above 1023 \
          or grant CAP_NET_BIND_SERVICE"
     )]
-    PermissionDenied { address: SocketAddr },
+    PermissionDenied { listener: &'static str, address: SocketAddr },
 
-    #[error("the operations listener cannot use {address}: {source}; choose another address")]
-    Bind { address: SocketAddr, source: io::Error },
+    #[error("the {listener} cannot use {address}: {source}; choose another address")]
+    Bind { listener: &'static str, address: SocketAddr, source: io::Error },
 
-    #[error(
-        "the thread of the operations listener on {address} cannot start: {source}; raise the process limits"
-    )]
-    Start { address: SocketAddr, source: io::Error },
+    #[error("the thread of the {listener} on {address} cannot start: {source}; raise the process limits")]
+    Start { listener: &'static str, address: SocketAddr, source: io::Error },
+
+    #[error("console.certificate cannot be used: {}: {why}", file.display())]
+    Certificate { file: PathBuf, why: String },
 }
 
 impl AdminError {
     /// The sentence for a failed `bind`.
-    pub(crate) fn from_bind(address: SocketAddr, source: io::Error) -> Self {
+    pub(crate) fn from_bind(listener: &'static str, address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::AddrInUse => Self::AddressInUse { address },
-            io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { address },
-            io::ErrorKind::PermissionDenied => Self::PermissionDenied { address },
-            _ => Self::Bind { address, source },
+            io::ErrorKind::AddrInUse => Self::AddressInUse { listener, address },
+            io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { listener, address },
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { listener, address },
+            _ => Self::Bind { listener, address, source },
         }
     }
 }

@@ -1,13 +1,15 @@
-//! The gateway's own listeners: metrics and health for machines, and later the console for people.
+//! The gateway's own listeners: metrics and health for machines, the console for people.
 //!
 //! Owns everything that speaks HTTP for the gateway itself; the only crate that knows the web framework.
 //! Must not know where a metric or a health state comes from; closures are handed in.
 
+mod console;
 mod error;
 mod health;
 mod operations;
 mod routes;
 
+pub use console::{Chores, Clients, Console, Figures, Limits, LiveSettings, Parts, Running, Stories};
 pub use error::{AdminError, HealthError};
 pub use health::{MAX_HEALTH_ANSWER_BYTES, ask_ready};
 pub use operations::{CONNECTION_TIME, MAX_CONNECTIONS, MAX_HEAD_BYTES, Operations};

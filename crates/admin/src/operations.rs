@@ -37,6 +37,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 /// Rest after a failed `accept`, which usually means that the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+const NAME: &str = "operations listener";
+
 /// A running listener. Dropping it ends it too, without waiting.
 #[derive(Debug)]
 pub struct Operations {
@@ -61,7 +63,7 @@ impl Operations {
     /// # Errors
     /// The address cannot be bound.
     pub fn bind(listen: SocketAddr) -> Result<StdTcpListener, AdminError> {
-        StdTcpListener::bind(listen).map_err(|source| AdminError::from_bind(listen, source))
+        StdTcpListener::bind(listen).map_err(|source| AdminError::from_bind(NAME, listen, source))
     }
 
     /// As [`Operations::start`], on a socket that listens already.
@@ -73,8 +75,8 @@ impl Operations {
         let address = listener
             .set_nonblocking(true)
             .and_then(|()| listener.local_addr())
-            .map_err(|source| AdminError::Bind { address: unknown, source })?;
-        let failed = |source| AdminError::Start { address, source };
+            .map_err(|source| AdminError::Bind { listener: NAME, address: unknown, source })?;
+        let failed = |source| AdminError::Start { listener: NAME, address, source };
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let listener = {
             let _inside = runtime.enter();

@@ -52,6 +52,8 @@ pub struct Config {
     pub alerts: portcullis_notify::Settings,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` is off.
     pub metrics: Option<SocketAddr>,
+    /// `None` is off.
+    pub console: Option<Console>,
     pub pages: Pages,
     pub tasks: Tasks,
 }
@@ -103,6 +105,29 @@ pub struct Server {
     pub max_connections_per_client: Option<u32>,
     /// Connections that may wait for their clients in the middle of a body at once, at least 1.
     pub max_stalled: usize,
+}
+
+/// Where people look at the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Console {
+    /// A loopback address unless there is a certificate.
+    pub listen: SocketAddr,
+    /// What it speaks TLS with; `None` is plain HTTP.
+    pub certificate: Option<CertificateFiles>,
+    /// The address that people type, besides the one that it listens on.
+    pub url: Option<ConsoleUrl>,
+    /// How long a session may be unused.
+    pub idle_timeout: Duration,
+    /// How long a session may last.
+    pub session_timeout: Duration,
+}
+
+/// Scheme, host and port of the console, as a browser names them in `Origin`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsoleUrl {
+    pub is_https: bool,
+    /// Lower case, with the port where it is not the scheme's own.
+    pub authority: String,
 }
 
 /// `Strict-Transport-Security` (RFC 6797).

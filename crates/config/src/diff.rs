@@ -72,11 +72,13 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         bots,
         alerts,
         metrics,
+        console,
         pages,
         tasks,
     } = old;
     restart.note("data", data, &new.data);
     restart.note("metrics.listen", metrics, &new.metrics);
+    restart.note("console", console, &new.console);
     live.note("mode", mode, &new.mode);
     live.note("acme", acme, &new.acme);
     live.note("upstream", upstreams, &new.upstreams);

@@ -14,8 +14,9 @@ mod units;
 
 pub use config::{
     Acme, AcmeCertificate, AcmeChallenge, Balance, BotSource, Bots, CertificateFiles, CircuitBreaker,
-    ClientAuth, Config, ExternalAccount, Feed, FeedSource, GeoDownload, HealthCheck, HostHeader, Hsts, Pages,
-    Privacy, Route, Server, Tasks, TlsListener, TlsVersion, Upstream, UpstreamServer,
+    ClientAuth, Config, Console, ConsoleUrl, ExternalAccount, Feed, FeedSource, GeoDownload, HealthCheck,
+    HostHeader, Hsts, Pages, Privacy, Route, Server, Tasks, TlsListener, TlsVersion, Upstream,
+    UpstreamServer,
 };
 pub use diff::{Diff, diff};
 pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use portcullis_admin::{Operations, Probes};
+use portcullis_admin::{Console, Operations, Parts, Probes};
 use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
 use portcullis_geo::{Geo, SourcesThread};
 use portcullis_model::{ClientIp, Location, Reason, RequestRecord, UnixMs, VerdictKind};
@@ -22,6 +22,7 @@ use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::alerts::Alerts;
 use crate::bots::Bots;
+use crate::console::{Backend, console_url};
 use crate::counts::{self, Counts};
 use crate::detection::Live;
 use crate::feeds::LiveFeeds;
@@ -61,6 +62,9 @@ pub(crate) struct App {
     feeds: LiveFeeds,
     bots: Arc<Bots>,
     operations: Mutex<Option<Operations>>,
+    /// Bound at the start, so that a wrong address is an error; served on when everything else is there.
+    console_socket: Mutex<Option<TcpListener>>,
+    console: Mutex<Option<Console>>,
     watcher: StateWatcher,
     counts: Mutex<Option<Counts>>,
     /// Reloads come one after another.
@@ -101,6 +105,15 @@ impl App {
             Some(listen) => {
                 let socket = inherited.take(listen).map_or_else(|| Operations::bind(listen), Ok)?;
                 sockets.push((listen, socket.try_clone().context("cannot duplicate the metrics socket")?));
+                Some(socket)
+            }
+            None => None,
+        };
+        let console_socket = match &config.console {
+            Some(console) => {
+                let listen = console.listen;
+                let socket = inherited.take(listen).map_or_else(|| Console::bind(listen), Ok)?;
+                sockets.push((listen, socket.try_clone().context("cannot duplicate the console's socket")?));
                 Some(socket)
             }
             None => None,
@@ -182,6 +195,8 @@ impl App {
             feeds,
             bots,
             operations: Mutex::new(operations),
+            console_socket: Mutex::new(console_socket),
+            console: Mutex::new(None),
             watcher,
             counts: Mutex::new(Some(counts)),
             reload: Mutex::new(()),
@@ -220,6 +235,30 @@ impl App {
 
     pub(crate) fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// Begins to serve the console, if it is on.
+    ///
+    /// # Errors
+    /// Its certificate cannot be used, or its threads cannot be started.
+    pub(crate) fn start_console(self: &Arc<Self>) -> anyhow::Result<()> {
+        let config = self.config();
+        let (Some(socket), Some(settings)) = (self.console_socket.lock().take(), config.console.clone())
+        else {
+            return Ok(());
+        };
+        let running = Arc::new(Backend::new(Arc::downgrade(self)));
+        let parts = Parts { settings, data: config.data.clone(), config: self.shared_config(), running };
+        *self.console.lock() = Some(Console::start_on(socket, parts)?);
+        Ok(())
+    }
+
+    /// Where the console can be opened.
+    pub(crate) fn console_url(&self) -> Option<String> {
+        let config = self.config();
+        let settings = config.console.as_ref()?;
+        let address = self.console.lock().as_ref()?.address();
+        Some(console_url(settings, address))
     }
 
     pub(crate) fn gateway(&self) -> &Gateway {
@@ -404,6 +443,10 @@ impl App {
         place.lock = None;
         place.sockets.clear();
         drop(place);
+        if let Some(console) = self.console.lock().take() {
+            console.shutdown();
+        }
+        drop(self.console_socket.lock().take());
         if let Some(operations) = self.operations.lock().take() {
             operations.shutdown();
         }
@@ -413,6 +456,9 @@ impl App {
     /// `last_records` is called when no more requests come and before the log ends.
     pub(crate) fn shutdown(self, grace: Duration, last_records: impl FnOnce()) {
         self.place.into_inner().sockets.clear();
+        if let Some(console) = self.console.into_inner() {
+            console.shutdown();
+        }
         self.gateway.shutdown(grace);
         if let Some(counts) = self.counts.into_inner() {
             counts.finish();
@@ -472,6 +518,7 @@ fn keep_until_restart(old: &Config, mut new: Config) -> Config {
     let is_elsewhere = new.data != old.data;
     new.data.clone_from(&old.data);
     new.metrics = old.metrics;
+    new.console.clone_from(&old.console);
     new.log.queue = old.log.queue;
     new.server.listen.clone_from(&old.server.listen);
     new.server.tls = keep_listeners(&old.server.tls, new.server.tls);
@@ -646,6 +693,9 @@ pub(crate) fn banner(app: &App, notes: &[String]) -> String {
     for database in app.geo().status() {
         let days = wall_now().since(database.built).as_secs() / 86_400;
         line("geo", format!("{}, {days} days old", database.path.display()));
+    }
+    if let Some(url) = app.console_url() {
+        line("console", url);
     }
     if let Some(address) = app.metrics_address() {
         line("metrics", format!("http://{address}/metrics"));

@@ -43,11 +43,13 @@ const MARKER: &str = "demo-folder";
 const SIGNAL_POLL: Duration = Duration::from_millis(100);
 const SEED: u64 = 20_261_120;
 
-/// The demo's configuration, with LISTEN, METRICS and SITE to be filled in.
+/// The demo's configuration, with LISTEN, METRICS, CONSOLE and SITE to be filled in.
 const CONFIG: &str = include_str!("demo/portcullis.toml");
 /// Where the demo is found, unless another program is there already.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9611);
+
+const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9612);
 
 /// Runs the demo. True: attackers were blocked and no visitor was hurt.
 ///
@@ -61,6 +63,7 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     let config = CONFIG
         .replace("LISTEN", &free(LISTEN).to_string())
         .replace("METRICS", &free(METRICS).to_string())
+        .replace("CONSOLE", &free(CONSOLE).to_string())
         .replace("SITE", &site.address().to_string());
     std::fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
     let overrides = Overrides::default();
@@ -72,6 +75,7 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     let on_caught = Box::new(move |done: &Done| tell_done(&at_once, done));
     let tasks = Tasks::start(&app, Arc::new(move |result| tell(&events, result)), on_caught)
         .context("cannot start the schedule")?;
+    app.start_console()?;
     let ended = Arc::new(AtomicBool::new(false));
     end_on_signal(Arc::clone(&ended))?;
 

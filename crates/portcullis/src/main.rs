@@ -7,6 +7,7 @@ mod app;
 mod bots;
 mod certificates;
 mod cli;
+mod console;
 mod counts;
 mod demo;
 mod demo_run;

@@ -52,6 +52,7 @@ pub(crate) fn run(
     };
     let tasks =
         Tasks::start(&app, Arc::new(|_| ()), Box::new(|_| ())).context("cannot start the schedule")?;
+    app.start_console()?;
     let records = match predecessor {
         Some(old) => old.wait_for_place(Arc::clone(app.gateway().edge()))?,
         None => None,

@@ -128,7 +128,10 @@ impl GatewayConfig {
             false => "[[upstream]]\nname = \"nowhere\"\nservers = [\"http://127.0.0.1:1\"]\n",
         };
         let Self { top, server, sections, .. } = self;
-        format!("{top}[server]\n{listen}{server}{upstream}{sections}[metrics]\nlisten = \"127.0.0.1:0\"\n")
+        let console = if sections.contains("[console]") { "" } else { "[console]\nlisten = \"off\"\n" };
+        format!(
+            "{top}[server]\n{listen}{server}{upstream}{sections}{console}[metrics]\nlisten = \"127.0.0.1:0\"\n"
+        )
     }
 
     /// Runs the gateway until it ends by itself.

@@ -5,6 +5,7 @@ mod acme;
 mod alerts;
 mod background;
 mod bots;
+mod console;
 mod criteria;
 mod detection_actions;
 mod feeds;
@@ -48,6 +49,7 @@ const DATA: &str = "data";
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -137,6 +139,7 @@ fn document_settings<'a>(
     let bots = bots::read(&mut root);
     let alerts = alerts::read(&mut root);
     let metrics = background::metrics(&mut root, &mut listeners);
+    let console = console::read(&mut root, &mut listeners);
     let pages = pages::read(&mut root);
     let tasks = tasks::read(&mut root);
     listeners.report_conflicts(context);
@@ -163,6 +166,7 @@ fn document_settings<'a>(
         bots,
         alerts,
         metrics,
+        console,
         pages,
         tasks,
     })

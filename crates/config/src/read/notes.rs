@@ -163,6 +163,7 @@ fn background(config: &Config, notes: &mut Notes) {
         "the detector flags but never blocks (detection.block_severity = \"high\" changes that)",
     );
     notes.add(config.metrics.is_none(), "metrics and health probes are off (metrics.listen turns them on)");
+    notes.add(config.console.is_none(), "the console is off (console.listen turns it on)");
     notes.add(
         config.metrics.is_some_and(|address| !address.ip().is_loopback()),
         "metrics are readable from other machines (metrics.listen = \"127.0.0.1:9611\" changes that)",

@@ -200,7 +200,7 @@ fn client_auth(tls: &mut Section<'_>) -> Option<ClientAuth> {
     authorities.map(|authorities| ClientAuth { authorities, required })
 }
 
-fn certificate(value: &Value<'_>) -> Option<CertificateFiles> {
+pub(super) fn certificate(value: &Value<'_>) -> Option<CertificateFiles> {
     let mut pair = value.section("{ cert = \"cert.pem\", key = \"key.pem\" }")?;
     let cert = pair.required("cert", "\"cert.pem\"", files::certificates);
     let key = pair.required("key", "\"key.pem\"", files::private_key);

@@ -16,6 +16,7 @@ use portcullis_model::UnixMs;
 use portcullis_proxy::{CertificateSource, inspect_certificates, inspect_client_authorities};
 
 use crate::certificates;
+use crate::console::console_url;
 
 use super::context::{Context, Misuse};
 use super::output::{GREEN, Screen, YELLOW, count, number};
@@ -137,6 +138,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         "max_stalled": config.server.max_stalled,
         "detection": config.detection.enabled,
         "metrics": config.metrics,
+        "console": config.console.as_ref().map(|console| console.listen),
         "geo": config.geo.databases,
         "geo_downloads": config.geo.downloads,
         "geo_sources": config.geo.sources.iter().map(|source| source.kind.as_str()).collect::<Vec<_>>(),
@@ -365,6 +367,10 @@ fn background(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
     )?;
     let metrics = config.metrics.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
     screen.field("metrics", &metrics)?;
+    screen.field(
+        "console",
+        &config.console.as_ref().map_or("off".to_owned(), |console| console_url(console, console.listen)),
+    )?;
     Ok(())
 }
 

@@ -1,0 +1,28 @@
+//! Which address leads to which page, and what all of them pass through.
+//! Must not know what the pages show.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
+
+use super::shared::Shared;
+use super::{assets, guard, layout, pages};
+
+/// Bytes of a form: a list of addresses to import is the largest.
+const MAX_BODY: usize = 16 << 20;
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let pages = pages::routes().layer(from_fn_with_state(Arc::clone(&shared), guard::session));
+    Router::new()
+        .merge(pages)
+        .route("/assets/{version}/{name}", get(assets::serve))
+        .fallback(async || layout::failure(StatusCode::NOT_FOUND, "There is no such page."))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Arc::clone(&shared), guard::own_site))
+        .layer(from_fn(guard::safe_headers))
+        .with_state(shared)
+}

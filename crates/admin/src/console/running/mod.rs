@@ -1,0 +1,21 @@
+//! What the console asks of the running gateway, in parts that each have a file.
+//! Must not know who answers.
+
+mod chores;
+mod clients;
+mod figures;
+mod limits;
+mod settings;
+mod stories;
+
+pub use chores::Chores;
+pub use clients::Clients;
+pub use figures::Figures;
+pub use limits::Limits;
+pub use settings::LiveSettings;
+pub use stories::Stories;
+
+/// The gateway that the console belongs to.
+pub trait Running: Chores + Clients + Figures + Limits + LiveSettings + Stories {}
+
+impl<T: Chores + Clients + Figures + Limits + LiveSettings + Stories> Running for T {}

@@ -1,0 +1,67 @@
+//! Who asks: the address of the connection, and the person that signed in.
+//!
+//! Owns the extractors. Must not decide who may sign in.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::http::request::Parts;
+use subtle::ConstantTimeEq as _;
+
+use super::error::PageError;
+
+/// The other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// Looks.
+    Viewer,
+    /// Looks and changes.
+    Operator,
+}
+
+/// A person with a session.
+#[derive(Clone, Debug)]
+pub(super) struct Visitor {
+    pub(super) name: Arc<str>,
+    pub(super) role: Role,
+    /// Every form of this session carries it.
+    pub(super) form_token: Arc<str>,
+}
+
+impl Visitor {
+    /// As the audit log names them.
+    pub(super) fn actor(&self) -> String {
+        format!("console:{}", self.name)
+    }
+
+    /// Compared in constant time.
+    pub(super) fn has_token(&self, token: &str) -> bool {
+        self.form_token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    pub(super) fn is_operator(&self) -> bool {
+        self.role == Role::Operator
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Visitor {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, PageError> {
+        parts.extensions.get::<Self>().cloned().ok_or(PageError::SignedOut)
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Visitor {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned())
+    }
+}

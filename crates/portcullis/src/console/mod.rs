@@ -1,0 +1,37 @@
+//! What the console asks of the running gateway, answered: a file for each part.
+//!
+//! Owns the way from the console to the gateway. Must not know about pages.
+
+mod chores;
+mod clients;
+mod figures;
+mod limits;
+mod settings;
+mod stories;
+
+use std::net::SocketAddr;
+use std::sync::Weak;
+
+use portcullis_config::Console;
+
+use crate::app::App;
+
+/// The gateway, as long as it runs: the console must not keep it from ending.
+pub(crate) struct Backend {
+    app: Weak<App>,
+}
+
+impl Backend {
+    pub(crate) fn new(app: Weak<App>) -> Self {
+        Self { app }
+    }
+}
+
+/// The address to type into a browser, when the console listens there.
+pub(crate) fn console_url(console: &Console, listen: SocketAddr) -> String {
+    let scheme = |is_https| if is_https { "https" } else { "http" };
+    match &console.url {
+        Some(url) => format!("{}://{}/", scheme(url.is_https), url.authority),
+        None => format!("{}://{listen}/", scheme(console.certificate.is_some())),
+    }
+}
