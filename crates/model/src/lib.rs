@@ -2,6 +2,7 @@
 //!
 //! Owns the types and their textual forms. Must not do I/O, read clocks or decide anything.
 
+mod access;
 mod block;
 mod client;
 mod finding;
@@ -15,6 +16,7 @@ mod secret;
 mod time;
 mod verdict;
 
+pub use access::{Role, UnknownRole};
 pub use block::{Allow, Block, BlockSource, network_of};
 pub use client::{ClientIp, ParseClientIpError, SharedPrefix};
 pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};

@@ -2,6 +2,7 @@
 //! session; and the headers that every answer gets.
 //! Must not know the pages.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -12,10 +13,11 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use portcullis_model::Role;
 
 use super::layout;
 use super::shared::Shared;
-use super::visitor::{Role, Visitor};
+use super::visitor::{Peer, Visitor};
 
 /// Everything from here, nothing in line, no frames. Forms go here only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -80,7 +82,9 @@ pub(super) async fn session(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let visitor = Visitor { name: "operator".into(), role: Role::Operator, form_token: "placeholder".into() };
+    let from = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
+    let visitor =
+        Visitor { name: "operator".into(), role: Role::Operator, from, form_token: "placeholder".into() };
     request.extensions_mut().insert(visitor);
     next.run(request).await
 }

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::error::PageError;
+use super::visitor::Visitor;
 use super::{MAX_READERS, Parts, Running};
 
 /// How long a page may wait for its turn to read.
@@ -79,12 +80,15 @@ impl Shared {
         self.blocking(move |shared| Ok(work(&State::open_read_only(&shared.data)?)?)).await
     }
 
-    /// Changes the state; the running gateway notices at once.
+    /// Changes the state; the running gateway notices at once. The audit log has where `visitor` was.
     pub(super) async fn change<T: Send + 'static>(
         self: &Arc<Self>,
+        visitor: &Visitor,
         work: impl FnOnce(&mut State) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, PageError> {
-        self.blocking(move |shared| Ok(work(&mut State::open_existing(&shared.data)?)?)).await
+        let from = visitor.from;
+        self.blocking(move |shared| Ok(work(&mut State::open_existing(&shared.data)?.acting_from(from))?))
+            .await
     }
 
     /// Anything that may take its time, on a thread where it holds nobody up.

@@ -3,11 +3,12 @@
 //! Owns the extractors. Must not decide who may sign in.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
+use portcullis_model::Role;
 use subtle::ConstantTimeEq as _;
 
 use super::error::PageError;
@@ -16,20 +17,13 @@ use super::error::PageError;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
-/// What somebody may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
-    /// Looks.
-    Viewer,
-    /// Looks and changes.
-    Operator,
-}
-
-/// A person with a session.
+/// A person with a session, or a program with an API token.
 #[derive(Clone, Debug)]
 pub(super) struct Visitor {
     pub(super) name: Arc<str>,
     pub(super) role: Role,
+    /// The address that they come from.
+    pub(super) from: IpAddr,
     /// Every form of this session carries it.
     pub(super) form_token: Arc<str>,
 }

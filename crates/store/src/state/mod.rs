@@ -20,6 +20,7 @@ mod summary;
 mod tasks;
 mod watcher;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/state/007_opt_outs.sql"),
     include_str!("../../migrations/state/008_repeat_offenders.sql"),
     include_str!("../../migrations/state/009_dismissals.sql"),
+    include_str!("../../migrations/state/010_console.sql"),
 ];
 
 /// FULL: a block that was acknowledged survives a power failure.
@@ -77,6 +79,8 @@ pub struct State {
     connection: Connection,
     /// Writes are part of a transaction that is open.
     is_together: bool,
+    /// From where changes come, as the audit trail has it; `None` is this machine's command line or the gateway itself.
+    from: Option<IpAddr>,
 }
 
 /// Who did what, and when.
@@ -90,6 +94,8 @@ pub struct AuditEntry {
     /// What it was done to: a network, a setting's name, a finding's number.
     pub subject: String,
     pub detail: String,
+    /// The address that it was done from, where it was not done on this machine's command line or by the gateway itself.
+    pub origin: Option<String>,
 }
 
 impl State {
@@ -103,7 +109,7 @@ impl State {
         folder::prepare(dir)?;
         let (path, mut connection) = open_writer(dir, folder::BUSY_TIMEOUT)?;
         folder::migrate(&mut connection, &path, MIGRATIONS)?;
-        Ok(Self { path, connection, is_together: false })
+        Ok(Self { path, connection, is_together: false, from: None })
     }
 
     /// The same for commands, which may run beside a gateway of an older version: an older schema stays, as an error.
@@ -133,7 +139,7 @@ impl State {
         folder::prepare(dir)?;
         let (path, connection) = open_writer(dir, busy_timeout)?;
         require_newest(&connection, &path)?;
-        Ok(Self { path, connection, is_together: false })
+        Ok(Self { path, connection, is_together: false, from: None })
     }
 
     /// Opens an existing `DIR/state.db` for reading alone; changes nothing, its schema neither.
@@ -147,7 +153,13 @@ impl State {
         }
         let connection = folder::open_reader(&path)?;
         require_newest(&connection, &path)?;
-        Ok(Self { path, connection, is_together: false })
+        Ok(Self { path, connection, is_together: false, from: None })
+    }
+
+    /// The same state, for changes that somebody makes from this address.
+    #[must_use]
+    pub fn acting_from(self, from: IpAddr) -> Self {
+        Self { from: Some(from), ..self }
     }
 
     /// A number that changes whenever another connection has committed a change.
@@ -165,7 +177,7 @@ impl State {
     /// # Errors
     /// SQLite fails.
     pub fn audit(&self, since: UnixMs, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        let sql = "SELECT id, at, actor, action, subject, detail FROM audit \
+        let sql = "SELECT id, at, actor, action, subject, detail, origin FROM audit \
                    WHERE at >= ?1 ORDER BY id DESC LIMIT ?2";
         self.read("reading the audit trail", || {
             let mut statement = self.connection.prepare_cached(sql)?;
@@ -177,6 +189,7 @@ impl State {
                     action: row.get(3)?,
                     subject: row.get(4)?,
                     detail: row.get(5)?,
+                    origin: row.get(6)?,
                 })
             })?;
             entries.collect()
@@ -207,7 +220,11 @@ impl State {
         doing: &'static str,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let Self { path, connection, is_together } = self;
+        let Self { path, connection, is_together, from } = self;
+        let change = |connection: &Connection| match from {
+            Some(from) => noting_origin(connection, *from, change),
+            None => change(connection),
+        };
         let run = || {
             if *is_together {
                 let savepoint = connection.savepoint()?;
@@ -295,6 +312,21 @@ fn note(
         .prepare_cached("INSERT INTO audit (at, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![at.0, actor, action, subject, detail])?;
     Ok(())
+}
+
+/// Runs `change`, and adds the address to what it has noted. Nobody else writes meanwhile.
+fn noting_origin<T>(
+    transaction: &Connection,
+    from: IpAddr,
+    change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let newest = "SELECT coalesce(max(id), 0) FROM audit";
+    let before: i64 = transaction.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
+    let value = change(transaction)?;
+    transaction
+        .prepare_cached("UPDATE audit SET origin = ?1 WHERE id > ?2")?
+        .execute(params![from.to_string(), before])?;
+    Ok(value)
 }
 
 /// SQLite's LIMIT is signed, and negative means none.
