@@ -18,8 +18,8 @@ pub use log::{
     NoEnrichment, Recorder,
 };
 pub use read::{
-    ClientReport, Coverage, LogCursor, LogFilter, LogReader, LogRow, LoggedRequest, SensitiveHits,
-    StatusCounts, StatusFilter, TopBy, TopRow,
+    BadCursor, Bucket, ClientReport, Coverage, Latencies, LogCursor, LogFilter, LogReader, LogRow,
+    LoggedRequest, SensitiveHits, StatusCounts, StatusFilter, TopBy, TopRow,
 };
 pub use state::{
     AuditEntry, BlockChange, Changes, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, Lifted,
@@ -29,7 +29,10 @@ pub use state::{
 };
 
 pub use folder::give_to_owner;
-pub use read::{LogSummary, LogTotals};
+pub use read::{
+    LogSummary, LogTotals, MAX_BUCKETS, Overview, OverviewSpan, Page, SimilarClient, SimilarClients,
+    TopCount, Traffic,
+};
 pub use state::{
     AlertChannel, AlertFailure, AlertTry, LimitSum, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage,
     StateSummary, StoredAlert,

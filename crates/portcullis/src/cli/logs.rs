@@ -24,6 +24,7 @@ Examples:
   portcullis logs --follow
   portcullis logs --ip 203.0.113.0/24 --since 1h
   portcullis logs --path '/wp-*' --status 4xx
+  portcullis logs --agent sqlmap --reason limit:login --suspicious
   portcullis logs --verdict blocked --country NL --since 2026-11-01 --limit 1000
   portcullis logs --since 1h --limit 100000 --json | jq -r .user_agent | sort -u
 
@@ -54,6 +55,26 @@ pub(super) struct Logs {
     #[arg(long, value_name = "GLOB")]
     path: Option<String>,
 
+    /// Whose query holds this, in any case
+    #[arg(long, value_name = "TEXT")]
+    query: Option<String>,
+
+    /// With this method
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+
+    /// To this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+
+    /// Whose user agent holds this, in any case
+    #[arg(long, value_name = "TEXT")]
+    agent: Option<String>,
+
+    /// By this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+
     /// With this status, or with one of this class
     #[arg(long, value_name = "404|4xx")]
     status: Option<StatusFilter>,
@@ -62,9 +83,21 @@ pub(super) struct Logs {
     #[arg(long, value_name = "VERDICT")]
     verdict: Option<VerdictKind>,
 
+    /// Whose reason begins with this, such as limit:login
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+
+    /// To sensitive paths, or refused
+    #[arg(long)]
+    suspicious: bool,
+
     /// From this country, by its two letters
     #[arg(long, value_name = "CC", value_parser = country)]
     country: Option<String>,
+
+    /// From this autonomous system, by its number
+    #[arg(long, value_name = "ASN", value_parser = asn)]
+    asn: Option<u32>,
 
     /// Not before: 1h, 7d, today, 2026-11-01, a date with a time
     #[arg(long, value_name = "TIME")]
@@ -97,6 +130,11 @@ fn country(text: &str) -> Result<String, String> {
     }
 }
 
+fn asn(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("AS").or_else(|| text.strip_prefix("as")).unwrap_or(text);
+    digits.parse().map_err(|_| format!("expected a number such as 64496 or AS64496, got {text:?}"))
+}
+
 impl Logs {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let data = context.config()?.data;
@@ -125,10 +163,18 @@ impl Logs {
         }
         Ok(LogFilter {
             network: self.ip,
+            method: self.method.clone(),
+            host: self.host.clone(),
             path: self.path.clone(),
+            query: self.query.clone(),
+            user_agent: self.agent.clone(),
+            user: self.user.clone(),
             status: self.status,
             verdict: self.verdict,
+            reason: self.reason.clone(),
+            is_suspicious: self.suspicious.then_some(true),
             country: self.country.clone(),
+            asn: self.asn,
             since,
             until,
         })
@@ -403,6 +449,12 @@ mod tests {
         assert_eq!(country("de"), Ok("DE".to_owned()));
         assert!(country("Germany").is_err());
         assert!(country("é").is_err());
+    }
+
+    #[test]
+    fn an_asn_may_begin_with_its_letters() {
+        assert_eq!([asn("64496"), asn("AS64496"), asn("as64496")], [Ok(64_496), Ok(64_496), Ok(64_496)]);
+        assert!(asn("ASN1").is_err() && asn("-1").is_err());
     }
 
     #[test]

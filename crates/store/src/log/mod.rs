@@ -6,6 +6,7 @@ mod batch;
 mod erase;
 mod intern;
 mod late;
+pub(crate) mod latency;
 mod limit_events;
 mod panics;
 mod retention;

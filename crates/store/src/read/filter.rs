@@ -8,7 +8,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use rusqlite::{Connection, OptionalExtension};
 
-use portcullis_model::{UnixMs, VerdictKind};
+use portcullis_model::{Location, UnixMs, VerdictKind};
 
 use super::Window;
 use super::row::{Decoded, Shape};
@@ -22,12 +22,26 @@ const MAX_NAMED_SHAPES: usize = 256;
 pub struct LogFilter {
     /// A single address is a /32 or a /128.
     pub network: Option<IpNet>,
+    /// In any case.
+    pub method: Option<String>,
+    /// In any case.
+    pub host: Option<String>,
     /// With `*` for any text, the whole path must match; without, the path must begin with it.
     pub path: Option<String>,
+    /// A part of it; ASCII letters in any case.
+    pub query: Option<String>,
+    /// A part of it; ASCII letters in any case.
+    pub user_agent: Option<String>,
+    /// The whole name.
+    pub user: Option<String>,
     pub status: Option<StatusFilter>,
     pub verdict: Option<VerdictKind>,
+    /// What the reason begins with, such as `limit:login`.
+    pub reason: Option<String>,
+    pub is_suspicious: Option<bool>,
     /// ISO 3166-1 alpha-2, in any case.
     pub country: Option<String>,
+    pub asn: Option<u32>,
     /// Requests that started then or later.
     pub since: Option<UnixMs>,
     /// Requests that started before.
@@ -104,7 +118,7 @@ impl LogFilter {
                 None => return Ok(None),
             }
         }
-        if self.status.is_some() || self.verdict.is_some() {
+        if self.asks_of_shape() {
             let shapes = self.shapes_in(connection, slice)?;
             if shapes.is_empty() {
                 return Ok(None);
@@ -136,21 +150,51 @@ impl LogFilter {
         Ok(matching)
     }
 
+    /// Whether anything is asked that a shape answers.
+    fn asks_of_shape(&self) -> bool {
+        self.status.is_some()
+            || self.verdict.is_some()
+            || self.is_suspicious.is_some()
+            || [&self.method, &self.host, &self.reason].into_iter().any(Option::is_some)
+    }
+
     fn accepts_shape(&self, shape: &Shape) -> bool {
+        let same = |wanted: &Option<String>, got: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(got))
+        };
         self.status.is_none_or(|wanted| wanted.accepts(shape.status))
             && self.verdict.is_none_or(|wanted| wanted == shape.verdict)
+            && self.is_suspicious.is_none_or(|wanted| wanted == shape.is_suspicious)
+            && self.reason.as_deref().is_none_or(|wanted| shape.reason.starts_with(wanted))
+            && same(&self.method, &shape.method)
+            && same(&self.host, &shape.host)
     }
 
     /// Judges everything but time, which the statement has.
     pub(super) fn accepts(&self, row: &Decoded<'_>) -> bool {
-        let [path, ..] = row.texts;
+        let [path, query, user_agent, _, user] = row.texts;
         self.accepts_shape(row.shape)
             && self.network.is_none_or(|network| network.contains(&row.client.ip()))
             && self.path.as_deref().is_none_or(|pattern| path_matches(pattern, path))
-            && self.country.as_deref().is_none_or(|wanted| {
-                row.location.country.as_deref().is_some_and(|country| country.eq_ignore_ascii_case(wanted))
-            })
+            && self.query.as_deref().is_none_or(|part| has_part(query, part))
+            && self.user_agent.as_deref().is_none_or(|part| has_part(user_agent, part))
+            && self.user.as_deref().is_none_or(|name| name == user)
+            && self.accepts_location(row.location)
     }
+
+    fn accepts_location(&self, location: &Location) -> bool {
+        let country = location.country.as_deref();
+        self.country
+            .as_deref()
+            .is_none_or(|wanted| country.is_some_and(|country| country.eq_ignore_ascii_case(wanted)))
+            && self.asn.is_none_or(|wanted| location.asn == Some(wanted))
+    }
+}
+
+/// Whether `text` contains `part`; ASCII letters in any case.
+fn has_part(text: &str, part: &str) -> bool {
+    let (text, part) = (text.as_bytes(), part.as_bytes());
+    part.is_empty() || text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
 }
 
 /// The number of a client in a slice, and its first row there.

@@ -6,12 +6,16 @@
 mod dictionary;
 mod filter;
 mod find;
+mod overview;
+mod page;
 mod places;
 mod report;
 mod row;
+mod similar;
 mod subject;
 mod summary;
 mod top;
+mod traffic;
 
 use std::cell::RefCell;
 use std::ops::{ControlFlow, RangeInclusive};
@@ -22,11 +26,15 @@ use rusqlite::{Connection, params};
 use portcullis_model::UnixMs;
 
 pub use filter::{LogFilter, StatusFilter};
+pub use overview::{Bucket, MAX_BUCKETS, Overview, OverviewSpan, TopCount};
+pub use page::{BadCursor, Page};
 pub use places::Coverage;
 pub use report::{ClientReport, SensitiveHits, StatusCounts};
 pub use row::{LogRow, LoggedRequest};
+pub use similar::{SimilarClient, SimilarClients};
 pub use summary::{LogSummary, LogTotals};
 pub use top::{TopBy, TopRow};
+pub use traffic::{Latencies, Traffic};
 
 use crate::error::{StoreError, sqlite_error};
 use crate::folder::{self, LOG_FILE};
@@ -240,11 +248,8 @@ impl LogReader {
         limit: usize,
         found: &mut Vec<LogRow>,
     ) -> Result<Option<i64>, StoreError> {
-        let prepared =
-            filter.prepare(&self.connection, slice).map_err(|source| self.error("filtering")(source));
-        let Some(prepared) = self.unless_dropped(slice, prepared)?.flatten() else { return Ok(None) };
         let mut last = None;
-        self.walk(slice, &prepared, rows, order, &mut |number, row| {
+        self.walk_filtered(slice, filter, rows, order, &mut |number, row| {
             if filter.accepts(row) {
                 last = Some(number);
                 found.push(row.to_row());
@@ -252,6 +257,21 @@ impl LogReader {
             if found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(last)
+    }
+
+    /// Calls `each` for the rows of a slice that may pass the filter, which is to be asked again.
+    fn walk_filtered(
+        &self,
+        slice: &Slice,
+        filter: &LogFilter,
+        rows: RangeInclusive<i64>,
+        order: Order,
+        each: &mut Each<'_>,
+    ) -> Result<(), StoreError> {
+        let prepared =
+            filter.prepare(&self.connection, slice).map_err(|source| self.error("filtering")(source));
+        let Some(prepared) = self.unless_dropped(slice, prepared)?.flatten() else { return Ok(()) };
+        self.walk(slice, &prepared, rows, order, each)
     }
 
     /// Calls `each` for the rows of a slice that the prepared filter lets through, a bounded number per

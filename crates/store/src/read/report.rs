@@ -214,6 +214,10 @@ impl SensitiveHits {
 
 impl StatusCounts {
     pub(super) fn add(&mut self, status: u16) {
+        self.add_many(status, 1);
+    }
+
+    pub(super) fn add_many(&mut self, status: u16, requests: u64) {
         let counter = match status / 100 {
             2 => &mut self.success,
             3 => &mut self.redirect,
@@ -221,7 +225,15 @@ impl StatusCounts {
             5.. => &mut self.server_error,
             0 | 1 => &mut self.other,
         };
-        *counter += 1;
+        *counter += requests;
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.other += other.other;
+        self.success += other.success;
+        self.redirect += other.redirect;
+        self.client_error += other.client_error;
+        self.server_error += other.server_error;
     }
 }
 
