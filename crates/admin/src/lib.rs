@@ -9,6 +9,7 @@ mod health;
 mod operations;
 mod routes;
 
+pub use console::running;
 pub use console::{Chores, Clients, Console, Figures, Limits, LiveSettings, Parts, Running, Stories};
 pub use error::{AdminError, HealthError};
 pub use health::{MAX_HEALTH_ANSWER_BYTES, ask_ready};

@@ -223,6 +223,11 @@ impl App {
         self.source.as_deref()
     }
 
+    /// The data folder that the command line names.
+    pub(crate) fn named_data(&self) -> Option<&Path> {
+        self.overrides.data.as_deref()
+    }
+
     /// Which state of that file the gateway started with.
     pub(crate) fn source_stamp(&self) -> Option<FileStamp> {
         self.source_stamp

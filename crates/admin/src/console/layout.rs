@@ -4,7 +4,7 @@
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
-use portcullis_model::Severity;
+use portcullis_model::{Severity, VerdictKind};
 
 use super::assets;
 use super::forms::TOKEN_FIELD;
@@ -154,4 +154,14 @@ pub(super) fn severity(severity: Severity) -> Markup {
         Severity::High | Severity::Critical => "badge bad",
     };
     html! { span class=(class) { (severity) } }
+}
+
+/// The small coloured word of a verdict.
+pub(super) fn verdict(verdict: VerdictKind) -> Markup {
+    let class = match verdict {
+        VerdictKind::Admitted | VerdictKind::Allowed => "badge good",
+        VerdictKind::WouldBlock | VerdictKind::WouldLimit => "badge warn",
+        VerdictKind::Blocked | VerdictKind::Limited | VerdictKind::Malformed => "badge bad",
+    };
+    html! { span class=(class) { (verdict.as_str()) } }
 }

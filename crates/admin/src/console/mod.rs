@@ -11,7 +11,7 @@ mod guard;
 mod layout;
 mod pages;
 mod routes;
-mod running;
+pub mod running;
 mod shared;
 mod visitor;
 mod words;

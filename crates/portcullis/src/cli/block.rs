@@ -364,9 +364,9 @@ pub(super) struct Blocks {
 
 /// A block with what became of it.
 #[derive(Serialize)]
-pub(super) struct Listed {
+pub(crate) struct Listed {
     #[serde(flatten)]
-    pub(super) block: StandingBlock,
+    pub(crate) block: StandingBlock,
     pub(super) in_force: bool,
     removed_at: Option<UnixMs>,
     removed_by: Option<String>,

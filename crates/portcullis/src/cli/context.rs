@@ -39,6 +39,16 @@ impl Context {
         Self { globals, now, zone: TimeZone::system() }
     }
 
+    /// As it is for commands about a gateway with this file, or with these data without one.
+    pub(crate) fn of_gateway(config: Option<&Path>, data: Option<&Path>, now: UnixMs) -> Self {
+        let globals = Globals {
+            data: data.map(Path::to_path_buf),
+            config: config.map(Path::to_path_buf),
+            color: clap::ColorChoice::Never,
+        };
+        Self::new(globals, now)
+    }
+
     /// The configuration file: the one that was named, or the one in the working directory.
     pub(crate) fn config_file(&self) -> Option<PathBuf> {
         self.globals.config.clone().or_else(|| {

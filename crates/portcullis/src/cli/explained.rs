@@ -4,6 +4,7 @@
 //! Owns how `suspicious`, `why` and `analyze` tell of one, in words and in JSON. Must not judge, and must not fail for
 //! what a finding of another version does not have.
 
+use portcullis_admin::running::stories::Passage;
 use portcullis_config::Config;
 use portcullis_detect::{SCORE_HALF_LIFE, SCORE_THRESHOLDS, feature_in_words};
 use portcullis_model::{FindingStatus, UnixMs};
@@ -25,9 +26,9 @@ const MAX_SHOWN: usize = 12;
 
 /// A finding with all that there is to say about it.
 #[derive(Serialize)]
-pub(in crate::cli) struct Explained {
+pub(crate) struct Explained {
     #[serde(flatten)]
-    pub(in crate::cli) stored: StoredFinding,
+    pub(crate) stored: StoredFinding,
     /// The block that it led to.
     pub(in crate::cli) block: Option<AnyBlock>,
     explanation: Explanation,
@@ -101,20 +102,31 @@ impl FindingExplainer<'_> {
 impl Explained {
     /// In fields.
     pub(in crate::cli) fn show(&self, context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
+        for Passage { heading, lines } in self.passages(context) {
+            show_all(heading, lines.iter(), screen)?;
+        }
+        Ok(())
+    }
+
+    /// What there is to say, by headings; those without anything are left out.
+    pub(crate) fn passages(&self, context: &Context) -> Vec<Passage> {
         let Explanation { found, held_down, spared, unusual, model, silent, prevented_by, outcome: _ } =
             &self.explanation;
         let details = &self.stored.finding.details;
-        show_all("when", found.iter(), screen)?;
-        show_all("rules", rules(details).iter(), screen)?;
-        show_all("but", held_down.iter(), screen)?;
-        show_all("for example", samples(details, context).iter(), screen)?;
-        show_all("score", history(details, context).iter(), screen)?;
-        show_all("unusual", unusual.iter().chain(model), screen)?;
-        show_all("spared", spared.iter(), screen)?;
-        show_all("silent", silent.iter(), screen)?;
         let or = |(n, text): (usize, &String)| format!("{} {text}", if n == 0 { "by" } else { "or by" });
-        let prevented: Vec<String> = prevented_by.iter().enumerate().map(or).collect();
-        show_all("prevented", prevented.iter(), screen)
+        let all = [
+            ("when", found.iter().cloned().collect()),
+            ("rules", rules(details)),
+            ("but", held_down.iter().cloned().collect()),
+            ("for example", samples(details, context)),
+            ("score", history(details, context)),
+            ("unusual", unusual.iter().chain(model).cloned().collect()),
+            ("spared", spared.clone()),
+            ("silent", silent.clone()),
+            ("prevented", prevented_by.iter().enumerate().map(or).collect::<Vec<String>>()),
+        ];
+        let said = all.into_iter().filter(|(_, lines)| !lines.is_empty());
+        said.map(|(heading, lines)| Passage { heading, lines }).collect()
     }
 
     /// What was done, or why nothing was.

@@ -39,7 +39,7 @@ mod tasks;
 mod time;
 mod top;
 mod upgrade;
-mod why;
+pub(crate) mod why;
 
 use std::ffi::OsString;
 use std::io;
@@ -55,9 +55,9 @@ use portcullis_model::UnixMs;
 use crate::sentence::sentence;
 
 pub(crate) use block::bare;
-pub(crate) use context::quoted;
+pub(crate) use context::{Context, quoted};
 
-use context::{Context, Misuse};
+use context::Misuse;
 use output::{Screen, tell};
 
 pub(crate) use output::count;

@@ -29,9 +29,9 @@ pub(super) fn user(text: &str) -> Result<String, String> {
 
 /// Such a block with what became of it.
 #[derive(Serialize)]
-pub(super) struct ListedParty {
+pub(crate) struct ListedParty {
     #[serde(flatten)]
-    pub(super) stored: StoredPartyBlock,
+    pub(crate) stored: StoredPartyBlock,
     pub(super) in_force: bool,
 }
 

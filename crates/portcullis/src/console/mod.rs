@@ -10,11 +10,12 @@ mod settings;
 mod stories;
 
 use std::net::SocketAddr;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use portcullis_config::Console;
 
-use crate::app::App;
+use crate::app::{App, wall_now};
+use crate::cli::Context;
 
 /// The gateway, as long as it runs: the console must not keep it from ending.
 pub(crate) struct Backend {
@@ -24,6 +25,15 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(app: Weak<App>) -> Self {
         Self { app }
+    }
+
+    fn app(&self) -> Result<Arc<App>, String> {
+        self.app.upgrade().ok_or_else(|| "The gateway is ending; load the page again in a moment.".to_owned())
+    }
+
+    /// What commands about this gateway are written with.
+    fn context(app: &App) -> Context {
+        Context::of_gateway(app.source(), app.named_data(), wall_now())
     }
 }
 

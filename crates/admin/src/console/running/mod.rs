@@ -1,12 +1,12 @@
 //! What the console asks of the running gateway, in parts that each have a file.
 //! Must not know who answers.
 
-mod chores;
-mod clients;
-mod figures;
-mod limits;
-mod settings;
-mod stories;
+pub mod chores;
+pub mod clients;
+pub mod figures;
+pub mod limits;
+pub mod settings;
+pub mod stories;
 
 pub use chores::Chores;
 pub use clients::Clients;

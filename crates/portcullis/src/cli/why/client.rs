@@ -12,7 +12,10 @@ use portcullis_model::{Allow, Block, BlockSource, ClientIp, PartyBlock, VerdictK
 use portcullis_policy::Mode;
 use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError};
 
-use super::{Advice, findings_about, limit_events_about, network_of, show_advice, show_limits};
+use super::{
+    Advice, allow, disallow, findings_about, limit_events_about, network_of, show_advice, show_limits,
+    unblock, unblock_party,
+};
 use crate::cli::analyze::{place, show_bots};
 use crate::cli::block::{bare, because, until};
 use crate::cli::bots::{Named, named};
@@ -230,10 +233,9 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
                 "To judge it like everybody else, remove the [[allow]] with network = \"{network}\" from the \
                  configuration."
             )),
-            BlockSource::Cli | BlockSource::Detector | BlockSource::Import => Advice::command(
-                "judge it like everybody else",
-                context.command(&format!("disallow {network}")),
-            ),
+            BlockSource::Cli | BlockSource::Detector | BlockSource::Import => {
+                disallow(allow.network, context)
+            }
         });
     }
     if standing.allows.is_empty() {
@@ -244,16 +246,15 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
                     "To let it in, remove the [[block]] with network = \"{network}\" from the configuration."
                 )),
                 BlockSource::Cli | BlockSource::Detector | BlockSource::Import => {
-                    Advice::command("lift the block", context.command(&format!("unblock {network}")))
+                    unblock(block.network, context)
                 }
             });
         }
         if let Some(block) = &standing.block_of_anonymous {
-            advice.push(Advice::command("lift the block", party::undo(block, context)));
+            advice.push(unblock_party(block, context));
         }
         if !standing.blocks.is_empty() || !standing.feeds.is_empty() || refusal.is_some() {
-            let allow = context.command(&format!("allow {}", bare(&network_of(client))));
-            advice.push(Advice::command("never block or limit it", allow));
+            advice.push(allow("never block or limit it", network_of(client), context));
         }
     }
     if let Some(row) = refusal {

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
+use portcullis_admin::running::stories::Remedy;
 use portcullis_config::Config;
 use portcullis_model::{
     Allow, Block, BlockSource, ClientIp, LoginOutcome, MalformedKind, Party, Reason, RequestId, UnixMs,
@@ -17,7 +19,9 @@ use portcullis_store::{LogReader, LogRow, State, StoredFinding};
 
 use super::client::Standing;
 use super::rule::LimitWindow;
-use super::{Advice, findings_about, network_of, show_advice, words};
+use super::{
+    Advice, allow, disallow, findings_about, network_of, show_advice, unblock, unblock_party, words,
+};
 use crate::cli::analyze::place;
 use crate::cli::block::{Listed, bare, because, ended, until};
 use crate::cli::context::{Context, actor_in_words, open_state};
@@ -36,24 +40,31 @@ const MAX_AUDIT: usize = 100_000;
 
 /// Everything there is to say. `--json` prints it as it is.
 #[derive(Serialize)]
-struct Explanation {
-    request: LogRow,
+pub(crate) struct Explanation {
+    pub(crate) request: LogRow,
     /// What became of it, in one sentence.
-    outcome: String,
+    pub(crate) outcome: String,
     /// Which rule, in sentences.
-    because: Vec<String>,
-    evidence: Evidence,
+    pub(crate) because: Vec<String>,
+    pub(crate) evidence: Evidence,
     /// How long it holds, or that it is over.
-    lasts: Option<String>,
+    pub(crate) lasts: Option<String>,
     /// How the client stands at this moment.
-    now: String,
-    advice: Vec<Advice>,
+    pub(crate) now: String,
+    pub(crate) advice: Vec<Advice>,
+}
+
+/// What an ID leads to.
+pub(crate) enum Found {
+    Decision(Box<Explanation>),
+    /// Why it leads nowhere, in a sentence.
+    Nothing(String),
 }
 
 /// What the decision rests on.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Evidence {
+pub(crate) enum Evidence {
     /// No rule was involved, or what it knew is gone.
     None,
     Allow {
@@ -84,20 +95,31 @@ pub(super) fn explain(
     screen: &mut Screen,
 ) -> anyhow::Result<Outcome> {
     let config = context.config()?;
+    match find(id, &config, context)? {
+        Found::Nothing(why) => {
+            tell("", &why);
+            Ok(Outcome::Nothing)
+        }
+        Found::Decision(explanation) if json => {
+            screen.json(&explanation)?;
+            Ok(Outcome::Done)
+        }
+        Found::Decision(explanation) => {
+            show(&explanation, context, screen)?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// The decision with all that is known about it.
+pub(crate) fn find(id: RequestId, config: &Config, context: &Context) -> anyhow::Result<Found> {
     let log = LogReader::open(&config.data)?;
     let Some(row) = log.find(id)? else {
-        tell("", &not_found(id, &log, &config, context)?);
-        return Ok(Outcome::Nothing);
+        return Ok(Found::Nothing(not_found(id, &log, config, context)?));
     };
     let state = open_state(&config.data)?;
-    let explanation =
-        Explainer { config: &config, log: &log, state: state.as_ref(), context }.explain(row)?;
-    if json {
-        screen.json(&explanation)?;
-    } else {
-        show(&explanation, context, screen)?;
-    }
-    Ok(Outcome::Done)
+    let explanation = Explainer { config, log: &log, state: state.as_ref(), context }.explain(row)?;
+    Ok(Found::Decision(Box::new(explanation)))
 }
 
 /// Why an ID leads nowhere, as far as its time tells.
@@ -258,10 +280,9 @@ impl Explainer<'_> {
             (None, BlockSource::Config) => vec![Advice::sentence(format!(
                 "To end that, remove the [[allow]] with network = \"{network}\" from the configuration."
             ))],
-            (None, BlockSource::Cli | BlockSource::Detector | BlockSource::Import) => vec![Advice::command(
-                "judge it like everybody else",
-                self.context.command(&format!("disallow {network}")),
-            )],
+            (None, BlockSource::Cli | BlockSource::Detector | BlockSource::Import) => {
+                vec![disallow(allow.network, self.context)]
+            }
         };
         Ok(Grounds {
             because: vec![format!(
@@ -343,7 +364,7 @@ impl Explainer<'_> {
         });
         let mut advice = Vec::new();
         if !networks.is_empty() {
-            advice.push(Advice::command("let it in", self.context.command(&format!("allow {}", row.client))));
+            advice.push(allow("let it in", IpNet::from(row.client.ip()), self.context));
             advice.push(Advice::sentence(format!(
                 "To let in all that the feed lists, remove the [[feed]] named \"{name}\" from the configuration, \
                  or give it mode = \"dry-run\"."
@@ -396,7 +417,7 @@ impl Explainer<'_> {
         let end = listed.end(self.context);
         let mut advice = Vec::new();
         if end.is_none() {
-            advice.push(Advice::command("lift the block", party::undo(block, self.context)));
+            advice.push(unblock_party(block, self.context));
             advice.extend(finding.as_ref().map(|finding| self.dismiss(finding)));
         }
         let lasts = end.map_or_else(|| until(block.expires_at, self.context), over);
@@ -415,24 +436,21 @@ impl Explainer<'_> {
             "note that the detector was wrong",
             self.context.command(&format!("suspicious {} --dismiss", finding.id)),
         )
+        .or_button(Remedy::Dismiss(finding.id))
     }
 
     fn undo_block(&self, block: &Block, client: ClientIp, finding: Option<&StoredFinding>) -> Vec<Advice> {
-        let command = |arguments: String| self.context.command(&arguments);
         let network = bare(&block.network);
         let mut advice = match block.source {
             BlockSource::Config => vec![Advice::sentence(format!(
                 "To undo it, remove the [[block]] with network = \"{network}\" from the configuration."
             ))],
             BlockSource::Cli | BlockSource::Detector | BlockSource::Import => {
-                vec![Advice::command("lift the block", command(format!("unblock {network}")))]
+                vec![unblock(block.network, self.context)]
             }
         };
-        let client = bare(&network_of(client));
-        advice.push(Advice::command(
-            format!("never block or limit {client} again"),
-            command(format!("allow {client}")),
-        ));
+        let client = network_of(client);
+        advice.push(allow(format!("never block or limit {} again", bare(&client)), client, self.context));
         advice.extend(finding.map(|finding| self.dismiss(finding)));
         advice
     }

@@ -14,12 +14,16 @@ use clap::Args;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use portcullis_model::{ClientIp, RequestId, UnixMs, VerdictKind};
+use portcullis_admin::running::stories::Remedy;
+use portcullis_model::{ClientIp, PartyBlock, RequestId, UnixMs, VerdictKind};
 use portcullis_store::{FindingFilter, LimitEvent, State, StoredFinding};
 
+use super::block::bare;
 use super::context::Context;
 use super::output::{DIM, GREEN, Screen, YELLOW, count};
-use super::{Format, Outcome};
+use super::{Format, Outcome, party};
+
+pub(crate) use decision::{Evidence, Explanation, Found, find};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,25 +82,55 @@ impl Why {
 
 /// What can be done about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Advice {
+pub(crate) struct Advice {
     /// What it leads to, as the beginning of a sentence.
-    to: String,
+    pub(crate) to: String,
     /// What to type; without one, `to` says it all.
-    command: Option<String>,
+    pub(crate) command: Option<String>,
+    /// The same for a button of the console.
+    #[serde(skip)]
+    pub(crate) remedy: Option<Remedy>,
 }
 
 impl Advice {
     fn command(to: impl Into<String>, command: String) -> Self {
-        Self { to: to.into(), command: Some(command) }
+        Self { to: to.into(), command: Some(command), remedy: None }
     }
 
     fn sentence(to: impl Into<String>) -> Self {
-        Self { to: to.into(), command: None }
+        Self { to: to.into(), command: None, remedy: None }
+    }
+
+    fn or_button(self, remedy: Remedy) -> Self {
+        Self { remedy: Some(remedy), ..self }
     }
 }
 
+/// Lets a client in whatever the rules say.
+fn allow(to: impl Into<String>, client: IpNet, context: &Context) -> Advice {
+    Advice::command(to, context.command(&format!("allow {}", bare(&client)))).or_button(Remedy::Allow(client))
+}
+
+/// Takes an allow back.
+fn disallow(network: IpNet, context: &Context) -> Advice {
+    let command = context.command(&format!("disallow {}", bare(&network)));
+    Advice::command("judge it like everybody else", command).or_button(Remedy::Disallow(network))
+}
+
+/// Lifts the block of a network.
+fn unblock(network: IpNet, context: &Context) -> Advice {
+    let command = context.command(&format!("unblock {}", bare(&network)));
+    Advice::command("lift the block", command).or_button(Remedy::Unblock(network))
+}
+
+/// Lifts the block of somebody behind an address.
+fn unblock_party(block: &PartyBlock, context: &Context) -> Advice {
+    let remedy = Remedy::UnblockParty(block.party.clone());
+    Advice::command("lift the block", party::undo(block, context)).or_button(remedy)
+}
+
 fn show_advice(label: &str, advice: &[Advice], screen: &mut Screen) -> anyhow::Result<()> {
-    for (n, Advice { to, command }) in advice.iter().enumerate() {
+    for (n, Advice { to, command, remedy: _ }) in advice.iter().enumerate() {
         let label = if n == 0 { label } else { "" };
         match command {
             Some(command) => {

@@ -14,7 +14,7 @@ use portcullis_policy::{
 use portcullis_store::{LogFilter, LogRow};
 
 use super::decision::{Evidence, Explainer, Grounds, SHOWN};
-use super::{Advice, network_of};
+use super::{Advice, allow, network_of};
 use crate::app::origin;
 use crate::cli::block::bare;
 use crate::cli::output::{count, number};
@@ -26,7 +26,7 @@ const MAX_WINDOW_ROWS: usize = 20_000;
 
 /// What a client did in the window of a limit that it met.
 #[derive(Serialize)]
-pub(super) struct LimitWindow {
+pub(crate) struct LimitWindow {
     rule: String,
     rate: String,
     /// Whose requests are counted together: addresses, or a user.
@@ -36,7 +36,7 @@ pub(super) struct LimitWindow {
     /// There were more requests than are read.
     is_partial: bool,
     /// The latest of the served ones, newest first.
-    pub(super) latest: Vec<LogRow>,
+    pub(crate) latest: Vec<LogRow>,
     /// When the next request is admitted if none comes before.
     room_at: Option<UnixMs>,
 }
@@ -128,11 +128,9 @@ fn was_meant(rule: &LimitRule, row: &LogRow) -> bool {
 
 impl Explainer<'_> {
     pub(super) fn access(&self, name: &str, row: &LogRow) -> Grounds {
-        let client = bare(&network_of(row.client));
-        let exempt = Advice::command(
-            format!("exempt {client} from the access list, all limits and blocks"),
-            self.context.command(&format!("allow {client}")),
-        );
+        let client = network_of(row.client);
+        let to = format!("exempt {} from the access list, all limits and blocks", bare(&client));
+        let exempt = allow(to, client, self.context);
         let Some(rule) = self.config.access.iter().find(|rule| *rule.name == *name) else {
             let gone = format!(
                 "The rule \"{name}\" of the access list refused it. The configuration does not have it any more."
@@ -149,11 +147,9 @@ impl Explainer<'_> {
     }
 
     pub(super) fn limit(&self, name: &str, exhausted: Exhausted, row: &LogRow) -> anyhow::Result<Grounds> {
-        let client = bare(&network_of(row.client));
-        let exempt = Advice::command(
-            format!("exempt {client} from all limits and blocks"),
-            self.context.command(&format!("allow {client}")),
-        );
+        let client = network_of(row.client);
+        let exempt =
+            allow(format!("exempt {} from all limits and blocks", bare(&client)), client, self.context);
         let Some(rule) = self.config.limits.iter().find(|rule| *rule.name == *name) else {
             return Ok(Grounds::words(
                 format!(
