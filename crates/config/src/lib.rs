@@ -8,6 +8,7 @@ mod diff;
 mod error;
 mod identity;
 mod load;
+mod moment;
 mod read;
 mod schedule;
 mod units;
@@ -24,6 +25,7 @@ pub use identity::{
     Identity, KeySetSettings, KeySetSource, LoginSettings, SessionSettings, TokenSettings, TokenSource,
 };
 pub use load::{FILE_NAME, FileStamp, Loaded, MAX_FILE_BYTES, Overrides, TEMPLATE, load, parse};
+pub use moment::{Expiry, Moment};
 pub use portcullis_model::Secret;
 pub use schedule::{CronExpression, Schedule, ScheduleZone};
 pub use units::{format_duration, format_size, parse_duration, parse_size};

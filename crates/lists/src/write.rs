@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use portcullis_model::UnixMs;
+use portcullis_model::{UnixMs, bare};
 use serde_json::json;
 
 use crate::Format;
@@ -75,14 +75,6 @@ fn write_json<'a>(entries: impl IntoIterator<Item = Writable<'a>>, out: &mut dyn
         separator = ",\n";
     }
     writeln!(out, "{}", if separator == "[\n" { "[]" } else { "\n]" })
-}
-
-/// A single address without its prefix length.
-fn bare(network: &IpNet) -> String {
-    match network.prefix_len() == network.max_prefix_len() {
-        true => network.addr().to_string(),
-        false => network.to_string(),
-    }
 }
 
 fn comment(entry: &Writable<'_>) -> String {

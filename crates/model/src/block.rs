@@ -15,6 +15,8 @@ use crate::{ClientIp, UnixMs};
 pub enum BlockSource {
     /// A person at the command line.
     Cli,
+    /// A person in the console.
+    Console,
     /// A `[[block]]` or `[[allow]]` entry of the configuration file.
     Config,
     /// The detector.
@@ -24,12 +26,13 @@ pub enum BlockSource {
 }
 
 impl BlockSource {
-    pub const ALL: [Self; 4] = [Self::Cli, Self::Config, Self::Detector, Self::Import];
+    pub const ALL: [Self; 5] = [Self::Cli, Self::Console, Self::Config, Self::Detector, Self::Import];
 
     /// The word that the database and the commands use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cli => "cli",
+            Self::Console => "console",
             Self::Config => "config",
             Self::Detector => "detector",
             Self::Import => "import",
@@ -40,7 +43,7 @@ impl BlockSource {
     /// they answer for themselves. What a person wrote down means everybody.
     pub fn is_automatic(self) -> bool {
         match self {
-            Self::Cli | Self::Config | Self::Import => false,
+            Self::Cli | Self::Console | Self::Config | Self::Import => false,
             Self::Detector => true,
         }
     }
@@ -51,7 +54,9 @@ impl FromStr for BlockSource {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Self::ALL.into_iter().find(|source| source.as_str() == text);
-        found.ok_or_else(|| format!("expected \"cli\", \"config\", \"detector\" or \"import\", got {text:?}"))
+        found.ok_or_else(|| {
+            format!("expected \"cli\", \"console\", \"config\", \"detector\" or \"import\", got {text:?}")
+        })
     }
 }
 
@@ -92,6 +97,15 @@ pub struct Allow {
     pub reason: String,
     pub source: BlockSource,
     pub created_at: UnixMs,
+}
+
+/// A network as people write it: a single address without its prefix length.
+pub fn bare(network: &IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
 }
 
 /// Reads an address or a prefix, as people type them, into canonical form: host bits are cleared,

@@ -17,7 +17,7 @@ mod time;
 mod verdict;
 
 pub use access::{Role, UnknownRole};
-pub use block::{Allow, Block, BlockSource, network_of};
+pub use block::{Allow, Block, BlockSource, bare, network_of};
 pub use client::{ClientIp, ParseClientIpError, SharedPrefix};
 pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};
 pub use identity::{Identity, is_session_name};

@@ -17,6 +17,7 @@ mod geo;
 mod identity;
 mod machine;
 mod metrics;
+mod objections;
 mod parties;
 mod privacy;
 mod replay;

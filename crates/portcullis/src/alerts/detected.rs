@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use portcullis_config::Config;
-use portcullis_model::{ClientIp, Finding, Party, Severity, UnixMs};
+use portcullis_model::{ClientIp, Finding, Party, Severity, UnixMs, bare};
 use portcullis_notify::{Digest, Event};
 use portcullis_store::{FindingFilter, State, StoreError};
 
-use crate::cli::{bare, quoted};
+use crate::cli::quoted;
 use crate::detection::Done;
 
 /// A finding of the last day is brought up to date by a run; older ones are new findings.

@@ -5,10 +5,10 @@ use clap::Args;
 use ipnet::IpNet;
 use serde_json::json;
 
-use portcullis_model::{BlockSource, ClientIp, network_of};
+use portcullis_model::{BlockSource, ClientIp, bare, network_of};
 use portcullis_store::State;
 
-use super::block::{bare, because};
+use super::block::because;
 use super::context::{Context, actor, open_state, reason};
 use super::output::{Align, Cell, GREEN, Screen, Table, tell};
 use super::{Format, Outcome};

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use portcullis_config::Config;
 use portcullis_detect::is_sensitive;
-use portcullis_model::{Allow, Block, ClientIp, Location, UnixMs};
+use portcullis_model::{Allow, Block, ClientIp, Location, UnixMs, bare};
 use portcullis_store::{ClientReport, LimitEvent, LogReader};
 
-use super::block::{bare, because, until};
+use super::block::{because, until};
 use super::bots::{Named, named};
 use super::context::{Context, open_state};
 use super::explained::{Explained, FindingExplainer};

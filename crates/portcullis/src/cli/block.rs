@@ -9,11 +9,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use portcullis_config::Config;
-use portcullis_model::{Block as StandingBlock, BlockSource, ClientIp, Party, UnixMs, network_of};
+use portcullis_model::{Block as StandingBlock, BlockSource, ClientIp, Party, UnixMs, bare, network_of};
 use portcullis_policy::Mode;
 use portcullis_store::{NewBlock, State, StoredBlock, StoredPartyBlock};
 
-use crate::machine::{loopback, operators_address, overlap, own_addresses};
+use crate::machine::operators_address;
+use crate::objections::objections;
 
 use super::context::{Context, Misuse, actor, actor_in_words, open_state, reason};
 use super::output::{Align, Cell, DIM, RED, Screen, Table, YELLOW, count, tell};
@@ -75,7 +76,7 @@ impl Block {
             }
         };
         if !self.force {
-            let objections = objections(&network, &config);
+            let objections = objections(&network, &config, operators_address());
             if !objections.is_empty() {
                 return Err(Misuse(format!(
                     "{} is not blocked: {}. Use --force to block it all the same",
@@ -123,33 +124,6 @@ impl Block {
         }
         Ok(Outcome::Done)
     }
-}
-
-/// Why blocking this would probably be a mistake.
-fn objections(network: &IpNet, config: &Config) -> Vec<String> {
-    let mut objections = Vec::new();
-    let widest = match network {
-        IpNet::V4(_) => 8,
-        IpNet::V6(_) => 16,
-    };
-    if network.prefix_len() < widest {
-        objections.push(format!("a prefix shorter than /{widest} takes in a large part of the Internet"));
-    }
-    if loopback().iter().any(|loopback| overlap(network, loopback)) {
-        objections.push("it is, or contains, a loopback address of this machine".to_owned());
-    } else if let Some(own) = own_addresses().into_iter().find(|own| network.contains(own)) {
-        objections.push(format!("{own} is an address of this machine"));
-    }
-    if let Some(proxy) = config.server.trusted_proxies.iter().find(|proxy| overlap(network, proxy)) {
-        objections.push(format!(
-            "{} is in trusted_proxies, and a block of a proxy would meet all its visitors",
-            bare(proxy)
-        ));
-    }
-    if let Some(own) = operators_address().filter(|own| network.contains(own)) {
-        objections.push(format!("{own} is the address from which you are logged in here"));
-    }
-    objections
 }
 
 /// The block of exactly this network that is in force.
@@ -459,7 +433,7 @@ fn row(listed: &Listed, context: &Context) -> Vec<Cell> {
     let style = match (in_force, block.source) {
         (false, _) => DIM,
         (true, BlockSource::Detector) => YELLOW,
-        (true, BlockSource::Cli | BlockSource::Config | BlockSource::Import) => RED,
+        (true, BlockSource::Cli | BlockSource::Console | BlockSource::Config | BlockSource::Import) => RED,
     };
     vec![
         Cell::new(block.id.to_string()),
@@ -469,15 +443,6 @@ fn row(listed: &Listed, context: &Context) -> Vec<Cell> {
         Cell::new(context.short_time(block.created_at)),
         Cell::new(&block.reason),
     ]
-}
-
-/// A network as people write it: a single address without its prefix length.
-pub(crate) fn bare(network: &IpNet) -> String {
-    if network.prefix_len() == network.max_prefix_len() {
-        network.addr().to_string()
-    } else {
-        network.to_string()
-    }
 }
 
 /// `until 2026-12-31 00:00:00 CET (in 41 days)`, or `without an end`.
@@ -511,38 +476,5 @@ pub(super) fn ended(
         }
         (None, _, Some(at)) if at <= context.now => Some(format!("it ran out on {}", context.time(at))),
         (None, _, _) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_block_of_this_machine_is_objected_to() {
-        let config = config("");
-        for network in ["127.0.0.1", "127.1.0.0/16", "::1", "0.0.0.0/0", "::/0", "16.0.0.0/7"] {
-            let objections = objections(&network_of(network).unwrap(), &config);
-            assert!(!objections.is_empty(), "{network}");
-        }
-        for network in ["203.0.113.9", "203.0.113.0/24", "2001:db8::/32"] {
-            assert_eq!(objections(&network_of(network).unwrap(), &config), Vec::<String>::new());
-        }
-    }
-
-    #[test]
-    fn a_block_that_touches_a_trusted_proxy_is_objected_to() {
-        let config = config("[server]\ntrusted_proxies = [\"203.0.113.64/26\"]\n");
-        for network in ["203.0.113.70", "203.0.113.0/24"] {
-            let objections = objections(&network_of(network).unwrap(), &config);
-            assert!(objections[0].contains("trusted_proxies"), "{network}: {objections:?}");
-        }
-        assert!(objections(&network_of("203.0.113.9").unwrap(), &config).is_empty());
-    }
-
-    fn config(more: &str) -> Config {
-        let text = format!("[[upstream]]\nname = \"a\"\nservers = [\"http://127.0.0.1:1\"]\n{more}");
-        let overrides = portcullis_config::Overrides::default();
-        portcullis_config::parse(&text, "test", std::path::Path::new(""), &overrides).unwrap()
     }
 }

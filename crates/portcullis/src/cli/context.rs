@@ -157,9 +157,11 @@ pub(crate) fn actor_in_words(actor: &str) -> String {
         "cli" => "at the command line".to_owned(),
         "config" => "by the configuration file".to_owned(),
         "detector" | "detect" => "by the detector".to_owned(),
-        other => match other.strip_prefix("cli:") {
-            Some(user) => format!("by {user} at the command line"),
-            None => format!("by {other}"),
+        "console" => "in the console".to_owned(),
+        other => match other.split_once(':') {
+            Some(("cli", user)) => format!("by {user} at the command line"),
+            Some(("console", user)) => format!("by {user} in the console"),
+            Some(_) | None => format!("by {other}"),
         },
     }
 }

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use portcullis_detect::{ForestHealth, Origin};
 use portcullis_model::{Block, ClientIp, Finding};
 
-use super::block::bare;
 use super::context::Context;
 use super::output::{Align, Cell, DIM, RED, Screen, Table, count, number};
 use super::site::show_forest;
 use super::suspicious::{client_and_user, says, severity_style};
 use super::{Format, Outcome, time};
 use crate::detection::{self, Outcome as Run};
+use portcullis_model::bare;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -54,7 +54,6 @@ use portcullis_model::UnixMs;
 
 use crate::sentence::sentence;
 
-pub(crate) use block::bare;
 pub(crate) use context::{Context, quoted};
 
 use context::Misuse;

@@ -5,12 +5,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use portcullis_config::Config;
-use portcullis_model::{BlockSource, Party, PartyBlock, UnixMs};
+use portcullis_model::{BlockSource, Party, PartyBlock, UnixMs, bare};
 use portcullis_policy::{Mode, ROOM_LOGINS, ROOM_PERIOD};
 use portcullis_store::{NewPartyBlock, State, StoredPartyBlock};
 
 use super::Outcome;
-use super::block::{Listed, bare, because, ended, until};
+use super::block::{Listed, because, ended, until};
 use super::context::{Context, actor, open_state, quoted};
 use super::output::{Cell, DIM, RED, Screen, YELLOW, count, tell};
 use super::time;

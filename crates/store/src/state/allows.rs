@@ -182,11 +182,15 @@ fn plan<'a>(
             }
             // Its new row replaces it.
             (Some(_), BlockSource::Config) => {}
-            (Some(_), BlockSource::Cli | BlockSource::Detector | BlockSource::Import) => {
+            (
+                Some(_),
+                BlockSource::Cli | BlockSource::Console | BlockSource::Detector | BlockSource::Import,
+            ) => {
                 wanted.remove(&network);
             }
             (None, BlockSource::Config) => plan.gone.push((id, network)),
-            (None, BlockSource::Cli | BlockSource::Detector | BlockSource::Import) => {}
+            (None, BlockSource::Cli | BlockSource::Console | BlockSource::Detector | BlockSource::Import) => {
+            }
         }
     }
     plan.new.extend(wanted.into_values());

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::facts::Facts;
 use super::{Finding, Gravity};
-use crate::cli::block::bare;
 use crate::cli::output::{count, number};
+use portcullis_model::bare;
 
 /// With fewer requests nothing can be said.
 const MIN_ROWS: u64 = 50;

@@ -7,9 +7,9 @@ use portcullis_privacy::is_pseudonym;
 use super::facts::Facts;
 use super::identity::is_ours;
 use super::{Finding, Gravity};
-use crate::cli::block::bare;
 use crate::cli::output::number;
 use crate::machine::{loopback, overlap};
+use portcullis_model::bare;
 
 /// Allows that are wider, as (IPv4, IPv6), let large parts of the Internet past every block and limit.
 const WIDEST_ALLOW: (u8, u8) = (8, 20);

@@ -8,10 +8,9 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use portcullis_detect::{may_be_dismissed_by_path, rule_names};
-use portcullis_model::{ClientIp, FindingStatus};
+use portcullis_model::{ClientIp, FindingStatus, bare};
 use portcullis_store::{MAX_NEVERS, Never, NewNever, State, StoredFinding};
 
-use super::super::block::bare;
 use super::super::context::{Context, Misuse, actor, actor_in_words, open_state, reason};
 use super::super::output::{Align, Cell, DIM, Screen, Table, tell};
 use super::super::{Format, Outcome};

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use portcullis_config::Config;
-use portcullis_model::{Allow, Block, BlockSource, ClientIp, PartyBlock, VerdictKind};
+use portcullis_model::{Allow, Block, BlockSource, ClientIp, PartyBlock, VerdictKind, bare};
 use portcullis_policy::Mode;
 use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError};
 
@@ -17,7 +17,7 @@ use super::{
     unblock, unblock_party,
 };
 use crate::cli::analyze::{place, show_bots};
-use crate::cli::block::{bare, because, until};
+use crate::cli::block::{because, until};
 use crate::cli::bots::{Named, named};
 use crate::cli::context::{Context, open_state};
 use crate::cli::explained::{Explained, FindingExplainer};
@@ -233,7 +233,7 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
                 "To judge it like everybody else, remove the [[allow]] with network = \"{network}\" from the \
                  configuration."
             )),
-            BlockSource::Cli | BlockSource::Detector | BlockSource::Import => {
+            BlockSource::Cli | BlockSource::Console | BlockSource::Detector | BlockSource::Import => {
                 disallow(allow.network, context)
             }
         });
@@ -245,7 +245,7 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
                 BlockSource::Config => Advice::sentence(format!(
                     "To let it in, remove the [[block]] with network = \"{network}\" from the configuration."
                 )),
-                BlockSource::Cli | BlockSource::Detector | BlockSource::Import => {
+                BlockSource::Cli | BlockSource::Console | BlockSource::Detector | BlockSource::Import => {
                     unblock(block.network, context)
                 }
             });

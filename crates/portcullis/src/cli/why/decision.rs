@@ -12,7 +12,7 @@ use portcullis_admin::running::stories::Remedy;
 use portcullis_config::Config;
 use portcullis_model::{
     Allow, Block, BlockSource, ClientIp, LoginOutcome, MalformedKind, Party, Reason, RequestId, UnixMs,
-    UpstreamFailure, VerdictKind,
+    UpstreamFailure, VerdictKind, bare,
 };
 use portcullis_policy::Exhausted;
 use portcullis_store::{LogReader, LogRow, State, StoredFinding};
@@ -23,7 +23,7 @@ use super::{
     Advice, allow, disallow, findings_about, network_of, show_advice, unblock, unblock_party, words,
 };
 use crate::cli::analyze::place;
-use crate::cli::block::{Listed, bare, because, ended, until};
+use crate::cli::block::{Listed, because, ended, until};
 use crate::cli::context::{Context, actor_in_words, open_state};
 use crate::cli::explained::{Explained, FindingExplainer};
 use crate::cli::logs::{milliseconds, request, verdict_style};
@@ -280,7 +280,7 @@ impl Explainer<'_> {
             (None, BlockSource::Config) => vec![Advice::sentence(format!(
                 "To end that, remove the [[allow]] with network = \"{network}\" from the configuration."
             ))],
-            (None, BlockSource::Cli | BlockSource::Detector | BlockSource::Import) => {
+            (None, BlockSource::Cli | BlockSource::Console | BlockSource::Detector | BlockSource::Import) => {
                 vec![disallow(allow.network, self.context)]
             }
         };
@@ -445,7 +445,7 @@ impl Explainer<'_> {
             BlockSource::Config => vec![Advice::sentence(format!(
                 "To undo it, remove the [[block]] with network = \"{network}\" from the configuration."
             ))],
-            BlockSource::Cli | BlockSource::Detector | BlockSource::Import => {
+            BlockSource::Cli | BlockSource::Console | BlockSource::Detector | BlockSource::Import => {
                 vec![unblock(block.network, self.context)]
             }
         };
@@ -458,11 +458,11 @@ impl Explainer<'_> {
     /// `by alice at the command line`, `by the detector`, `by the configuration file`.
     fn who(&self, source: BlockSource, action: &str, subject: &str, at: UnixMs) -> anyhow::Result<String> {
         let actor = match (source, self.state) {
-            (BlockSource::Cli, Some(state)) => state
+            (BlockSource::Cli | BlockSource::Console, Some(state)) => state
                 .audit(at, MAX_AUDIT)?
                 .into_iter()
                 .find(|entry| entry.at == at && entry.action == action && entry.subject == subject)
-                .map_or_else(|| "cli".to_owned(), |entry| entry.actor),
+                .map_or_else(|| source.as_str().to_owned(), |entry| entry.actor),
             _ => source.as_str().to_owned(),
         };
         Ok(actor_in_words(&actor))

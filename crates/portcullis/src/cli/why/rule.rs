@@ -16,10 +16,10 @@ use portcullis_store::{LogFilter, LogRow};
 use super::decision::{Evidence, Explainer, Grounds, SHOWN};
 use super::{Advice, allow, network_of};
 use crate::app::origin;
-use crate::cli::block::bare;
 use crate::cli::output::{count, number};
 use crate::cli::rule_words::{matched, per};
 use crate::cli::time;
+use portcullis_model::bare;
 
 /// Rows of a limit's window that are read.
 const MAX_WINDOW_ROWS: usize = 20_000;
