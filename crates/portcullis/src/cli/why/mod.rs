@@ -15,10 +15,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use portcullis_admin::running::stories::Remedy;
-use portcullis_model::{ClientIp, PartyBlock, RequestId, UnixMs, VerdictKind};
+use portcullis_model::{ClientIp, PartyBlock, RequestId, UnixMs, VerdictKind, bare};
 use portcullis_store::{FindingFilter, LimitEvent, State, StoredFinding};
 
-use super::block::bare;
 use super::context::Context;
 use super::output::{DIM, GREEN, Screen, YELLOW, count};
 use super::{Format, Outcome, party};
