@@ -12,8 +12,8 @@ use utoipa::__dev::SchemaReferences;
 use utoipa::openapi::path::{HttpMethod, Operation, Paths};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, Content, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-    Response, ResponseBuilder, Schema, SecurityRequirement as Requirement, Type,
+    ComponentsBuilder, Content, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref,
+    RefOr, Response, ResponseBuilder, Schema, Type,
 };
 use utoipa::{Path, ToSchema};
 
@@ -52,8 +52,8 @@ impl Api {
         P::schemas(&mut references);
         self.schemas.extend(references);
         for method in P::methods() {
-            self.paths.add_path_operation(&path, vec![method], with_failures(P::operation(), &path));
             self.routes = self.routes.route(&path, on(filter(&method), handler.clone()));
+            self.paths.add_path_operation(&path, vec![method], with_failures(P::operation(), &path));
         }
         self
     }
@@ -64,9 +64,14 @@ impl Api {
             .schemas_from_iter(schemas)
             .schema_from::<Problem>()
             .schema_from::<FieldError>()
-            .security_scheme(TOKEN, SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()));
-        components = words::all().into_iter().fold(components, |all, (name, schema)| all.schema(name, schema));
-        components = Kind::ALL.into_iter().fold(components, |all, kind| all.response(kind.as_str(), failure(kind)));
+            .security_scheme(
+                TOKEN,
+                SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
+            );
+        components =
+            words::all().into_iter().fold(components, |all, (name, schema)| all.schema(name, schema));
+        components =
+            Kind::ALL.into_iter().fold(components, |all, kind| all.response(kind.as_str(), failure(kind)));
         let document = OpenApiBuilder::new()
             .info(InfoBuilder::new().title("Portcullis").version("1").description(Some(ABOUT)).build())
             .paths(paths)
@@ -119,12 +124,19 @@ fn failure(kind: Kind) -> Response {
     let response =
         ResponseBuilder::new().description(kind.about()).content(CONTENT, Content::new(Some(schema)));
     let header = |about: &str, type_: Type| {
-        HeaderBuilder::new().schema(ObjectBuilder::new().schema_type(type_)).description(Some(about)).build()
+        HeaderBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(type_)))
+            .description(Some(about))
+            .build()
     };
     match kind {
         Kind::Unauthorized => response.header("WWW-Authenticate", header("Bearer", Type::String)),
-        Kind::Busy | Kind::TooManyAttempts => response.header("Retry-After", header("Seconds to wait", Type::Integer)),
-        Kind::MethodNotAllowed => response.header("Allow", header("The methods that there are", Type::String)),
+        Kind::Busy | Kind::TooManyAttempts => {
+            response.header("Retry-After", header("Seconds to wait", Type::Integer))
+        }
+        Kind::MethodNotAllowed => {
+            response.header("Allow", header("The methods that there are", Type::String))
+        }
         _ => response,
     }
     .build()

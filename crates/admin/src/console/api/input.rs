@@ -1,12 +1,16 @@
 //! What callers send: parts of the address, parameters, JSON; each failure names its field.
 //! Must not know what the values are for.
 
+use std::fmt;
+use std::str::FromStr;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, RawQuery, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::{Kind, Problem};
 
@@ -54,6 +58,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// Has serde read a parameter by its text form.
+pub(super) fn parsed<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let essence = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
@@ -61,10 +73,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().classify() {
-        serde_json::error::Category::Data => at_field(&error),
-        _ => no_json(error.inner()),
-    })?;
+    let value =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().classify() {
+            serde_json::error::Category::Data => at_field(&error),
+            _ => no_json(error.inner()),
+        })?;
     json.end().map_err(|error| no_json(&error))?;
     Ok(value)
 }
@@ -73,7 +86,7 @@ fn no_json(error: &serde_json::Error) -> Problem {
     Problem::new(Kind::BadRequest, format!("The body is no JSON: {error}."))
 }
 
-fn at_field<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> Problem {
+fn at_field<E: fmt::Display>(error: &serde_path_to_error::Error<E>) -> Problem {
     let path = error.path().to_string();
     let field = if path == "." { "(the whole)".to_owned() } else { path };
     Problem::field(field, error.inner().to_string())
@@ -81,8 +94,6 @@ fn at_field<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> Prob
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]

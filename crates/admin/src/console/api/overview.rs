@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::document::Api;
-use super::input::Params;
-use super::parsed_opt;
+use super::input::{Params, parsed};
 use super::problem::Problem;
 use super::words::Time;
 use crate::console::shared::Shared;
@@ -69,7 +68,7 @@ struct Asked {
     #[param(inline)]
     range: Range,
     /// How many of each kind.
-    #[serde(default, deserialize_with = "parsed_opt")]
+    #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<u8>, minimum = 1, maximum = 100)]
     top: Option<Top>,
 }
@@ -220,7 +219,10 @@ struct Overview {
 
 /// Traffic over time, and what came most often
 #[utoipa::path(get, path = "/overview", tag = "log", params(Asked), responses((status = 200, body = Overview)))]
-async fn show(State(shared): State<Arc<Shared>>, Params(asked): Params<Asked>) -> Result<Json<Overview>, Problem> {
+async fn show(
+    State(shared): State<Arc<Shared>>,
+    Params(asked): Params<Asked>,
+) -> Result<Json<Overview>, Problem> {
     let (from, to) = span(asked.range, shared.now());
     let span = OverviewSpan { from, to, buckets: asked.range.buckets() };
     let top = asked.top.map_or(usize::from(TOP), |top| top.0);

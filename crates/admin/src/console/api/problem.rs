@@ -108,7 +108,9 @@ impl Kind {
     /// For people who read about the API: when it comes, and what to do.
     pub(super) fn about(self) -> &'static str {
         match self {
-            Self::BadRequest => "The body is no JSON, or the address is no valid text. Send it as the document says.",
+            Self::BadRequest => {
+                "The body is no JSON, or the address is no valid text. Send it as the document says."
+            }
             Self::Unauthorized => {
                 "There is no token, or it is unknown, revoked or has expired. Send Authorization: Bearer TOKEN with a \
                  token that an operator made."
@@ -118,23 +120,33 @@ impl Kind {
                  \"write\"."
             }
             Self::NotFound => "There is nothing under this address, or nothing in force with this number.",
-            Self::MethodNotAllowed => "The address does not know the method. The header Allow names those that it knows.",
+            Self::MethodNotAllowed => {
+                "The address does not know the method. The header Allow names those that it knows."
+            }
             Self::Conflict => {
                 "What was asked contradicts what stands, such as a block of the gateway's own machine. The detail names \
                  the way around, where there is one."
             }
             Self::TooLarge => "The body is larger than the API takes. Send it in parts.",
-            Self::UnsupportedMediaType => "The body is not declared as JSON. Send Content-Type: application/json.",
+            Self::UnsupportedMediaType => {
+                "The body is not declared as JSON. Send Content-Type: application/json."
+            }
             Self::Misdirected => {
                 "The console does not answer to the name in Host. Use the address that it listens on, or set \
                  console.url to the address that you use."
             }
-            Self::Invalid => "A value is of the wrong kind or out of its range. errors names each field and the remedy.",
+            Self::Invalid => {
+                "A value is of the wrong kind or out of its range. errors names each field and the remedy."
+            }
             Self::TooManyAttempts => {
                 "Too many wrong tokens came from this address. Wait as many seconds as Retry-After says."
             }
-            Self::Internal => "The gateway could not do it. Its log has the reason; the detail has it where it may be told.",
-            Self::Busy => "All readers of the databases are busy. Try again after as many seconds as Retry-After says.",
+            Self::Internal => {
+                "The gateway could not do it. Its log has the reason; the detail has it where it may be told."
+            }
+            Self::Busy => {
+                "All readers of the databases are busy. Try again after as many seconds as Retry-After says."
+            }
         }
     }
 }
@@ -197,7 +209,8 @@ impl Problem {
 
     /// The detail repeats the first of them, for whoever shows nothing else.
     pub(super) fn fields(errors: Vec<FieldError>) -> Self {
-        let first = errors.first().map_or_else(String::new, |first| format!("{}: {}", first.field, first.message));
+        let first =
+            errors.first().map_or_else(String::new, |first| format!("{}: {}", first.field, first.message));
         Self { errors, ..Self::new(Kind::Invalid, first) }
     }
 

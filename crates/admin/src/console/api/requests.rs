@@ -12,12 +12,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::document::Api;
-use super::input::{Params, Part};
+use super::input::{Params, Part, parsed};
 use super::problem::Problem;
 use super::words::{Address, DecisionId, Limit, Network, Time, Verdict};
-use super::{parsed, parsed_opt};
 use crate::console::error::PageError;
-use crate::console::running::{Advice, Story, Told};
+use crate::console::running::stories::{Advice, Story, Told};
 use crate::console::shared::Shared;
 
 /// How long one look into the log may take; the answer then says how far it came.
@@ -133,7 +132,7 @@ struct Filter {
     #[param(max_length = 256)]
     user: Option<String>,
     /// A status, or a class of them: `404`, `4xx`.
-    #[serde(default, deserialize_with = "parsed_opt")]
+    #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<String>, pattern = "^([1-5][0-9][0-9]|[1-5][xX][xX])$")]
     status: Option<StatusFilter>,
     verdict: Option<Verdict>,
@@ -141,15 +140,15 @@ struct Filter {
     #[param(max_length = 256)]
     reason: Option<String>,
     /// Refused, or to a sensitive path.
-    #[serde(default, deserialize_with = "parsed_opt")]
+    #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<bool>)]
     suspicious: Option<bool>,
     /// Two letters.
-    #[serde(default, deserialize_with = "parsed_opt")]
+    #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<String>, pattern = "^[A-Za-z]{2}$")]
     country: Option<Country>,
     /// The number of a network.
-    #[serde(default, deserialize_with = "parsed_opt")]
+    #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<u32>)]
     asn: Option<u32>,
     /// Began then or later.
@@ -157,7 +156,7 @@ struct Filter {
     /// Began before.
     until: Option<Time>,
     /// `next` of the page before.
-    #[serde(default, deserialize_with = "parsed_opt")]
+    #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<String>, pattern = "^[0-9]{1,18}-[0-9]{1,18}$")]
     cursor: Option<LogCursor>,
     #[serde(default)]
@@ -234,7 +233,10 @@ async fn list(
 /// One request of the log
 #[utoipa::path(get, path = "/requests/{id}", tag = "log", params(("id" = DecisionId, Path, description = "Its ID")),
     responses((status = 200, body = Request)))]
-async fn show(State(shared): State<Arc<Shared>>, Part(id): Part<DecisionId>) -> Result<Json<Request>, Problem> {
+async fn show(
+    State(shared): State<Arc<Shared>>,
+    Part(id): Part<DecisionId>,
+) -> Result<Json<Request>, Problem> {
     let found = shared.log(move |log| log.find(id.0)).await?;
     found.map(Request::from).map(Json).ok_or_else(|| {
         Problem::not_found(format!(
@@ -313,8 +315,12 @@ impl From<Story> for Decision {
 /// What was asked, what became of it, which rule, what evidence, until when, and how to undo it.
 #[utoipa::path(get, path = "/decisions/{id}", tag = "log", params(("id" = DecisionId, Path, description = "The ID")),
     responses((status = 200, body = Decision)))]
-async fn explain(State(shared): State<Arc<Shared>>, Part(id): Part<DecisionId>) -> Result<Json<Decision>, Problem> {
-    let told = shared.blocking(move |shared| shared.running.decision(id.0).map_err(PageError::Failed)).await?;
+async fn explain(
+    State(shared): State<Arc<Shared>>,
+    Part(id): Part<DecisionId>,
+) -> Result<Json<Decision>, Problem> {
+    let told =
+        shared.blocking(move |shared| shared.running.decision(id.0).map_err(PageError::Failed)).await?;
     match told {
         Told::Story(story) => Ok(Json(Decision::from(*story))),
         Told::Nowhere(why) => Err(Problem::not_found(why)),

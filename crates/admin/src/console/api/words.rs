@@ -8,7 +8,9 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use portcullis_model::{BlockSource, ClientIp, FindingStatus, RequestId, Severity, UnixMs, VerdictKind, network_of};
+use portcullis_model::{
+    BlockSource, ClientIp, FindingStatus, RequestId, Severity, UnixMs, VerdictKind, network_of,
+};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, SchemaType, Type};
@@ -205,7 +207,9 @@ impl FromStr for DecisionId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse().map(Self).map_err(|_| {
-            format!("expected a decision ID of 16 letters and digits, as the refusal page shows it, got {text:?}")
+            format!(
+                "expected a decision ID of 16 letters and digits, as the refusal page shows it, got {text:?}"
+            )
         })
     }
 }
@@ -270,7 +274,12 @@ pub(super) struct Page<T> {
 
 impl<T> Page<T> {
     /// Of one item more than fit on the page, the last is left out and says that there is a next one.
-    pub(super) fn of<U>(mut found: Vec<U>, limit: Limit, key: impl Fn(&U) -> i64, show: impl FnMut(U) -> T) -> Self {
+    pub(super) fn of<U>(
+        mut found: Vec<U>,
+        limit: Limit,
+        key: impl Fn(&U) -> i64,
+        show: impl FnMut(U) -> T,
+    ) -> Self {
         let has_more = found.len() > limit.get();
         found.truncate(limit.get());
         let next = found.last().filter(|_| has_more).map(|last| key(last).to_string());
