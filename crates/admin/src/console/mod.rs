@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
+pub use api::openapi_json;
 pub use running::{Chores, Clients, Figures, Limits, LiveSettings, Running, Stories};
 
 use crate::AdminError;

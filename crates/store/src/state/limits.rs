@@ -134,8 +134,8 @@ impl State {
         })
     }
 
-    /// A page of the events that pass the filter, newest first, the largest counts of a minute first; and where the
-    /// next page begins.
+    /// A page of the events that pass the filter, newest first, and where the next page begins. Of the minute that is
+    /// still under way, an event can come twice.
     ///
     /// # Errors
     /// SQLite fails, or the database was edited.
@@ -148,7 +148,7 @@ impl State {
         let sql = format!(
             "SELECT {COLUMNS} FROM limit_events WHERE minute >= ?1 AND minute <= ?2 \
              AND (?3 IS NULL OR rule = ?3) AND (?4 IS NULL OR client = ?4) \
-             ORDER BY minute DESC, count DESC, client, rule, endpoint, action, bound LIMIT ?5 OFFSET ?6"
+             ORDER BY minute DESC, client, rule, endpoint, action, bound LIMIT ?5 OFFSET ?6"
         );
         let from = before.unwrap_or(LimitEventCursor { minute: UnixMs(i64::MAX), seen: 0 });
         let parameters = params![

@@ -53,7 +53,7 @@ impl Api {
         self.schemas.extend(references);
         for method in P::methods() {
             self.routes = self.routes.route(&path, on(filter(&method), handler.clone()));
-            self.paths.add_path_operation(&path, vec![method], with_failures(P::operation(), &path));
+            self.paths.add_path_operation(&path, vec![method], complete(P::operation(), &path));
         }
         self
     }
@@ -93,6 +93,22 @@ fn filter(method: &HttpMethod) -> MethodFilter {
         HttpMethod::Patch => MethodFilter::PATCH,
         HttpMethod::Trace => MethodFilter::TRACE,
     }
+}
+
+/// What every operation has, however short its attribute: a name of its own, words for its answers, its failures.
+fn complete(mut operation: Operation, path: &str) -> Operation {
+    let resource = path[PREFIX.len()..].split('/').nth(1).unwrap_or_default().replace(['-', '.'], "_");
+    let name = operation.operation_id.take().unwrap_or_default();
+    operation.operation_id = Some(format!("{resource}_{name}"));
+    let about = operation.summary.clone().unwrap_or_default();
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description.clone_from(&about);
+        }
+    }
+    with_failures(operation, path)
 }
 
 /// The failures that follow from what the operation takes; those of its own stay.

@@ -5,7 +5,10 @@
 
 #![allow(unused_qualifications, reason = "utoipa's macros write whole paths")]
 
+mod about;
 mod caller;
+mod clients;
+mod docs;
 mod document;
 mod entries;
 mod input;
@@ -22,6 +25,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use utoipa::openapi::OpenApi;
 
 use super::shared::Shared;
@@ -37,7 +41,9 @@ fn operations() -> Api {
     let api = Api::default();
     let api = requests::add_to(api);
     let api = overview::add_to(api);
-    limits::add_to(api)
+    let api = clients::add_to(api);
+    let api = limits::add_to(api);
+    about::add_to(api)
 }
 
 pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
@@ -46,6 +52,7 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
         .route_layer(from_fn_with_state(Arc::clone(shared), caller::authenticate))
         .method_not_allowed_fallback(async || Problem::of(Kind::MethodNotAllowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .route("/api", get(docs::show))
 }
 
 /// The document that describes the API (OpenAPI 3.1).
