@@ -15,6 +15,7 @@ use portcullis_privacy::{Anonymise, SecretNames};
 use portcullis_store::LogSettings;
 
 use crate::identity::Identity;
+use crate::live::LiveSetting;
 use crate::schedule::{Schedule, ScheduleZone};
 
 /// Everything that one run of the gateway is told. Paths are absolute or relative to the working
@@ -46,7 +47,12 @@ pub struct Config {
     pub geo: portcullis_geo::Settings,
     /// No file is written by two of them.
     pub geo_downloads: Vec<GeoDownload>,
+    /// In force: the file's, and what people have changed while the gateway runs.
     pub detection: portcullis_detect::Settings,
+    /// As the file has them.
+    pub detection_in_file: portcullis_detect::Settings,
+    /// Settings that have another value than the file's, ascending.
+    pub overridden: Vec<LiveSetting>,
     pub bots: Bots,
     /// What people are told of, and how.
     pub alerts: portcullis_notify::Settings,

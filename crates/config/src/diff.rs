@@ -69,6 +69,9 @@ fn compare(old: &Config, new: &Config, restart: &mut Changes, live: &mut Changes
         geo,
         geo_downloads,
         detection,
+        // What is in force counts.
+        detection_in_file: _,
+        overridden: _,
         bots,
         alerts,
         metrics,

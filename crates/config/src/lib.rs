@@ -7,6 +7,7 @@ mod config;
 mod diff;
 mod error;
 mod identity;
+mod live;
 mod load;
 mod moment;
 mod read;
@@ -24,6 +25,7 @@ pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};
 pub use identity::{
     Identity, KeySetSettings, KeySetSource, LoginSettings, SessionSettings, TokenSettings, TokenSource,
 };
+pub use live::{LiveSetting, MAX_SETTING_BYTES, Overridden, SettingProblem, UnknownSetting, setting_value};
 pub use load::{FILE_NAME, FileStamp, Loaded, MAX_FILE_BYTES, Overrides, TEMPLATE, load, parse};
 pub use moment::{Expiry, Moment};
 pub use portcullis_model::Secret;

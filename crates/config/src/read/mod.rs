@@ -30,8 +30,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_detect::Settings;
 use portcullis_policy::Mode;
 use portcullis_privacy::Anonymise;
+use portcullis_store::LogSettings;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -162,7 +164,9 @@ fn document_settings<'a>(
         privacy,
         geo,
         geo_downloads,
+        detection_in_file: detection.clone(),
         detection,
+        overridden: Vec::new(),
         bots,
         alerts,
         metrics,
@@ -170,6 +174,20 @@ fn document_settings<'a>(
         pages,
         tasks,
     })
+}
+
+/// `[detection]` on its own.
+///
+/// # Errors
+/// Everything that is wrong, each with the name of the setting.
+pub(crate) fn detection_alone(text: &str, base: &Path, log: &LogSettings) -> Result<Settings, Vec<String>> {
+    let document = DeTable::parse(text).map_err(|error| vec![error.message().to_owned()])?;
+    let context = Context::new(base, &[]);
+    let mut root = Section::root(document.get_ref(), &context);
+    let settings = background::detection(&mut root, log);
+    root.finish();
+    let problems: Vec<String> = context.into_problems().into_iter().map(|problem| problem.message).collect();
+    if problems.is_empty() { Ok(settings) } else { Err(problems) }
 }
 
 fn data_folder(root: &mut Section<'_>, context: &Context<'_>, overrides: &Overrides) -> PathBuf {
