@@ -238,6 +238,28 @@ impl Config {
         left_out
     }
 
+    /// As it would be after a change of one setting, `None` being back to the file; `before` are the values that stand.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn with_change(
+        &self,
+        before: &[(String, String)],
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<Self, Vec<SettingProblem>> {
+        let mut changed = self.clone();
+        // What stands and is no good any more is no reason to refuse this one.
+        changed.override_with_the_good_of(before);
+        let others = changed.overridden.iter().filter(|setting| setting.as_str() != key);
+        let mut values: Vec<(String, String)> = others
+            .map(|setting| (setting.as_str().to_owned(), setting.written(&changed.detection)))
+            .collect();
+        values.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+        changed.override_with(&values)?;
+        Ok(changed)
+    }
+
     fn detection_with(&self, chosen: &[(LiveSetting, &str)]) -> Result<Settings, Vec<SettingProblem>> {
         let mut document = String::from("[detection]\n");
         for setting in LiveSetting::ALL {

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use portcullis_admin::{Console, Operations, Parts, Probes};
-use portcullis_config::{Config, Diff, FileStamp, Loaded, Overrides, TlsListener, diff, load};
+use portcullis_config::{Config, Diff, FileStamp, LiveSetting, Loaded, Overrides, TlsListener, diff, load};
 use portcullis_geo::{Geo, SourcesThread};
 use portcullis_model::{ClientIp, Location, Reason, RequestRecord, UnixMs, VerdictKind};
 use portcullis_policy::{BlockChange, Exhausted, LiveState, Place as Origin};
@@ -32,6 +32,7 @@ use crate::metrics::{AppStats, ReloadOutcome, Sources, renderer};
 use crate::parties;
 use crate::privacy::{Erasure, KeptBlocks, Recording};
 use crate::sentence::sentence;
+use crate::settings;
 use crate::tasks::{GatewayParts, OnDetection};
 use crate::upgrade::Predecessor;
 
@@ -69,6 +70,8 @@ pub(crate) struct App {
     counts: Mutex<Option<Counts>>,
     /// Reloads come one after another.
     reload: Mutex<()>,
+    /// Somebody has changed settings, or may have.
+    settings_changed: Arc<AtomicBool>,
     /// While another process is being put in the place of this one nothing is reloaded; it reads for itself.
     is_handing_over: AtomicBool,
     place: Mutex<Place>,
@@ -80,6 +83,29 @@ struct Place {
     lock: Option<File>,
     /// The listening sockets once more, each with the address that was asked for.
     sockets: Vec<(SocketAddr, TcpListener)>,
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reload {
+    Unchanged,
+    /// Settings, as the file names them, that have changed; `waiting` for the next start.
+    Applied {
+        changed: Vec<&'static str>,
+        waiting: Vec<&'static str>,
+    },
+    /// Why the old configuration stays.
+    Rejected(String),
+}
+
+impl Reload {
+    fn kind(&self) -> ReloadOutcome {
+        match self {
+            Self::Unchanged => ReloadOutcome::Unchanged,
+            Self::Applied { .. } => ReloadOutcome::Applied,
+            Self::Rejected(_) => ReloadOutcome::Rejected,
+        }
+    }
 }
 
 impl App {
@@ -147,7 +173,9 @@ impl App {
         let geo_sources = geo::start(&geo.load(), &config.data, log.locator())?;
         let live = Arc::new(live);
         // Returns when all blocks and allows are in force, before the first request is served.
-        let watcher = watch(&config.data, &live, clock, &shared, (&recording, &kept_blocks))?;
+        let settings_changed = Arc::new(AtomicBool::new(true));
+        let watcher =
+            watch(&config.data, &live, clock, &shared, (&recording, &kept_blocks), &settings_changed)?;
         let prepares = Arc::clone(&recording);
         let stats = Arc::new(AppStats::default());
         let bots = Arc::new(Bots::counting(&config, clock.now().wall, Arc::clone(&stats.bots)));
@@ -200,6 +228,7 @@ impl App {
             watcher,
             counts: Mutex::new(Some(counts)),
             reload: Mutex::new(()),
+            settings_changed,
             is_handing_over: AtomicBool::new(false),
             place: Mutex::new(Place { lock: Some(lock), sockets }),
         })
@@ -342,31 +371,31 @@ impl App {
     }
 
     /// Reads the configuration again. A broken one changes nothing, and the log says why.
-    pub(crate) fn reload(&self) {
+    pub(crate) fn reload(&self) -> Reload {
         if self.is_handing_over.load(Ordering::Relaxed) {
-            return tracing::info!(
-                "not reloaded: another process is taking over, with the new configuration"
-            );
+            let why = "not reloaded: another process is taking over, with the new configuration";
+            tracing::info!("{why}");
+            return Reload::Rejected(why.to_owned());
         }
         let _one = self.reload.lock();
         self.gateway.refresh_certificates();
         let outcome = self.try_reload().unwrap_or_else(|why| {
-            tracing::error!(
-                "the configuration was not reloaded, the old one stays in force:\n{}",
-                sentence(&why)
-            );
-            ReloadOutcome::Rejected
+            let why = sentence(&why);
+            tracing::error!("the configuration was not reloaded, the old one stays in force:\n{why}");
+            Reload::Rejected(why)
         });
-        self.stats.reloaded(outcome);
+        self.stats.reloaded(outcome.kind());
+        outcome
     }
 
-    fn try_reload(&self) -> anyhow::Result<ReloadOutcome> {
-        let new = load(self.source.as_deref(), &self.overrides)?.config;
+    fn try_reload(&self) -> anyhow::Result<Reload> {
+        let mut new = load(self.source.as_deref(), &self.overrides)?.config;
         let old = self.config();
+        self.put_settings_over(&mut new, &old);
         let (changed, waiting) = match diff(&old, &new) {
             Diff::Unchanged => {
                 tracing::info!("configuration reloaded: nothing has changed");
-                return Ok(ReloadOutcome::Unchanged);
+                return Ok(Reload::Unchanged);
             }
             Diff::Live { changed } => (changed, Vec::new()),
             Diff::RestartRequired { fields, live } => (live, fields),
@@ -380,10 +409,61 @@ impl App {
         if !waiting.is_empty() {
             tracing::warn!("these settings take effect at the next start only: {}", waiting.join(", "));
         }
+        for overridden in new.overridden() {
+            tracing::info!("{}", settings::in_words(&overridden));
+        }
         self.config.store(Arc::new(new));
         self.refresh_feeds();
         self.refresh_bots();
-        Ok(ReloadOutcome::Applied)
+        Ok(Reload::Applied { changed, waiting })
+    }
+
+    /// What people have changed while running stays in force over a new file. If it cannot be read, as it was.
+    fn put_settings_over(&self, new: &mut Config, old: &Config) {
+        let stored = settings::stored(&old.data);
+        match stored {
+            Ok(stored) => {
+                for problem in settings::put_over(new, &stored) {
+                    tracing::warn!("{problem}");
+                }
+            }
+            Err(error) => {
+                // That the database fails is said by who watches it.
+                tracing::debug!("settings that were changed while running stay as they were: {error}");
+                self.settings_changed.store(true, Ordering::Relaxed);
+                let standing = old.overridden().into_iter();
+                let standing: Vec<(String, String)> =
+                    standing.map(|one| (one.setting.as_str().to_owned(), one.value)).collect();
+                new.override_with_the_good_of(&standing);
+            }
+        }
+        self.stats.set_overridden(new.overridden.len());
+    }
+
+    /// Puts in force what people have changed of the settings since the last time, if anything.
+    pub(crate) fn refresh_settings(&self) {
+        if self.settings_changed.swap(false, Ordering::Relaxed) {
+            self.apply_settings();
+        }
+    }
+
+    /// Puts in force what people have changed of the settings.
+    pub(crate) fn apply_settings(&self) {
+        let _one = self.reload.lock();
+        let old = self.config();
+        let mut new = Config::clone(&old);
+        self.put_settings_over(&mut new, &old);
+        if (&new.detection, &new.overridden) == (&old.detection, &old.overridden) {
+            return;
+        }
+        self.recording.reloaded(&old, &new, self.gateway.edge().clock.now().wall);
+        for setting in LiveSetting::ALL {
+            let (was, is) = (setting.written(&old.detection), setting.written(&new.detection));
+            if was != is {
+                tracing::info!("{} = {is} from now on; it was {was}", setting.as_str());
+            }
+        }
+        self.config.store(Arc::new(new));
     }
 
     /// The parts that can fail first, so that a failure leaves the old configuration as a whole.
@@ -570,7 +650,9 @@ fn watch(
     clock: Clock,
     config: &Arc<ArcSwap<Config>>,
     (recording, kept_blocks): (&Arc<Recording>, &Arc<KeptBlocks>),
+    settings_changed: &Arc<AtomicBool>,
 ) -> anyhow::Result<StateWatcher> {
+    let settings_changed = Arc::clone(settings_changed);
     let (recording, kept_blocks) = (Arc::clone(recording), Arc::clone(kept_blocks));
     let (live, folder, config) = (Arc::clone(live), data.to_owned(), Arc::clone(config));
     let take_over = move |changes: Changes| {
@@ -583,6 +665,9 @@ fn watch(
                     "the configuration's blocks and allows are missing until the next start: {error}"
                 );
             }
+        }
+        if changes.settings_changed {
+            settings_changed.store(true, Ordering::Relaxed);
         }
         if let Some(opt_outs) = changes.opt_outs {
             recording.set_opt_outs(&folder, opt_outs);

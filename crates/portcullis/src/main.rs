@@ -24,6 +24,7 @@ mod replay;
 mod report;
 mod sentence;
 mod serve;
+mod settings;
 mod status;
 mod systemd;
 mod tasks;

@@ -32,6 +32,7 @@ use crate::tasks::TaskStats;
 pub(crate) struct AppStats {
     reloads: [AtomicU64; ReloadOutcome::ALL.len()],
     last_reload_failed: AtomicU64,
+    overridden: AtomicU64,
     detector: Mutex<DetectorStats>,
     pub(crate) acme: Arc<portcullis_acme::Stats>,
     pub(crate) alerts: Arc<AlertStats>,
@@ -116,6 +117,11 @@ impl AppStats {
     pub(crate) fn reloaded(&self, outcome: ReloadOutcome) {
         self.reloads[outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.last_reload_failed.store(u64::from(outcome == ReloadOutcome::Rejected), Ordering::Relaxed);
+    }
+
+    /// So many settings have another value than the file's.
+    pub(crate) fn set_overridden(&self, settings: usize) {
+        self.overridden.store(settings as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn set_feeds(&self, states: Vec<FeedState>) {
@@ -628,6 +634,9 @@ impl Sources {
         let good = 1 - self.app.last_reload_failed.load(Ordering::Relaxed).min(1);
         let help = "Whether the newest configuration is in force";
         gauge(encoder, "portcullis_config_last_reload_successful", help, good as f64)?;
+        let help = "Settings that were changed while running and win over the configuration file";
+        let overridden = self.app.overridden.load(Ordering::Relaxed);
+        gauge(encoder, "portcullis_config_overridden_settings", help, overridden as f64)?;
         let help = "When the gateway started, in seconds since 1970";
         gauge(encoder, "portcullis_start_time_seconds", help, self.started.0 as f64 / 1e3)?;
         let help = "The version that runs";

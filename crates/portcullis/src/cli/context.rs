@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
-use portcullis_config::{Config, ConfigErrors, FILE_NAME, Loaded, Overrides, load};
+use portcullis_config::{Config, ConfigErrors, FILE_NAME, Loaded, Overrides};
 use portcullis_model::UnixMs;
 use portcullis_store::{State, StoreError};
 
 use super::output::tell;
 use super::{Globals, time};
+use crate::settings::load;
 
 /// The user or the configuration asked for something that cannot be done.
 #[derive(Debug)]

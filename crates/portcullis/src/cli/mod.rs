@@ -33,6 +33,7 @@ mod replay;
 mod report;
 mod rule_words;
 mod run;
+mod settings;
 mod site;
 mod suspicious;
 mod tasks;
@@ -189,6 +190,8 @@ enum Command {
     Alerts(alerts::Alerts),
     /// Show the report of a day, or send it
     Report(report::Report),
+    /// What can be changed while the gateway runs
+    Settings(settings::Settings),
     /// List what the gateway does by itself and when, or do it now
     Tasks(tasks::Tasks),
     /// Explain a decision, or how an address stands
@@ -303,6 +306,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Replay(command) => command.run(context, screen),
         Command::Alerts(command) => command.run(context, screen),
         Command::Report(command) => command.run(context, screen),
+        Command::Settings(command) => command.run(context, screen),
         Command::Tasks(command) => command.run(context, screen),
         Command::Why(command) => command.run(context, screen),
         Command::Geo(command) => command.run(context, screen),

@@ -52,8 +52,9 @@ pub(super) fn run(app: &App, control: &Control, acme: Acme) {
             }
         });
         if watched.has_changed() {
-            shielded("the reload", || app.reload());
+            shielded("the reload", || drop(app.reload()));
         }
+        shielded("the look at the settings", || app.refresh_settings());
         shielded("the look at the feeds", || app.refresh_feeds());
         shielded("the look at the crawlers", || app.refresh_bots());
         shielded("the look after sessions and keys", || identity.tick(edge, &app.config(), wall_now()));

@@ -291,6 +291,22 @@ fn findings_are_filtered_and_linked() {
 }
 
 #[test]
+fn a_setting_that_is_taken_back_is_gone_and_whoever_watches_hears_of_it() {
+    let (dir, mut state) = state();
+    let reader = State::open_read_only(dir.path()).unwrap();
+    assert_eq!(state.unset_setting("a", "ana", UnixMs(1)).unwrap(), None);
+    state.set_setting("a", "1", "ana", UnixMs(1)).unwrap();
+    let seq = reader.changes(Seq::default()).unwrap().seq;
+    assert_eq!(state.unset_setting("a", "bea", UnixMs(2)).unwrap().as_deref(), Some("1"));
+    assert!(reader.changes(seq).unwrap().settings_changed);
+    assert_eq!((state.setting("a").unwrap(), state.settings().unwrap()), (None, Vec::new()));
+    let entry = &state.audit(UnixMs(0), 1).unwrap()[0];
+    assert_eq!((entry.action.as_str(), entry.actor.as_str(), entry.detail.as_str()), ("unset", "bea", "1"));
+    state.set_setting("a", "2", "ana", UnixMs(3)).unwrap();
+    assert_eq!(state.settings().unwrap()[0].value, "2");
+}
+
+#[test]
 fn settings_tasks_and_locations_are_kept() {
     let (dir, mut state) = state();
     assert_eq!(state.setting("a").unwrap(), None);
@@ -323,7 +339,8 @@ fn settings_tasks_and_locations_are_kept() {
 
     let mut state = State::open(dir.path()).unwrap();
     assert_eq!(state.setting("a").unwrap().as_deref(), Some("2"));
-    assert_eq!(state.settings().unwrap().len(), 1);
+    let [setting] = &state.settings().unwrap()[..] else { panic!("one setting") };
+    assert_eq!((setting.changed_at, setting.changed_by.as_deref()), (Some(UnixMs(2)), Some("ana")));
     assert_eq!(state.audit(UnixMs(0), 1).unwrap()[0].detail, "1 -> 2");
     let runs = state.task_runs(Some("detect"), 9).unwrap();
     assert_eq!(runs.iter().map(|run| run.succeeded).collect::<Vec<_>>(), [false, true]);

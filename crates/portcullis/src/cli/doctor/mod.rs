@@ -156,6 +156,10 @@ fn looked_at(facts: &Facts<'_>) -> String {
         Some(file) => file.display().to_string(),
         None => "the defaults".to_owned(),
     };
+    let file = match facts.config.overridden.len() {
+        0 => file,
+        changed => format!("{file} with {} changed while running", count(changed as u64, "setting")),
+    };
     let requests = match facts.traffic.rows {
         0 => "no request of the last hour".to_owned(),
         rows if facts.traffic.is_partial => {
