@@ -17,7 +17,7 @@ pub mod words;
 
 pub use digest::{Digest, MAX_CLIENTS, MAX_SAMPLES, Sample};
 pub use error::NotifyError;
-pub use escape::is_hidden;
+pub use escape::{is_hidden, visible};
 pub use event::{Event, EventKind};
 pub use render::{Detail, Message, Scene, alert};
 pub use schedule::{GIVE_UP_AFTER, HOUR, Queue, Step, backoff, next_step};

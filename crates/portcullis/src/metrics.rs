@@ -128,6 +128,11 @@ impl AppStats {
         *self.feeds.lock() = states;
     }
 
+    /// As they were looked at last.
+    pub(crate) fn feeds(&self) -> Vec<FeedState> {
+        self.feeds.lock().clone()
+    }
+
     pub(crate) fn detected(&self, result: &anyhow::Result<Outcome>) {
         let mut detector = self.detector.lock();
         match result {
@@ -472,7 +477,7 @@ impl Sources {
     }
 
     fn feeds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let feeds = self.app.feeds.lock().clone();
+        let feeds = self.app.feeds();
         let label = |feed: &FeedState| [("feed", feed.name.to_string())];
         let help = "Networks of a feed that are in force";
         let mut entries = Family::new(encoder, "portcullis_feed_entries", help, MetricType::Gauge)?;

@@ -29,7 +29,13 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: &[Asset] = &[asset!("console.css", CSS), asset!("console.js", JS), asset!("mark.svg", SVG)];
+const ASSETS: &[Asset] = &[
+    asset!("console.css", CSS),
+    asset!("console.js", JS),
+    asset!("mark.svg", SVG),
+    asset!("overview.js", JS),
+    asset!("requests.js", JS),
+];
 
 /// The address of an asset, with a part that is another one when its content is.
 pub(super) fn address(name: &str) -> String {

@@ -15,7 +15,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use portcullis_model::Role;
 
-use super::routes::refusal;
+use super::layout;
 use super::shared::Shared;
 use super::visitor::{Peer, Visitor};
 
@@ -51,10 +51,9 @@ pub(super) async fn safe_headers(request: Request, next: Next) -> Response {
 /// Refuses names that are not the console's: a site of a stranger whose name leads here (DNS rebinding) is sent away.
 /// Whoever changes something must come from the console's own pages.
 pub(super) async fn own_site(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let (path, headers) = (request.uri().path(), request.headers());
+    let headers = request.headers();
     let Some(host) = text(headers, &HOST).filter(|host| shared.answers_to(host)) else {
-        return refusal(
-            path,
+        return layout::failure(
             StatusCode::MISDIRECTED_REQUEST,
             "The console does not answer to this name. Use the address that it listens on, or set console.url \
              in the configuration to the address that you typed.",
@@ -65,8 +64,7 @@ pub(super) async fn own_site(State(shared): State<Arc<Shared>>, request: Request
     let is_foreign =
         |origin: &str| origin.split_once("://").is_none_or(|(_, name)| !name.eq_ignore_ascii_case(host));
     if is_change && origin.is_some_and(is_foreign) {
-        return refusal(
-            path,
+        return layout::failure(
             StatusCode::FORBIDDEN,
             "This came from another site, so nothing was changed. Open the console itself and do it there.",
         );

@@ -3,17 +3,20 @@
 //! Owns everything between that listener's socket and the answers. What only the running gateway knows is asked
 //! through [`Running`]; must not know how it knows.
 
-mod api;
 mod assets;
+mod charts;
 mod connections;
+mod csv;
 mod error;
 mod forms;
 mod guard;
 mod layout;
+mod map;
 mod pages;
 mod routes;
 pub mod running;
 mod shared;
+mod streams;
 mod visitor;
 mod words;
 
@@ -29,7 +32,6 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-pub use api::openapi_json;
 pub use running::{Chores, Clients, Figures, Limits, LiveSettings, Running, Stories};
 
 use crate::AdminError;

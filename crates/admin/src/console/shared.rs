@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::error::PageError;
+use super::pages::MAX_EXPORTS;
+use super::streams::MAX_STREAMS;
 use super::visitor::Visitor;
 use super::{MAX_READERS, Parts, Running};
 
@@ -30,6 +32,10 @@ pub(super) struct Shared {
     config: Arc<ArcSwap<Config>>,
     pub(super) running: Arc<dyn Running>,
     permits: Semaphore,
+    /// Answers that go on.
+    pub(super) streams: Arc<Semaphore>,
+    /// Downloads of the log.
+    pub(super) exports: Arc<Semaphore>,
     /// Readers with what they have looked up before.
     readers: Mutex<Vec<LogReader>>,
 }
@@ -44,6 +50,8 @@ impl Shared {
             config,
             running,
             permits: Semaphore::new(MAX_READERS),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
             readers: Mutex::default(),
         }
     }
@@ -70,6 +78,18 @@ impl Shared {
             Ok(result)
         })
         .await
+    }
+
+    /// Reads the log; `None` before the first request has been logged.
+    pub(super) async fn log_if_any<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&LogReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Option<T>, PageError> {
+        match self.log(work).await {
+            Ok(read) => Ok(Some(read)),
+            Err(PageError::Store(StoreError::NoLog(_))) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads the state.

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis_model::UnixMs;
 
+pub(super) use portcullis_notify::visible;
 pub(super) use portcullis_notify::words::{bytes, count, number};
 
 /// What stands for itself in a query or a path segment (RFC 3986, unreserved).

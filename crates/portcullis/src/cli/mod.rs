@@ -14,7 +14,7 @@ mod completions;
 mod context;
 mod demo;
 mod detect;
-mod doctor;
+pub(crate) mod doctor;
 mod explained;
 mod export;
 mod feeds;
@@ -61,7 +61,7 @@ use context::Misuse;
 use output::{Screen, tell};
 
 pub(crate) use output::count;
-pub(crate) use time::iso;
+pub(crate) use time::{iso, relative};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())

@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
 use portcullis_notify::is_hidden;
+pub(crate) use portcullis_notify::visible as escape;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -35,26 +36,7 @@ const MAX_ADDRESS: usize = 39;
 /// A column of sentences that would be narrower stands below the others.
 const MIN_BESIDE: usize = 40;
 
-/// Makes text harmless to a terminal: control characters, escape sequences, bidirectional controls and
-/// invisible characters are spelled out, as in `\u{1b}`.
-pub(crate) fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\n' => escaped.push_str("\\n"),
-            '\r' => escaped.push_str("\\r"),
-            '\t' => escaped.push_str("\\t"),
-            c if is_hidden(c) => escaped.extend(c.escape_unicode()),
-            c => escaped.push(c),
-        }
-    }
-    Cow::Owned(escaped)
-}
-
-/// The same for JSON text, as JSON escapes. Outside of strings JSON has no such character but the line
+/// What [`escape`] does, for JSON text, as JSON escapes. Outside of strings JSON has no such character but the line
 /// feeds between its lines.
 fn escape_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());

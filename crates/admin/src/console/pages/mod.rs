@@ -16,6 +16,8 @@ use axum::Router;
 
 use super::shared::Shared;
 
+pub(super) use requests::MAX_EXPORTS;
+
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .merge(overview::routes())

@@ -124,9 +124,9 @@ impl<'a> Facts<'a> {
         let mut unreadable = Vec::new();
         let source = context.config_file();
         let changed = source.as_ref().and_then(|file| std::fs::metadata(file).ok()?.modified().ok());
-        let (traffic, log) = of_log(config, context.now).unwrap_or_else(|error| {
+        let log = of_log(config, |log| log_facts(log, data)).unwrap_or_else(|error| {
             unreadable.push(error.to_string());
-            Default::default()
+            None
         });
         let (lists, task_runs, alerts) = of_state(config, context.now).unwrap_or_else(|error| {
             unreadable.push(error.to_string());
@@ -140,8 +140,8 @@ impl<'a> Facts<'a> {
             config_changed: changed.map(UnixMs::from_system),
             gateway: GatewayStatus::read(data),
             gateway_has_gone: has_gone(data),
-            traffic,
-            log,
+            traffic: Traffic::default(),
+            log: log.flatten(),
             blocks: lists.blocks,
             allows: lists.allows,
             opt_outs: lists.opt_outs,
@@ -167,6 +167,18 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Reads the requests of the last hour too.
+    pub(super) fn with_traffic(mut self) -> Self {
+        let (config, now) = (self.config, self.now);
+        match of_log(config, |log| traffic(log, config, now)) {
+            Ok(traffic) => self.traffic = traffic.unwrap_or_default(),
+            // Already said.
+            Err(_) if !self.unreadable.is_empty() => {}
+            Err(error) => self.unreadable.push(error.to_string()),
+        }
+        self
+    }
+
     /// The client with the most requests.
     pub(super) fn busiest(&self) -> Option<(IpAddr, u64)> {
         self.traffic.clients.iter().map(|(ip, count)| (*ip, *count)).max_by_key(|(_, count)| *count)
@@ -188,11 +200,14 @@ fn has_gone(data: &Path) -> bool {
     connect(data).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The last hour and the whole of the log; nothing where there is no log.
-fn of_log(config: &Config, now: UnixMs) -> Result<(Traffic, Option<LogFacts>), StoreError> {
+/// What the log says; `None` where there is no log.
+fn of_log<T>(
+    config: &Config,
+    look: impl FnOnce(&LogReader) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
     match LogReader::open(&config.data) {
-        Ok(log) => Ok((traffic(&log, config, now)?, log_facts(&log, &config.data)?)),
-        Err(StoreError::NoLog(_)) => Ok(Default::default()),
+        Ok(log) => look(&log).map(Some),
+        Err(StoreError::NoLog(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -12,6 +12,7 @@ mod server;
 mod storage;
 
 use clap::Args;
+use portcullis_config::Config;
 use serde::Serialize;
 use serde_json::json;
 
@@ -29,11 +30,14 @@ Examples:
 Looks at the configuration, the machine, the databases and the requests of the
 last hour, whether the gateway runs or not. Changes nothing.";
 
-/// Every check, in the order in which its findings are shown among equally grave ones.
-const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 24] = [
-    identity::hidden_clients,
-    identity::unnamed_clients,
-    identity::wide_trust,
+type Check = fn(&Facts<'_>) -> Vec<Finding>;
+
+/// Checks of the last hour's requests, in the order in which their findings are shown among equally grave ones.
+const TRAFFIC_CHECKS: [Check; 4] =
+    [identity::hidden_clients, identity::unnamed_clients, identity::wide_trust, storage::unwatched];
+
+/// The others, which come after them.
+const CHECKS: [Check; 20] = [
     lists::blocks,
     lists::allows,
     lists::hashed,
@@ -54,7 +58,6 @@ const CHECKS: [fn(&Facts<'_>) -> Vec<Finding>; 24] = [
     storage::disk,
     storage::clock,
     storage::permissions,
-    storage::unwatched,
 ];
 
 /// The most findings that are shown of one check.
@@ -70,7 +73,7 @@ pub(super) struct Doctor {
 /// How grave a finding is. Ordered: `Warning < Error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Gravity {
+pub(crate) enum Gravity {
     /// Something does not work as it was probably meant to.
     Warning,
     /// Clients are refused or let in wrongly, or records are lost.
@@ -79,15 +82,15 @@ enum Gravity {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Finding {
-    check: &'static str,
-    gravity: Gravity,
+pub(crate) struct Finding {
+    pub(crate) check: &'static str,
+    pub(crate) gravity: Gravity,
     /// What was seen, with numbers.
-    seen: String,
+    pub(crate) seen: String,
     /// What to do about it.
-    remedy: String,
+    pub(crate) remedy: String,
     /// The lines for the configuration, or the command.
-    write: Option<String>,
+    pub(crate) write: Option<String>,
 }
 
 impl Finding {
@@ -109,14 +112,9 @@ impl Finding {
 impl Doctor {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
-        let facts = Facts::gather(context, &config);
-        let mut findings = examine(&facts);
-        for line in findings.iter_mut().filter_map(|finding| finding.write.as_mut()) {
-            if let Some(arguments) = line.strip_prefix("portcullis ") {
-                // With the options that lead to the same data.
-                *line = context.command(arguments);
-            }
-        }
+        let facts = Facts::gather(context, &config).with_traffic();
+        let mut findings = examine(&facts, &[&TRAFFIC_CHECKS, &CHECKS]);
+        name_data(&mut findings, context);
         if self.format.json {
             screen.json(&json!({ "findings": findings, "looked_at": looked_at(&facts) }))?;
         } else {
@@ -130,10 +128,28 @@ impl Doctor {
     }
 }
 
-/// The findings of all checks, the gravest first.
-fn examine(facts: &Facts<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = CHECKS
+/// What is wrong as far as it can be seen at once: the requests of the last hour are not read.
+pub(crate) fn at_once(context: &Context, config: &Config) -> Vec<Finding> {
+    let mut findings = examine(&Facts::gather(context, config), &[&CHECKS]);
+    name_data(&mut findings, context);
+    findings
+}
+
+/// Gives commands the options that lead to the same data.
+fn name_data(findings: &mut [Finding], context: &Context) {
+    for line in findings.iter_mut().filter_map(|finding| finding.write.as_mut()) {
+        if let Some(arguments) = line.strip_prefix("portcullis ") {
+            *line = context.command(arguments);
+        }
+    }
+}
+
+/// The findings of checks, the gravest first.
+fn examine(facts: &Facts<'_>, checks: &[&[Check]]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = checks
         .iter()
+        .copied()
+        .flatten()
         .flat_map(|check| {
             let mut found = check(facts);
             let more = found.len().saturating_sub(MAX_OF_A_CHECK);
@@ -207,7 +223,7 @@ mod tests {
     #[test]
     fn nothing_is_wrong_with_the_defaults_and_ordinary_traffic() {
         let config = config("");
-        assert_eq!(examine(&healthy(&config)), Vec::new());
+        assert_eq!(examine(&healthy(&config), &[&TRAFFIC_CHECKS, &CHECKS]), Vec::new());
     }
 
     #[test]
@@ -215,7 +231,7 @@ mod tests {
         let config = config("");
         let mut facts = healthy(&config);
         facts.blocks = (0..50).map(|n| (format!("127.0.0.{n}/32").parse().unwrap(), 1)).collect();
-        let findings = examine(&facts);
+        let findings = examine(&facts, &[&CHECKS]);
         assert_eq!(findings.len(), MAX_OF_A_CHECK);
         assert!(findings[4].seen.contains("45 more"), "{findings:?}");
     }

@@ -1,0 +1,284 @@
+//! Charts as pictures that need no script: bars over time, and bars in tables.
+//!
+//! Owns how numbers become shapes, and their text for whoever does not see them. Must not know what is counted.
+
+use maud::{Markup, html};
+use portcullis_model::UnixMs;
+
+use super::layout;
+use super::words::{number, time};
+
+/// Height of the picture in its own units; its width is one unit per bar, and both are stretched to their place.
+const HEIGHT: f64 = 100.0;
+/// Share of a bar's place that it fills.
+const FILLED: f64 = 0.82;
+/// Names of moments under a chart.
+const MOMENTS: usize = 4;
+
+/// What a part of a bar counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    /// The class that has its colour.
+    pub(super) class: &'static str,
+}
+
+/// A stretch of time.
+#[derive(Clone, Debug)]
+pub(super) struct Bar<const N: usize> {
+    pub(super) start: UnixMs,
+    /// In the order of the kinds.
+    pub(super) counts: [u64; N],
+    /// Where its requests are listed.
+    pub(super) link: String,
+}
+
+/// Bars over time, each divided by kind.
+#[derive(Clone, Debug)]
+pub(super) struct Bars<'a, const N: usize> {
+    /// What is shown, for the heading of its numbers.
+    pub(super) label: &'a str,
+    /// From the bottom of a bar to its top.
+    pub(super) kinds: [Kind; N],
+    pub(super) bars: Vec<Bar<N>>,
+    /// How long each bar lasts.
+    pub(super) bar_ms: i64,
+}
+
+/// In which unit a rate is shown: one in which its peak is no fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Second,
+    Minute,
+    Hour,
+}
+
+impl Unit {
+    const ALL: [Self; 3] = [Self::Second, Self::Minute, Self::Hour];
+
+    fn of(peak: u64, bar_ms: i64) -> Self {
+        Self::ALL.into_iter().find(|unit| unit.rate(peak, bar_ms) >= 1.0).unwrap_or(Self::Hour)
+    }
+
+    fn rate(self, count: u64, bar_ms: i64) -> f64 {
+        let per = match self {
+            Self::Second => 1_000.0,
+            Self::Minute => 60_000.0,
+            Self::Hour => 3_600_000.0,
+        };
+        count as f64 * per / bar_ms.max(1) as f64
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Second => "per second",
+            Self::Minute => "per minute",
+            Self::Hour => "per hour",
+        }
+    }
+}
+
+impl<const N: usize> Bars<'_, N> {
+    pub(super) fn draw(&self) -> Markup {
+        let peak = self.bars.iter().map(Bar::sum).max().unwrap_or(0);
+        let unit = Unit::of(peak, self.bar_ms);
+        let top = round_up(unit.rate(peak, self.bar_ms));
+        let totals: [u64; N] = std::array::from_fn(|kind| self.bars.iter().map(|bar| bar.counts[kind]).sum());
+        html! {
+            figure.chart {
+                figcaption {
+                    span.dim { "Requests " (unit.as_str()) }
+                    ul.legend {
+                        @for (kind, total) in self.kinds.iter().zip(totals) {
+                            li { (swatch(kind.class)) (kind.name) " " strong { (number(total)) } }
+                        }
+                    }
+                }
+                div.plot {
+                    div.y-axis aria-hidden="true" {
+                        span { (rate_text(top)) } span { (rate_text(top / 2.0)) } span { "0" }
+                    }
+                    (self.picture(unit, top))
+                }
+                div.x-axis aria-hidden="true" {
+                    @for at in self.moments() { (time(at)) }
+                }
+                (self.numbers())
+            }
+        }
+    }
+
+    fn picture(&self, unit: Unit, top: f64) -> Markup {
+        let scale = HEIGHT / top.max(f64::MIN_POSITIVE);
+        html! {
+            svg.bars viewBox=(format!("0 0 {} {HEIGHT}", self.bars.len().max(1))) preserveAspectRatio="none"
+                aria-hidden="true" {
+                @for y in [0.0, HEIGHT / 2.0, HEIGHT] {
+                    line.grid x1="0" x2=(self.bars.len().max(1)) y1=(y) y2=(y) vector-effect="non-scaling-stroke" {}
+                }
+                @for (place, bar) in self.bars.iter().enumerate().filter(|(_, bar)| bar.sum() > 0) {
+                    a href=(bar.link) tabindex="-1" {
+                        title { (self.bar_text(bar)) }
+                        // The whole column can be pointed at.
+                        rect.reach x=(place) y="0" width="1" height=(HEIGHT) {}
+                        (self.stack(place, bar, |count| unit.rate(count, self.bar_ms) * scale))
+                    }
+                }
+            }
+        }
+    }
+
+    fn stack(&self, place: usize, bar: &Bar<N>, height: impl Fn(u64) -> f64) -> Markup {
+        let x = place as f64 + (1.0 - FILLED) / 2.0;
+        let mut below = 0;
+        html! {
+            @for (kind, count) in self.kinds.iter().zip(bar.counts).filter(|(_, count)| *count > 0) {
+                @let bottom = HEIGHT - height(below);
+                @let tall = height(count);
+                @let () = below += count;
+                rect class=(kind.class) x=(format!("{x:.2}")) width=(FILLED)
+                    y=(format!("{:.2}", bottom - tall)) height=(format!("{tall:.2}")) {}
+            }
+        }
+    }
+
+    fn bar_text(&self, bar: &Bar<N>) -> String {
+        let parts = self.kinds.iter().zip(bar.counts).filter(|(_, count)| *count > 0);
+        let parts: Vec<String> =
+            parts.map(|(kind, count)| format!("{} {}", number(count), kind.name)).collect();
+        format!("{}: {}", moment_text(bar.start), parts.join(", "))
+    }
+
+    /// Moments at equal distances.
+    fn moments(&self) -> impl Iterator<Item = UnixMs> {
+        let bars = self.bars.len();
+        let starts: Vec<UnixMs> = self.bars.iter().map(|bar| bar.start).collect();
+        (0..MOMENTS).filter_map(move |n| starts.get(n * bars.saturating_sub(1) / (MOMENTS - 1)).copied())
+    }
+
+    /// The same for whoever does not see the picture, or wants the numbers.
+    fn numbers(&self) -> Markup {
+        let rows = html! {
+            thead { tr {
+                th scope="col" { "From" }
+                @for kind in &self.kinds { th.number scope="col" { (kind.name) } }
+            } }
+            tbody {
+                @for bar in self.bars.iter().filter(|bar| bar.sum() > 0) {
+                    tr {
+                        th.keep scope="row" { a href=(bar.link) { (time(bar.start)) } }
+                        @for count in bar.counts { td.number { (number(count)) } }
+                    }
+                }
+            }
+        };
+        html! {
+            details.numbers {
+                summary { "The same in numbers" }
+                @if self.bars.iter().all(|bar| bar.sum() == 0) {
+                    (layout::empty("No requests in this time."))
+                } @else {
+                    (layout::table(self.label, rows))
+                }
+            }
+        }
+    }
+}
+
+impl<const N: usize> Bar<N> {
+    fn sum(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// A square in the colour of a class.
+pub(super) fn swatch(class: &str) -> Markup {
+    html! {
+        svg.swatch viewBox="0 0 10 10" width="10" height="10" aria-hidden="true" {
+            rect class=(class) width="10" height="10" rx="2" {}
+        }
+    }
+}
+
+/// A bar in a row of a table: how much of the greatest row this one is, and how much of it is of a second kind.
+pub(super) fn share(value: u64, of_which: u64, greatest: u64) -> Markup {
+    const WIDTH: f64 = 100.0;
+    let width = |n: u64| format!("{:.1}", WIDTH * n as f64 / greatest.max(1) as f64);
+    html! {
+        svg.share viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
+            rect.ground width="100" height="6" {}
+            rect.accent width=(width(value)) height="6" {}
+            @if of_which > 0 { rect.bad width=(width(of_which.min(value))) height="6" {} }
+        }
+    }
+}
+
+/// The next of 1, 2, 5, 10, 20, 50 and so on.
+fn round_up(rate: f64) -> f64 {
+    if rate <= 0.0 || !rate.is_finite() {
+        return 1.0;
+    }
+    let power = 10_f64.powf(rate.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|top| *top >= rate).unwrap_or(rate)
+}
+
+fn rate_text(rate: f64) -> String {
+    match rate {
+        ..1.0 => format!("{rate:.2}"),
+        1.0..10.0 if rate.fract() > 0.0 => format!("{rate:.1}"),
+        _ => number(rate.round() as u64),
+    }
+}
+
+fn moment_text(at: UnixMs) -> String {
+    let stamp = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    stamp.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two(bars: Vec<Bar<2>>) -> Bars<'static, 2> {
+        let kinds = [Kind { name: "served", class: "accent" }, Kind { name: "blocked", class: "bad" }];
+        Bars { label: "Requests over time", kinds, bars, bar_ms: 60_000 }
+    }
+
+    fn bar(minute: i64, counts: [u64; 2]) -> Bar<2> {
+        Bar { start: UnixMs(minute * 60_000), counts, link: format!("/requests?minute={minute}") }
+    }
+
+    #[test]
+    fn a_bar_is_as_high_as_its_share_of_the_axis_and_stands_on_the_parts_below_it() {
+        // 300 in a minute are five per second, the end of the axis.
+        let text = two(vec![bar(0, [240, 60]), bar(1, [0, 0])]).draw().into_string();
+        assert!(text.contains("Requests per second"), "{text}");
+        assert!(
+            text.contains(r#"<rect class="accent" x="0.09" width="0.82" y="20.00" height="80.00">"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"<rect class="bad" x="0.09" width="0.82" y="0.00" height="20.00">"#),
+            "{text}"
+        );
+        assert_eq!(text.matches("<a ").count(), 2, "nothing to point at where nothing was: {text}");
+    }
+
+    #[test]
+    fn numbers_stand_beside_every_picture() {
+        let text = two(vec![bar(0, [1_234, 5])]).draw().into_string();
+        assert!(text.contains("<td class=\"number\">1,234</td><td class=\"number\">5</td>"), "{text}");
+        assert!(text.contains("1970-01-01 00:00 UTC: 1,234 served, 5 blocked"), "{text}");
+        assert!(two(Vec::new()).draw().into_string().contains("No requests in this time."));
+    }
+
+    #[test]
+    fn a_rate_is_shown_in_a_unit_in_which_it_is_no_fraction() {
+        assert_eq!(Unit::of(60, 60_000), Unit::Second);
+        assert_eq!(Unit::of(59, 60_000), Unit::Minute);
+        assert_eq!(Unit::of(59, 3_600_000), Unit::Hour);
+        assert_eq!(Unit::of(0, 60_000), Unit::Hour);
+        assert_eq!([0.0, 0.7, 3.0, 10.0, 1_234.0].map(round_up), [1.0, 1.0, 5.0, 10.0, 2_000.0]);
+        assert_eq!([0.5, 2.5, 5.0, 1_000.0].map(rate_text), ["0.50", "2.5", "5", "1,000"]);
+    }
+}
