@@ -9,7 +9,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint deny browser-test conformance bench count-check upgrade-check slow-check random-check tools-check fuzz release install-tools build-tools clean
+.PHONY: help demo test check lint deny browser-test openapi conformance bench count-check upgrade-check slow-check random-check tools-check fuzz release install-tools build-tools clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ deny: ## Licences, sources and bans of the dependencies; needs cargo-deny.
 browser-test: build-tools ## Only the tests with a real Chromium; screenshots go to target/screenshots.
 	@.ci/need chromedriver "the browser tests" chromium chromium-driver
 	BROWSER=1 $(CARGO) test --locked -p portcullis --test browser
+
+openapi: build-tools ## Writes docs/openapi.json anew, after the API has changed.
+	WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test openapi
 
 conformance: build-tools ## The scripts of tests/vtc with varnishtest, and loads of h2load; each must pass.
 	@.ci/need varnishtest "the scripts in tests/vtc" varnish

@@ -9,8 +9,8 @@ mod health;
 mod operations;
 mod routes;
 
-pub use console::running;
 pub use console::{Chores, Clients, Console, Figures, Limits, LiveSettings, Parts, Running, Stories};
+pub use console::{openapi_json, running};
 pub use error::{AdminError, HealthError};
 pub use health::{MAX_HEALTH_ANSWER_BYTES, ask_ready};
 pub use operations::{CONNECTION_TIME, MAX_CONNECTIONS, MAX_HEAD_BYTES, Operations};

@@ -23,9 +23,9 @@ pub use read::{
 };
 pub use state::{
     AuditEntry, BlockChange, Changes, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, Lifted,
-    LimitEvent, LimitTotal, MAX_TASK_RUNS, Never, NewBlock, NewNever, NewPartyBlock, NewTaskRun, PartyChange,
-    Purged, Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock,
-    TaskRun,
+    LimitEvent, LimitEventCursor, LimitEventFilter, LimitTotal, MAX_TASK_RUNS, Never, NewBlock, NewNever,
+    NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow,
+    StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
 };
 
 pub use folder::give_to_owner;

@@ -15,7 +15,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use portcullis_model::Role;
 
-use super::layout;
+use super::routes::refusal;
 use super::shared::Shared;
 use super::visitor::{Peer, Visitor};
 
@@ -51,9 +51,10 @@ pub(super) async fn safe_headers(request: Request, next: Next) -> Response {
 /// Refuses names that are not the console's: a site of a stranger whose name leads here (DNS rebinding) is sent away.
 /// Whoever changes something must come from the console's own pages.
 pub(super) async fn own_site(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
+    let (path, headers) = (request.uri().path(), request.headers());
     let Some(host) = text(headers, &HOST).filter(|host| shared.answers_to(host)) else {
-        return layout::failure(
+        return refusal(
+            path,
             StatusCode::MISDIRECTED_REQUEST,
             "The console does not answer to this name. Use the address that it listens on, or set console.url \
              in the configuration to the address that you typed.",
@@ -64,7 +65,8 @@ pub(super) async fn own_site(State(shared): State<Arc<Shared>>, request: Request
     let is_foreign =
         |origin: &str| origin.split_once("://").is_none_or(|(_, name)| !name.eq_ignore_ascii_case(host));
     if is_change && origin.is_some_and(is_foreign) {
-        return layout::failure(
+        return refusal(
+            path,
             StatusCode::FORBIDDEN,
             "This came from another site, so nothing was changed. Open the console itself and do it there.",
         );

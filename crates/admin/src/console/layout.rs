@@ -90,6 +90,15 @@ pub(super) fn bare_page(title: &str, body: Markup) -> Html<String> {
     )
 }
 
+/// A page with a lot to read, for whoever comes by.
+pub(super) fn open_page(title: &str, body: Markup) -> Html<String> {
+    let frame = html! {
+        header.top { a.brand href="/" { (mark()) span { "Portcullis" } } }
+        main #main { h1 { (title) } (body) }
+    };
+    document(title, &[], frame)
+}
+
 /// What went wrong, and what to do about it.
 pub(super) fn failure(status: StatusCode, sentence: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");

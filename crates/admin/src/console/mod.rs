@@ -3,6 +3,7 @@
 //! Owns everything between that listener's socket and the answers. What only the running gateway knows is asked
 //! through [`Running`]; must not know how it knows.
 
+mod api;
 mod assets;
 mod charts;
 mod connections;
@@ -32,6 +33,7 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
+pub use api::openapi_json;
 pub use running::{Chores, Clients, Figures, Limits, LiveSettings, Running, Stories};
 
 use crate::AdminError;

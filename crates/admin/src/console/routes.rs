@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
 
 use super::shared::Shared;
-use super::{assets, guard, layout, pages};
+use super::{api, assets, guard, layout, pages};
 
 /// Bytes of a form: a list of addresses to import is the largest.
 const MAX_BODY: usize = 16 << 20;
@@ -19,10 +20,23 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     let pages = pages::routes().layer(from_fn_with_state(Arc::clone(&shared), guard::session));
     Router::new()
         .merge(pages)
+        .merge(api::routes(&shared))
         .route("/assets/{version}/{name}", get(assets::serve))
-        .fallback(async || layout::failure(StatusCode::NOT_FOUND, "There is no such page."))
+        .fallback(nothing_here)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(Arc::clone(&shared), guard::own_site))
         .layer(from_fn(guard::safe_headers))
         .with_state(shared)
+}
+
+async fn nothing_here(uri: Uri) -> Response {
+    refusal(uri.path(), StatusCode::NOT_FOUND, "There is nothing under this address.")
+}
+
+/// A refusal before any page was asked, in the form that belongs to the address.
+pub(super) fn refusal(path: &str, status: StatusCode, sentence: &str) -> Response {
+    match api::owns(path) {
+        true => api::refusal(status, sentence),
+        false => layout::failure(status, sentence),
+    }
 }

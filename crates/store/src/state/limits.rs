@@ -2,13 +2,17 @@
 //!
 //! Owns the table `limit_events`. Must not grow with the number of refused requests.
 
-use rusqlite::params;
+use std::fmt;
+use std::str::FromStr;
+
+use rusqlite::{Row, params};
 use serde::Serialize;
 
 use portcullis_model::{ClientIp, UnixMs, VerdictKind};
 
 use super::{State, parsed, row_limit};
 use crate::error::StoreError;
+use crate::read::BadCursor;
 
 /// A client met a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,6 +31,65 @@ pub struct LimitEvent {
     pub count: u64,
     /// `Limited`, or `WouldLimit` in a dry run.
     pub action: VerdictKind,
+}
+
+/// Which events. Everything that is set must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitEventFilter {
+    /// Of that minute or later.
+    pub since: UnixMs,
+    pub rule: Option<String>,
+    /// Of IPv6, its /64.
+    pub client: Option<ClientIp>,
+}
+
+/// A place among the events: so many of the minute have been seen, and all later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitEventCursor {
+    minute: UnixMs,
+    seen: u32,
+}
+
+impl LimitEventCursor {
+    /// The place after `last`, the last of a page that began here.
+    fn after(self, last: &LimitEvent, page: &[LimitEvent]) -> Self {
+        let of_page = page.iter().rev().take_while(|event| event.minute == last.minute).count();
+        let before = if last.minute == self.minute { self.seen } else { 0 };
+        Self { minute: last.minute, seen: before.saturating_add(u32::try_from(of_page).unwrap_or(u32::MAX)) }
+    }
+}
+
+impl fmt::Display for LimitEventCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.minute.0, self.seen)
+    }
+}
+
+impl FromStr for LimitEventCursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let (minute, seen) = text.split_once('-').ok_or(BadCursor)?;
+        if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+            return Err(BadCursor);
+        }
+        let minute = minute.parse().map_err(|_| BadCursor)?;
+        Ok(Self { minute: UnixMs(minute), seen: seen.parse().map_err(|_| BadCursor)? })
+    }
+}
+
+const COLUMNS: &str = "minute, client, rule, endpoint, action, count, bound";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<LimitEvent> {
+    Ok(LimitEvent {
+        minute: UnixMs(row.get(0)?),
+        client: parsed(row, 1)?,
+        rule: row.get(2)?,
+        endpoint: row.get(3)?,
+        action: parsed(row, 4)?,
+        count: u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
+        bound: row.get(6)?,
+    })
 }
 
 impl State {
@@ -62,23 +125,47 @@ impl State {
     /// # Errors
     /// SQLite fails, or the database was edited.
     pub fn limit_events(&self, since: UnixMs, limit: usize) -> Result<Vec<LimitEvent>, StoreError> {
-        let sql = "SELECT minute, client, rule, endpoint, action, count, bound FROM limit_events \
-                   WHERE minute >= ?1 ORDER BY minute DESC, count DESC LIMIT ?2";
+        let sql = format!(
+            "SELECT {COLUMNS} FROM limit_events WHERE minute >= ?1 ORDER BY minute DESC, count DESC LIMIT ?2"
+        );
         self.read("reading the limit events", || {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let events = statement.query_map(params![since.0, row_limit(limit)], |row| {
-                Ok(LimitEvent {
-                    minute: UnixMs(row.get(0)?),
-                    client: parsed(row, 1)?,
-                    rule: row.get(2)?,
-                    endpoint: row.get(3)?,
-                    action: parsed(row, 4)?,
-                    count: u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
-                    bound: row.get(6)?,
-                })
-            })?;
-            events.collect()
+            let parameters = params![since.0, row_limit(limit)];
+            self.connection.prepare_cached(&sql)?.query_map(parameters, from_row)?.collect()
         })
+    }
+
+    /// A page of the events that pass the filter, newest first, and where the next page begins. Of the minute that is
+    /// still under way, an event can come twice.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn limit_events_page(
+        &self,
+        filter: &LimitEventFilter,
+        before: Option<LimitEventCursor>,
+        limit: usize,
+    ) -> Result<(Vec<LimitEvent>, Option<LimitEventCursor>), StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM limit_events WHERE minute >= ?1 AND minute <= ?2 \
+             AND (?3 IS NULL OR rule = ?3) AND (?4 IS NULL OR client = ?4) \
+             ORDER BY minute DESC, client, rule, endpoint, action, bound LIMIT ?5 OFFSET ?6"
+        );
+        let from = before.unwrap_or(LimitEventCursor { minute: UnixMs(i64::MAX), seen: 0 });
+        let parameters = params![
+            filter.since.0,
+            from.minute.0,
+            filter.rule,
+            filter.client.map(|client| client.limit_key().to_string()),
+            row_limit(limit.saturating_add(1)),
+            // Within one minute alone, which is bounded.
+            from.seen
+        ];
+        let mut events: Vec<LimitEvent> = self.read("reading the limit events", || {
+            self.connection.prepare_cached(&sql)?.query_map(parameters, from_row)?.collect()
+        })?;
+        let has_more = events.len() > limit;
+        events.truncate(limit);
+        Ok((events.clone(), events.last().filter(|_| has_more).map(|last| from.after(last, &events))))
     }
 
     /// How often each rule was met since then.
@@ -112,4 +199,51 @@ pub struct LimitTotal {
     pub count: u64,
     /// The beginning of the last minute with one.
     pub last: UnixMs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_show_each_event_once_also_within_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::open_or_create(dir.path()).unwrap();
+        let event = |n: u8| LimitEvent {
+            client: format!("192.0.2.{n}").parse().unwrap(),
+            rule: if n % 5 == 0 { "login" } else { "all" }.to_owned(),
+            bound: String::new(),
+            endpoint: "/".to_owned(),
+            minute: UnixMs(i64::from(n / 10) * 60_000),
+            count: u64::from(n % 3),
+            action: VerdictKind::Limited,
+        };
+        let events: Vec<_> = (0..40).map(event).collect();
+        state.record_limit_events(&events).unwrap();
+        let walk = |filter: &LimitEventFilter, limit| {
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            loop {
+                let (page, next) = state.limit_events_page(filter, cursor, limit).unwrap();
+                assert!(page.len() <= limit);
+                seen.extend(page);
+                match next {
+                    Some(next) => cursor = Some(next.to_string().parse().unwrap()),
+                    None => return seen,
+                }
+            }
+        };
+        let mut filter = LimitEventFilter { since: UnixMs(0), rule: None, client: None };
+        let all = walk(&filter, 1_000);
+        assert_eq!(all.len(), events.len());
+        for limit in [1, 3, 10, 39, 40] {
+            assert_eq!(walk(&filter, limit), all, "{limit}");
+        }
+        filter.rule = Some("login".to_owned());
+        assert_eq!(walk(&filter, 3).len(), 8);
+        filter.client = Some("192.0.2.35".parse().unwrap());
+        assert_eq!(walk(&filter, 3), [event(35)]);
+        for text in ["", "-1", "1", "1-", "1-2-3", "x-1"] {
+            assert_eq!(text.parse::<LimitEventCursor>(), Err(BadCursor), "{text}");
+        }
+    }
 }

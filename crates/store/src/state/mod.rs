@@ -37,7 +37,7 @@ pub use blocks::{Imported, NewBlock, StoredBlock};
 pub use changes::{BlockChange, Changes, Seq};
 pub use findings::{FindingFilter, StoredFinding};
 pub use geo::GeoAnswer;
-pub use limits::{LimitEvent, LimitTotal};
+pub use limits::{LimitEvent, LimitEventCursor, LimitEventFilter, LimitTotal};
 pub use nevers::{MAX_NEVERS, Never, NewNever};
 pub use opt_outs::{MAX_OPT_OUTS, OptOut};
 pub use parties::{NewPartyBlock, PartyChange, StoredPartyBlock};

@@ -1,0 +1,194 @@
+//! One client: what it did, and how it stands.
+//! Must not judge: findings are the detector's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use portcullis_detect::is_sensitive;
+use portcullis_store::{ClientReport, FindingFilter};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::document::Api;
+use super::entries::{Allow, Block, Finding};
+use super::input::{Params, Part, parsed};
+use super::overview::Statuses;
+use super::problem::Problem;
+use super::requests::Place;
+use super::words::{Address, Time};
+use crate::console::shared::Shared;
+
+/// How far back the report looks unless asked, and at most: a year.
+const HOURS: u32 = 24;
+const MAX_HOURS: u32 = 8_784;
+/// The newest findings that are shown with a client.
+const MAX_FINDINGS: usize = 100;
+
+pub(super) fn add_to(api: Api) -> Api {
+    api.add(__path_show, show)
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Asked {
+    /// How far back to look.
+    #[serde(default, deserialize_with = "parsed")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 8784)]
+    hours: Option<Hours>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hours(u32);
+
+impl std::str::FromStr for Hours {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hours = text.parse().ok().filter(|hours| (1..=MAX_HOURS).contains(hours));
+        hours.map(Self).ok_or_else(|| format!("expected 1 to {MAX_HOURS}, got {text:?}"))
+    }
+}
+
+/// Requests to sensitive paths.
+#[derive(Debug, Serialize, ToSchema)]
+struct Sensitive {
+    count: u64,
+    /// The first ten different paths.
+    samples: Vec<String>,
+}
+
+/// Requests with one verdict.
+#[derive(Debug, Serialize, ToSchema)]
+struct VerdictCount {
+    verdict: &'static str,
+    requests: u64,
+}
+
+/// Requests within one hour.
+#[derive(Debug, Serialize, ToSchema)]
+struct HourCount {
+    time: Time,
+    requests: u64,
+}
+
+/// Requests for one path.
+#[derive(Debug, Serialize, ToSchema)]
+struct PathCount {
+    path: String,
+    requests: u64,
+}
+
+/// Requests with one user agent.
+#[derive(Debug, Serialize, ToSchema)]
+struct UserAgentCount {
+    user_agent: String,
+    requests: u64,
+}
+
+/// How a client stands at this moment.
+#[derive(Debug, Serialize, ToSchema)]
+struct Standing {
+    /// Those that contain the address, the most specific first.
+    allows: Vec<Allow>,
+    blocks: Vec<Block>,
+    /// The newest first.
+    findings: Vec<Finding>,
+}
+
+/// What one client did, and how it stands.
+#[derive(Debug, Serialize, ToSchema)]
+struct Client {
+    client: Address,
+    since: Time,
+    until: Time,
+    requests: u64,
+    /// All but those that the gateway refused.
+    answered: u64,
+    /// The site's own 4xx over `answered`.
+    error_rate: f64,
+    client_errors: u64,
+    server_errors: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    distinct_paths: u64,
+    sensitive: Sensitive,
+    verdicts: Vec<VerdictCount>,
+    statuses: Statuses,
+    /// Hours with requests.
+    per_hour: Vec<HourCount>,
+    top_paths: Vec<PathCount>,
+    user_agents: Vec<UserAgentCount>,
+    first_seen: Option<Time>,
+    last_seen: Option<Time>,
+    location: Place,
+    standing: Standing,
+}
+
+impl Client {
+    fn new(report: ClientReport, standing: Standing) -> Self {
+        let path = |(path, requests)| PathCount { path, requests };
+        let agent = |(user_agent, requests)| UserAgentCount { user_agent, requests };
+        let hour = |(hour, requests)| HourCount { time: Time(hour), requests };
+        let verdict = |(verdict, requests)| VerdictCount { verdict, requests };
+        Self {
+            client: Address(report.client),
+            since: Time(report.since),
+            until: Time(report.until),
+            requests: report.requests,
+            answered: report.answered,
+            error_rate: report.error_rate,
+            client_errors: report.client_errors,
+            server_errors: report.server_errors,
+            bytes_in: report.bytes_in,
+            bytes_out: report.bytes_out,
+            distinct_paths: report.distinct_paths,
+            sensitive: Sensitive { count: report.sensitive.count, samples: report.sensitive.samples },
+            verdicts: report.verdicts.into_iter().map(verdict).collect(),
+            statuses: Statuses::from(&report.statuses),
+            per_hour: report.per_hour.into_iter().map(hour).collect(),
+            top_paths: report.top_paths.into_iter().map(path).collect(),
+            user_agents: report.user_agents.into_iter().map(agent).collect(),
+            first_seen: report.first_seen.map(Time),
+            last_seen: report.last_seen.map(Time),
+            location: report.location.into(),
+            standing,
+        }
+    }
+}
+
+/// What one client did, and how it stands
+#[utoipa::path(get, path = "/clients/{ip}", tag = "clients",
+    params(("ip" = Address, Path, description = "Its address"), Asked), responses((status = 200, body = Client)))]
+async fn show(
+    State(shared): State<Arc<Shared>>,
+    Part(client): Part<Address>,
+    Params(asked): Params<Asked>,
+) -> Result<Json<Client>, Problem> {
+    let now = shared.now();
+    let hours = asked.hours.map_or(HOURS, |hours| hours.0);
+    let since = now.minus(Duration::from_secs(u64::from(hours) * 3_600));
+    // What began this very moment belongs to it.
+    let until = now.plus(Duration::from_millis(1));
+    let config = shared.config();
+    let report = shared.log(move |log| {
+        log.client_report(client.0, since, until, &|path| is_sensitive(&config.detection, path))
+    });
+    let report = report.await?;
+    let standing = shared.state(move |state| {
+        let filter =
+            FindingFilter { client: Some(client.0), limit: MAX_FINDINGS, ..FindingFilter::default() };
+        Ok(Standing {
+            allows: state.allows_covering(client.0)?.into_iter().map(Allow::from).collect(),
+            blocks: state
+                .covering(client.0, now)?
+                .into_iter()
+                .map(|block| Block::standing(block, now))
+                .collect(),
+            findings: state.findings(&filter)?.into_iter().map(Finding::from).collect(),
+        })
+    });
+    Ok(Json(Client::new(report, standing.await?)))
+}
