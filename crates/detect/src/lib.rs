@@ -10,6 +10,7 @@ mod activity;
 pub mod bots;
 mod client;
 mod counting;
+mod dismissal;
 mod distinct;
 mod engine;
 mod escalation;
@@ -37,6 +38,7 @@ mod window;
 mod words;
 
 pub use actions::{Action, Actions, Decided};
+pub use dismissal::{Dismissal, DismissalError, Never};
 pub use engine::{Alarm, Engine, SCORE_HALF_LIFE, SCORE_THRESHOLDS};
 pub use escalation::{BadPrefix, MIN_BAD, escalate};
 pub use features::{FEATURES, Features};

@@ -87,6 +87,12 @@ impl ClientIp {
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
         }
     }
+
+    /// All addresses that are counted together with this one: itself, or the /64 around it.
+    pub fn limit_network(self) -> IpNet {
+        let key = self.limit_key();
+        IpNet::new_assert(key, if key.is_ipv4() { 32 } else { 64 })
+    }
 }
 
 impl From<IpAddr> for ClientIp {

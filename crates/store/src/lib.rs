@@ -37,5 +37,5 @@ pub use state::{
     AlertChannel, AlertFailure, AlertTry, LimitSum, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage,
     StateSummary, StoredAlert,
 };
-pub use state::{MAX_NEVERS, MAX_OPT_OUTS, OptOut};
+pub use state::{Listing, MAX_NEVERS, MAX_OPT_OUTS, OptOut, Standing};
 pub use subject::{ERASED, Subject};

@@ -85,12 +85,12 @@ impl Analyze {
 fn standing(config: &Config, ip: ClientIp, since: UnixMs, context: &Context) -> anyhow::Result<Standing> {
     let Some(state) = open_state(&config.data)? else { return Ok(Standing::default()) };
     let explainer = FindingExplainer { config, state: &state, context };
-    let findings = why::findings_about(&state, ip)?.into_iter().map(|stored| explainer.explain(stored));
+    let findings = state.findings_about(ip)?.into_iter().map(|stored| explainer.explain(stored));
     Ok(Standing {
         allows: state.allows_covering(ip)?,
         blocks: state.covering(ip, context.now)?,
         findings: findings.collect::<anyhow::Result<_>>()?,
-        limit_events: why::limit_events_about(&state, ip, since)?,
+        limit_events: state.limit_events_about(ip, since)?,
         bots: Vec::new(),
     })
 }
@@ -150,7 +150,7 @@ fn show_more(
     screen: &mut Screen,
 ) -> anyhow::Result<()> {
     // Whoever has one address of a /64 commonly has them all.
-    let network = bare(&why::network_of(report.client));
+    let network = bare(&report.client.limit_network());
     let hint = context.command(&format!("logs --ip {network} --since {hours}h"));
     screen.styled_field("more", DIM, &hint)?;
     Ok(())

@@ -26,9 +26,9 @@ pub struct StoredAllow {
     pub removed_by: Option<String>,
 }
 
-const COLUMNS: &str = "id, network, reason, source, created_at";
+pub(super) const COLUMNS: &str = "id, network, reason, source, created_at";
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Allow> {
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Allow> {
     Ok(Allow {
         id: row.get(0)?,
         network: parsed(row, 1)?,

@@ -55,7 +55,7 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Block> {
 }
 
 /// Reads [`COLUMNS`] and the two columns of a removal.
-fn stored_from_row(row: &Row<'_>) -> rusqlite::Result<StoredBlock> {
+pub(super) fn stored_from_row(row: &Row<'_>) -> rusqlite::Result<StoredBlock> {
     Ok(StoredBlock {
         block: from_row(row)?,
         removed_at: row.get::<_, Option<i64>>(7)?.map(UnixMs),
@@ -184,6 +184,58 @@ impl State {
             let detail = format!("block {}: {}", block.id, block.reason);
             note(transaction, now, actor, "unblock", &text, &detail)?;
             Ok(vec![block])
+        })
+    }
+
+    /// Removes the blocks with these numbers, with one audit entry. Returns how many of them were in force.
+    ///
+    /// # Errors
+    /// SQLite fails; then nothing has changed.
+    pub fn remove_blocks(
+        &mut self,
+        ids: impl IntoIterator<Item = i64>,
+        actor: &str,
+        now: UnixMs,
+    ) -> Result<u64, StoreError> {
+        self.write("removing blocks", |transaction| {
+            let seq = next_seq(transaction)?;
+            let mut removed = 0;
+            for id in ids {
+                let changed = transaction
+                    .prepare_cached(
+                        "UPDATE blocks SET removed_at = ?2, removed_by = ?3, seq = ?4 WHERE id = ?1 \
+                         AND removed_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)",
+                    )?
+                    .execute(params![id, now.0, actor, seq])?;
+                removed += changed as u64;
+            }
+            if removed > 0 {
+                note(transaction, now, actor, "unblock", "many", &format!("{removed} blocks"))?;
+            }
+            Ok(removed)
+        })
+    }
+
+    /// The block of exactly this network in force at `now`.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn block_of(&self, network: &IpNet, now: UnixMs) -> Result<Option<Block>, StoreError> {
+        self.read("reading the block of a network", || {
+            let block = standing(&self.connection, &network.trunc().to_string())?;
+            Ok(block.filter(|block| !block.is_expired(now)))
+        })
+    }
+
+    /// The highest number that a block has had.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn newest_block(&self) -> Result<i64, StoreError> {
+        self.read("reading the newest block", || {
+            self.connection
+                .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'blocks'")?
+                .query_row([], |row| row.get(0))
         })
     }
 

@@ -16,6 +16,9 @@ use crate::error::StoreError;
 /// A client seen again within this time of its finding's last request is the same finding.
 const SAME_FINDING: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Findings that are looked through for one IPv6 client.
+const MAX_LOOKED_AT: usize = 100_000;
+
 /// A finding as recorded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StoredFinding {
@@ -35,12 +38,24 @@ pub struct FindingFilter {
     pub status: Option<FindingStatus>,
     /// Detected then or later.
     pub since: Option<UnixMs>,
+    /// The rule that is the reason.
+    pub rule: Option<String>,
+    /// Only those that come after this one in the list: the time of its detection, and its number.
+    pub before: Option<(UnixMs, i64)>,
     pub limit: usize,
 }
 
 impl Default for FindingFilter {
     fn default() -> Self {
-        Self { client: None, min_severity: None, status: None, since: None, limit: 100 }
+        Self {
+            client: None,
+            min_severity: None,
+            status: None,
+            since: None,
+            rule: None,
+            before: None,
+            limit: 100,
+        }
     }
 }
 
@@ -95,18 +110,36 @@ impl State {
     pub fn findings(&self, filter: &FindingFilter) -> Result<Vec<StoredFinding>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM findings WHERE (?1 IS NULL OR client = ?1) AND severity >= ?2 \
-             AND (?3 IS NULL OR status = ?3) AND detected_at >= ?4 ORDER BY detected_at DESC, id DESC LIMIT ?5"
+             AND (?3 IS NULL OR status = ?3) AND detected_at >= ?4 AND (?6 IS NULL OR reason = ?6) \
+             AND (?7 IS NULL OR (detected_at, id) < (?7, ?8)) ORDER BY detected_at DESC, id DESC LIMIT ?5"
         );
         let parameters = params![
             filter.client.map(|client| client.to_string()),
             filter.min_severity.map_or(0, number),
             filter.status.map(FindingStatus::as_str),
             filter.since.map_or(i64::MIN, |since| since.0),
-            row_limit(filter.limit)
+            row_limit(filter.limit),
+            filter.rule,
+            filter.before.map(|(at, _)| at.0),
+            filter.before.map(|(_, id)| id)
         ];
         self.read("reading the findings", || {
             self.connection.prepare_cached(&sql)?.query_map(parameters, from_row)?.collect()
         })
+    }
+
+    /// The findings about a client, newest first. An IPv6 client is its /64, as for the detector.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn findings_about(&self, client: ClientIp) -> Result<Vec<StoredFinding>, StoreError> {
+        if client.ip().is_ipv4() {
+            return self.findings(&FindingFilter { client: Some(client), ..FindingFilter::default() });
+        }
+        let mut findings =
+            self.findings(&FindingFilter { limit: MAX_LOOKED_AT, ..FindingFilter::default() })?;
+        findings.retain(|stored| stored.finding.client.limit_key() == client.limit_key());
+        Ok(findings)
     }
 
     /// The finding with this number.

@@ -92,7 +92,20 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<LimitEvent> {
     })
 }
 
+/// Events that are looked through for one client.
+const MAX_LOOKED_AT: usize = 100_000;
+
 impl State {
+    /// The limits that a client met since then, newest first. An IPv6 client is its /64.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn limit_events_about(&self, client: ClientIp, since: UnixMs) -> Result<Vec<LimitEvent>, StoreError> {
+        let mut events = self.limit_events(since, MAX_LOOKED_AT)?;
+        events.retain(|event| event.client.limit_key() == client.limit_key());
+        Ok(events)
+    }
+
     /// Adds counts to the events of their minutes.
     ///
     /// # Errors

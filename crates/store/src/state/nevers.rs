@@ -2,13 +2,14 @@
 //!
 //! Owns the tables `nevers` and `weak_evidence`. Must not know what a rule does, or what a memory means.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
-use portcullis_model::UnixMs;
+use portcullis_model::{UnixMs, bare};
 
 use super::{State, note, parsed};
 use crate::error::StoreError;
@@ -42,6 +43,16 @@ pub struct Never {
     pub created_by: String,
     pub removed_at: Option<UnixMs>,
     pub removed_by: Option<String>,
+}
+
+impl fmt::Display for Never {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.network, &self.path) {
+            (Some(network), _) => write!(f, "{} about {}", self.rule, bare(network)),
+            (None, Some(path)) => write!(f, "{} for {path} and what is below it", self.rule),
+            (None, None) => write!(f, "{} about anybody", self.rule),
+        }
+    }
 }
 
 const COLUMNS: &str =
@@ -170,6 +181,16 @@ impl State {
             transaction.execute("DELETE FROM weak_evidence WHERE last_seen < ?1", [forget.0])?;
             Ok(())
         })
+    }
+}
+
+impl State {
+    /// The one with this number, also one that was taken back.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn never(&self, id: i64) -> Result<Option<Never>, StoreError> {
+        self.read("reading what is no attack", || by_id(&self.connection, id))
     }
 }
 

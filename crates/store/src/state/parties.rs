@@ -56,7 +56,8 @@ impl PartyChange {
     }
 }
 
-const COLUMNS: &str = "id, user, network, agents, reason, source, created_at, expires_at, finding_id";
+pub(super) const COLUMNS: &str =
+    "id, user, network, agents, reason, source, created_at, expires_at, finding_id";
 
 fn party(row: &Row<'_>) -> rusqlite::Result<Party> {
     if let Some(user) = row.get::<_, Option<String>>(1)? {
@@ -79,7 +80,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<PartyBlock> {
     })
 }
 
-fn stored_from_row(row: &Row<'_>) -> rusqlite::Result<StoredPartyBlock> {
+pub(super) fn stored_from_row(row: &Row<'_>) -> rusqlite::Result<StoredPartyBlock> {
     Ok(StoredPartyBlock {
         block: from_row(row)?,
         removed_at: row.get::<_, Option<i64>>(9)?.map(UnixMs),

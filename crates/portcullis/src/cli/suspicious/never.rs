@@ -4,11 +4,10 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
-use ipnet::IpNet;
 use serde_json::json;
 
-use portcullis_detect::{may_be_dismissed_by_path, rule_names};
-use portcullis_model::{ClientIp, FindingStatus, bare};
+use portcullis_detect::{self as detect, Dismissal};
+use portcullis_model::{ClientIp, FindingStatus};
 use portcullis_store::{MAX_NEVERS, Never, NewNever, State, StoredFinding};
 
 use super::super::context::{Context, Misuse, actor, actor_in_words, open_state, reason};
@@ -122,7 +121,7 @@ impl Dismiss {
             return Ok(Outcome::Done);
         }
         let outcome = judged(&state, stored, false, context, screen)?;
-        screen.line(&format!("Never again: {}.", in_words(&never)))?;
+        screen.line(&format!("Never again: {}.", never))?;
         screen.line(&format!(
             "Undo: {}",
             context.command(&format!("suspicious never --remove {}", never.id))
@@ -130,74 +129,26 @@ impl Dismiss {
         Ok(outcome)
     }
 
-    fn new_never(&self, what: What, stored: &StoredFinding) -> anyhow::Result<NewNever> {
-        let finding = &stored.finding;
-        let rule = self.rule.clone().unwrap_or_else(|| finding.reason.clone());
-        if !rule_names().any(|name| name == rule) {
-            let names: Vec<&str> = rule_names().collect();
-            return Err(
-                Misuse(format!("there is no rule {rule:?}; the rules are {}", names.join(", "))).into()
-            );
-        }
-        if self.path.is_some() && what != What::Path {
+    fn new_never(&self, never: What, stored: &StoredFinding) -> anyhow::Result<NewNever> {
+        if self.path.is_some() && never != What::Path {
             return Err(Misuse("--path goes with \"--never path\"".to_owned()).into());
         }
-        let path = match what {
-            What::Client | What::Rule => None,
-            What::Path if !may_be_dismissed_by_path(&rule) => {
-                let text =
-                    format!("{rule} is about all that a client does, not about a path; use --never client");
-                return Err(Misuse(text).into());
-            }
-            What::Path => Some(self.path.clone().map_or_else(|| path_of(stored, &rule), checked)?),
-        };
-        Ok(NewNever {
-            network: (what == What::Client).then(|| network(finding.client)),
-            path,
-            note: self.note.clone().unwrap_or_default(),
-            finding_id: Some(stored.id),
-            rule,
-        })
+        let dismissal =
+            Dismissal::new(&stored.finding, never.into(), self.rule.as_deref(), self.path.as_deref())
+                .map_err(|error| Misuse(error.to_string()))?;
+        let note = self.note.clone().unwrap_or_default();
+        let Dismissal { rule, network, path } = dismissal;
+        Ok(NewNever { rule, network, path, note, finding_id: Some(stored.id) })
     }
 }
 
-fn checked(path: String) -> anyhow::Result<String> {
-    if path.starts_with('/') && !path.contains('?') {
-        return Ok(path);
-    }
-    Err(Misuse(format!("--path: expected a path such as /old-shop, without a query, got {path:?}")).into())
-}
-
-/// The one path of the rule's samples.
-fn path_of(stored: &StoredFinding, rule: &str) -> anyhow::Result<String> {
-    let rules = stored.finding.details["rules"].as_array().map_or(&[][..], Vec::as_slice);
-    let samples = rules.iter().filter(|one| one["rule"] == rule).filter_map(|one| one["samples"].as_array());
-    let mut paths: Vec<&str> = samples
-        .flatten()
-        .filter_map(|sample| sample["path"].as_str())
-        .map(|target| target.split('?').next().unwrap_or(target))
-        .collect();
-    paths.sort_unstable();
-    paths.dedup();
-    match paths[..] {
-        [path] => Ok(path.to_owned()),
-        [] => Err(Misuse(format!("the finding has no sample of {rule}; say which path: --path PATH")).into()),
-        _ => Err(Misuse("the samples are of several paths; say which one: --path PATH".to_owned()).into()),
-    }
-}
-
-/// What a client is to the detector: its address, of IPv6 the /64.
-fn network(client: ClientIp) -> IpNet {
-    let key = client.limit_key();
-    IpNet::new_assert(key, if key.is_ipv4() { 32 } else { 64 })
-}
-
-/// What is never again, as a clause.
-fn in_words(never: &Never) -> String {
-    match (&never.network, &never.path) {
-        (Some(network), _) => format!("{} about {}", never.rule, bare(network)),
-        (None, Some(path)) => format!("{} for {path} and what is below it", never.rule),
-        (None, None) => format!("{} about anybody", never.rule),
+impl From<What> for detect::Never {
+    fn from(what: What) -> Self {
+        match what {
+            What::Client => Self::Client,
+            What::Path => Self::Path,
+            What::Rule => Self::Rule,
+        }
     }
 }
 
@@ -207,7 +158,7 @@ pub(in crate::cli) fn about(state: &State, client: ClientIp) -> anyhow::Result<V
         never.path.is_none() && never.network.is_none_or(|network| network.contains(&client.limit_key()))
     };
     let all = state.nevers()?.into_iter().filter(is_about);
-    Ok(all.map(|never| format!("{}: {}", never.id, in_words(&never))).collect())
+    Ok(all.map(|never| format!("{}: {}", never.id, never)).collect())
 }
 
 #[derive(Debug, Args)]
@@ -261,7 +212,7 @@ impl Nevers {
         for never in &nevers {
             table.row(vec![
                 Cell::new(never.id.to_string()),
-                Cell::new(in_words(never)),
+                Cell::new(never.to_string()),
                 Cell::new(context.short_time(never.created_at)),
                 Cell::new(actor_in_words(&never.created_by)),
                 Cell::new(never.finding_id.map_or_else(String::new, |id| id.to_string())),

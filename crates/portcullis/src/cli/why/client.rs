@@ -12,10 +12,7 @@ use portcullis_model::{Allow, Block, BlockSource, ClientIp, PartyBlock, VerdictK
 use portcullis_policy::Mode;
 use portcullis_store::{LimitEvent, LogFilter, LogReader, LogRow, State, StoreError};
 
-use super::{
-    Advice, allow, disallow, findings_about, limit_events_about, network_of, show_advice, show_limits,
-    unblock, unblock_party,
-};
+use super::{Advice, allow, disallow, show_advice, show_limits, unblock, unblock_party};
 use crate::cli::analyze::{place, show_bots};
 use crate::cli::block::{because, until};
 use crate::cli::bots::{Named, named};
@@ -157,8 +154,8 @@ pub(super) fn explain(
         Some(state) => {
             let since = context.now.minus(LIMITS_SPAN);
             let explainer = FindingExplainer { config: &config, state, context };
-            let findings = findings_about(state, client)?.into_iter().map(|stored| explainer.explain(stored));
-            (findings.collect::<anyhow::Result<Vec<_>>>()?, limit_events_about(state, client, since)?)
+            let findings = state.findings_about(client)?.into_iter().map(|stored| explainer.explain(stored));
+            (findings.collect::<anyhow::Result<Vec<_>>>()?, state.limit_events_about(client, since)?)
         }
         None => (Vec::new(), Vec::new()),
     };
@@ -207,7 +204,7 @@ fn refusals(log: &LogReader, client: ClientIp) -> anyhow::Result<Vec<LogRow>> {
         };
         if counts {
             let filter = LogFilter {
-                network: Some(network_of(client)),
+                network: Some(client.limit_network()),
                 verdict: Some(verdict),
                 ..LogFilter::default()
             };
@@ -220,7 +217,7 @@ fn refusals(log: &LogReader, client: ClientIp) -> anyhow::Result<Vec<LogRow>> {
 }
 
 fn latest(log: &LogReader, client: ClientIp) -> anyhow::Result<Vec<LogRow>> {
-    let filter = LogFilter { network: Some(network_of(client)), ..LogFilter::default() };
+    let filter = LogFilter { network: Some(client.limit_network()), ..LogFilter::default() };
     Ok(log.rows(&filter, LATEST)?)
 }
 
@@ -254,7 +251,7 @@ fn advice(client: ClientIp, standing: &Standing, refusal: Option<&LogRow>, conte
             advice.push(unblock_party(block, context));
         }
         if !standing.blocks.is_empty() || !standing.feeds.is_empty() || refusal.is_some() {
-            advice.push(allow("never block or limit it", network_of(client), context));
+            advice.push(allow("never block or limit it", client.limit_network(), context));
         }
     }
     if let Some(row) = refusal {

@@ -19,9 +19,7 @@ use portcullis_store::{LogReader, LogRow, State, StoredFinding};
 
 use super::client::Standing;
 use super::rule::LimitWindow;
-use super::{
-    Advice, allow, disallow, findings_about, network_of, show_advice, unblock, unblock_party, words,
-};
+use super::{Advice, allow, disallow, show_advice, unblock, unblock_party, words};
 use crate::cli::analyze::place;
 use crate::cli::block::{Listed, because, ended, until};
 use crate::cli::context::{Context, actor_in_words, open_state};
@@ -381,7 +379,7 @@ impl Explainer<'_> {
              refused, before its block is even written."
         );
         let found = match self.state {
-            Some(state) => findings_about(state, row.client)?,
+            Some(state) => state.findings_about(row.client)?,
             None => Vec::new(),
         };
         let user = (!row.user.is_empty()).then_some(row.user.as_str());
@@ -449,7 +447,7 @@ impl Explainer<'_> {
                 vec![unblock(block.network, self.context)]
             }
         };
-        let client = network_of(client);
+        let client = client.limit_network();
         advice.push(allow(format!("never block or limit {} again", bare(&client)), client, self.context));
         advice.extend(finding.map(|finding| self.dismiss(finding)));
         advice

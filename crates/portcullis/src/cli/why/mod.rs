@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use portcullis_admin::running::stories::Remedy;
 use portcullis_model::{ClientIp, PartyBlock, RequestId, UnixMs, VerdictKind, bare};
-use portcullis_store::{FindingFilter, LimitEvent, State, StoredFinding};
+use portcullis_store::LimitEvent;
 
 use super::context::Context;
 use super::output::{DIM, GREEN, Screen, YELLOW, count};
@@ -140,40 +140,6 @@ fn show_advice(label: &str, advice: &[Advice], screen: &mut Screen) -> anyhow::R
         }
     }
     Ok(())
-}
-
-/// Findings and limit events that are looked through for one client.
-const MAX_LOOKED_AT: usize = 100_000;
-
-/// The addresses that count as one client with this one: itself, or the /64 around it.
-pub(in crate::cli) fn network_of(client: ClientIp) -> IpNet {
-    match client.ip() {
-        v4 @ std::net::IpAddr::V4(_) => IpNet::from(v4),
-        std::net::IpAddr::V6(_) => {
-            IpNet::new(client.limit_key(), 64).unwrap_or_else(|_| IpNet::from(client.ip()))
-        }
-    }
-}
-
-/// The findings about a client, newest first. An IPv6 client is its /64, as for the detector.
-pub(in crate::cli) fn findings_about(state: &State, client: ClientIp) -> anyhow::Result<Vec<StoredFinding>> {
-    if client.ip().is_ipv4() {
-        return Ok(state.findings(&FindingFilter { client: Some(client), ..FindingFilter::default() })?);
-    }
-    let mut findings = state.findings(&FindingFilter { limit: MAX_LOOKED_AT, ..FindingFilter::default() })?;
-    findings.retain(|stored| stored.finding.client.limit_key() == client.limit_key());
-    Ok(findings)
-}
-
-/// The limits that a client met, newest first.
-pub(in crate::cli) fn limit_events_about(
-    state: &State,
-    client: ClientIp,
-    since: UnixMs,
-) -> anyhow::Result<Vec<LimitEvent>> {
-    let mut events = state.limit_events(since, MAX_LOOKED_AT)?;
-    events.retain(|event| event.client.limit_key() == client.limit_key());
-    Ok(events)
 }
 
 /// The limits that a client met, one line for each rule.

@@ -14,7 +14,7 @@ use portcullis_policy::{
 use portcullis_store::{LogFilter, LogRow};
 
 use super::decision::{Evidence, Explainer, Grounds, SHOWN};
-use super::{Advice, allow, network_of};
+use super::{Advice, allow};
 use crate::app::origin;
 use crate::cli::output::{count, number};
 use crate::cli::rule_words::{matched, per};
@@ -50,8 +50,9 @@ enum Counted {
 impl Counted {
     /// `None`: the log does not keep what the limit counts by.
     fn of(rule: &LimitRule, shared: Option<SharedPrefix>, row: &LogRow) -> Option<Self> {
-        let client =
-            shared.and_then(|prefix| prefix.of(row.client.ip())).unwrap_or_else(|| network_of(row.client));
+        let client = shared
+            .and_then(|prefix| prefix.of(row.client.ip()))
+            .unwrap_or_else(|| row.client.limit_network());
         let network = |network, path| Self::Network { network, user: row.user.clone(), path };
         match &rule.key {
             LimitKey::Session | LimitKey::Header(_) => None,
@@ -128,7 +129,7 @@ fn was_meant(rule: &LimitRule, row: &LogRow) -> bool {
 
 impl Explainer<'_> {
     pub(super) fn access(&self, name: &str, row: &LogRow) -> Grounds {
-        let client = network_of(row.client);
+        let client = row.client.limit_network();
         let to = format!("exempt {} from the access list, all limits and blocks", bare(&client));
         let exempt = allow(to, client, self.context);
         let Some(rule) = self.config.access.iter().find(|rule| *rule.name == *name) else {
@@ -147,7 +148,7 @@ impl Explainer<'_> {
     }
 
     pub(super) fn limit(&self, name: &str, exhausted: Exhausted, row: &LogRow) -> anyhow::Result<Grounds> {
-        let client = network_of(row.client);
+        let client = row.client.limit_network();
         let exempt =
             allow(format!("exempt {} from all limits and blocks", bare(&client)), client, self.context);
         let Some(rule) = self.config.limits.iter().find(|rule| *rule.name == *name) else {
