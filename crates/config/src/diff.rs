@@ -24,25 +24,56 @@ pub enum Diff {
 
 /// Compares two configurations setting by setting, lists such as `[[limit]]` as a whole.
 pub fn diff(old: &Config, new: &Config) -> Diff {
-    let mut restart = Changes::default();
-    let mut live = Changes::default();
-    compare(old, new, &mut restart, &mut live);
-    compare_server(&old.server, &new.server, &mut restart, &mut live);
-    compare_log(&old.log, &new.log, &mut restart, &mut live);
-    match (restart.0.is_empty(), live.0.is_empty()) {
+    let (restart, live) = compare_all(old, new, Wanted::Changed);
+    match (restart.is_empty(), live.is_empty()) {
         (true, true) => Diff::Unchanged,
-        (true, false) => Diff::Live { changed: live.0 },
-        (false, _) => Diff::RestartRequired { fields: restart.0, live: live.0 },
+        (true, false) => Diff::Live { changed: live },
+        (false, _) => Diff::RestartRequired { fields: restart, live },
     }
 }
 
-#[derive(Default)]
-struct Changes(Vec<&'static str>);
+/// When each setting takes effect, by its name in the file; lists such as `[[limit]]` as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakesEffect {
+    pub at_once: Vec<&'static str>,
+    pub at_the_next_start: Vec<&'static str>,
+}
+
+/// When a change of each setting takes effect.
+pub fn takes_effect(config: &Config) -> TakesEffect {
+    let (at_the_next_start, at_once) = compare_all(config, config, Wanted::All);
+    TakesEffect { at_once, at_the_next_start }
+}
+
+/// Those that need a restart, and those that do not.
+fn compare_all(old: &Config, new: &Config, wanted: Wanted) -> (Vec<&'static str>, Vec<&'static str>) {
+    let mut restart = Changes { names: Vec::new(), wanted };
+    let mut live = Changes { names: Vec::new(), wanted };
+    compare(old, new, &mut restart, &mut live);
+    compare_server(&old.server, &new.server, &mut restart, &mut live);
+    compare_log(&old.log, &new.log, &mut restart, &mut live);
+    (restart.names, live.names)
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Changed,
+    All,
+}
+
+struct Changes {
+    names: Vec<&'static str>,
+    wanted: Wanted,
+}
 
 impl Changes {
     fn note<T: PartialEq>(&mut self, name: &'static str, old: &T, new: &T) {
-        if old != new {
-            self.0.push(name);
+        let is_wanted = match self.wanted {
+            Wanted::Changed => old != new,
+            Wanted::All => true,
+        };
+        if is_wanted {
+            self.names.push(name);
         }
     }
 }

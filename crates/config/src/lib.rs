@@ -20,12 +20,14 @@ pub use config::{
     HostHeader, Hsts, Pages, Privacy, Route, Server, Tasks, TlsListener, TlsVersion, Upstream,
     UpstreamServer,
 };
-pub use diff::{Diff, diff};
+pub use diff::{Diff, TakesEffect, diff, takes_effect};
 pub use error::{ConfigError, ConfigErrors, MAX_ERRORS, Position};
 pub use identity::{
     Identity, KeySetSettings, KeySetSource, LoginSettings, SessionSettings, TokenSettings, TokenSource,
 };
-pub use live::{LiveSetting, MAX_SETTING_BYTES, Overridden, SettingProblem, UnknownSetting, setting_value};
+pub use live::{
+    LiveSetting, MAX_SETTING_BYTES, Overridden, SettingProblem, UnknownSetting, setting_list, setting_value,
+};
 pub use load::{FILE_NAME, FileStamp, Loaded, MAX_FILE_BYTES, Overrides, TEMPLATE, load, parse};
 pub use moment::{Expiry, Moment};
 pub use portcullis_model::Secret;

@@ -191,6 +191,11 @@ pub fn setting_value(typed: &str) -> String {
     }
 }
 
+/// A list of texts, as the file would write it.
+pub fn setting_list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    Value::Array(items.into_iter().map(text).collect()).to_string()
+}
+
 impl Config {
     /// The settings whose value is not the file's.
     pub fn overridden(&self) -> Vec<Overridden> {

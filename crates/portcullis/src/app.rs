@@ -70,6 +70,7 @@ pub(crate) struct App {
     counts: Mutex<Option<Counts>>,
     /// Reloads come one after another.
     reload: Mutex<()>,
+    last_reload: Mutex<Option<(UnixMs, Reload)>>,
     /// Somebody has changed settings, or may have.
     settings_changed: Arc<AtomicBool>,
     /// While another process is being put in the place of this one nothing is reloaded; it reads for itself.
@@ -228,6 +229,7 @@ impl App {
             watcher,
             counts: Mutex::new(Some(counts)),
             reload: Mutex::new(()),
+            last_reload: Mutex::new(None),
             settings_changed,
             is_handing_over: AtomicBool::new(false),
             place: Mutex::new(Place { lock: Some(lock), sockets }),
@@ -281,7 +283,7 @@ impl App {
         else {
             return Ok(());
         };
-        let running = Arc::new(Backend::new(Arc::downgrade(self)));
+        let running = Arc::new(Backend::new(self));
         let parts = Parts { settings, data: config.data.clone(), config: self.shared_config(), running };
         *self.console.lock() = Some(Console::start_on(socket, parts)?);
         Ok(())
@@ -385,7 +387,13 @@ impl App {
             Reload::Rejected(why)
         });
         self.stats.reloaded(outcome.kind());
+        *self.last_reload.lock() = Some((wall_now(), outcome.clone()));
         outcome
+    }
+
+    /// When the configuration was read again for the last time, and what became of it.
+    pub(crate) fn last_reload(&self) -> Option<(UnixMs, Reload)> {
+        self.last_reload.lock().clone()
     }
 
     fn try_reload(&self) -> anyhow::Result<Reload> {
@@ -519,6 +527,14 @@ impl App {
         work(place.lock.as_ref(), &place.sockets)
     }
 
+    /// Closes the console, if it is open.
+    pub(crate) fn end_console(&self) {
+        drop(self.console_socket.lock().take());
+        if let Some(console) = self.console.lock().take() {
+            console.shutdown();
+        }
+    }
+
     /// Leaves the place to another process: accepts nothing more, and finishes what is open.
     pub(crate) fn retire(&self) {
         self.gateway.retire();
@@ -528,10 +544,7 @@ impl App {
         place.lock = None;
         place.sockets.clear();
         drop(place);
-        if let Some(console) = self.console.lock().take() {
-            console.shutdown();
-        }
-        drop(self.console_socket.lock().take());
+        self.end_console();
         if let Some(operations) = self.operations.lock().take() {
             operations.shutdown();
         }
@@ -541,9 +554,6 @@ impl App {
     /// `last_records` is called when no more requests come and before the log ends.
     pub(crate) fn shutdown(self, grace: Duration, last_records: impl FnOnce()) {
         self.place.into_inner().sockets.clear();
-        if let Some(console) = self.console.into_inner() {
-            console.shutdown();
-        }
         self.gateway.shutdown(grace);
         if let Some(counts) = self.counts.into_inner() {
             counts.finish();

@@ -29,6 +29,8 @@ use crate::upgrade::{
 
 /// Between two looks at whether the last connection has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// How long the end waits for what was asked for in the console.
+const LAST_PAGE: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT, or until another process has taken its place. SIGHUP reloads the
 /// configuration. A `predecessor` that is still there afterwards has not been taken over from.
@@ -312,9 +314,16 @@ pub(crate) fn end(app: Arc<App>) {
     end_with(app, grace, || ());
 }
 
-fn end_with(app: Arc<App>, grace: Duration, last_records: impl FnOnce()) {
-    match Arc::try_unwrap(app) {
-        Ok(app) => app.shutdown(grace, last_records),
-        Err(_) => tracing::error!("the gateway is still in use and cannot end in order"),
+fn end_with(mut app: Arc<App>, grace: Duration, last_records: impl FnOnce()) {
+    app.end_console();
+    let until = Instant::now() + LAST_PAGE;
+    loop {
+        match Arc::try_unwrap(app) {
+            Ok(app) => return app.shutdown(grace, last_records),
+            // A page is being read, or a reload asked for from the console goes on.
+            Err(in_use) if Instant::now() < until => app = in_use,
+            Err(_) => return tracing::error!("the gateway is still in use and cannot end in order"),
+        }
+        std::thread::sleep(DRAIN_POLL);
     }
 }

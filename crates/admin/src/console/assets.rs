@@ -35,6 +35,7 @@ const ASSETS: &[Asset] = &[
     asset!("mark.svg", SVG),
     asset!("overview.js", JS),
     asset!("requests.js", JS),
+    asset!("refresh.js", JS),
 ];
 
 /// The address of an asset, with a part that is another one when its content is.

@@ -20,6 +20,10 @@ pub(super) struct Change<T> {
     pub(super) form: T,
 }
 
+/// A form that is nothing but a button.
+#[derive(Deserialize)]
+pub(super) struct Nothing {}
+
 #[derive(Deserialize)]
 struct Token {
     #[serde(default)]

@@ -3,6 +3,7 @@
 //! Owns everything between that listener's socket and the answers. What only the running gateway knows is asked
 //! through [`Running`]; must not know how it knows.
 
+mod actions;
 mod api;
 mod assets;
 mod charts;

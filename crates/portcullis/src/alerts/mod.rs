@@ -6,6 +6,7 @@
 mod channel;
 mod detected;
 mod sender;
+mod standing;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::detection::Control;
 pub(crate) use channel::{Channel, channels, send};
 pub(crate) use detected::Known;
 pub(crate) use sender::{Lines, Sender};
+pub(crate) use standing::{Status, in_words, statuses, test};
 pub(crate) use stats::{AlertStats, ChannelStats};
 pub(crate) use watch::Watch;
 

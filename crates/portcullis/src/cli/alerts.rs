@@ -4,9 +4,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use portcullis_config::Config;
 use portcullis_model::UnixMs;
-use portcullis_notify::{Detail, Digest, Event, HOUR, Queue, Scene, Step, alert, next_step};
+use portcullis_notify::Digest;
 use portcullis_store::{AlertChannel, State, StoredAlert};
 
 use super::context::{Context, open_state};
@@ -14,7 +13,7 @@ use super::output::{Align, Cell, DIM, GREEN, RED, Screen, Table, YELLOW, count, 
 use super::suspicious::severity_style;
 use super::time::{self, Moment};
 use super::{Format, Outcome};
-use crate::alerts::{Channel, channels, name, send};
+use crate::alerts::{Status, in_words, statuses, test};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,13 +77,9 @@ impl Alerts {
         let alerts = state.as_ref().map(|state| state.recent_alerts(since, self.limit)).transpose()?;
         let alerts = alerts.unwrap_or_default();
         let known = state.as_ref().map(State::alert_channels).transpose()?.unwrap_or_default();
-        let mut statuses = Vec::new();
-        for channel in channels(&config.alerts) {
-            let known = known.iter().find(|known| known.channel == channel.name());
-            statuses.push(Status::of(channel, known, state.as_ref(), &config, context.now)?);
-        }
+        let statuses = statuses(&config, state.as_ref(), context.now)?;
         if self.format.json {
-            let channels: Vec<Value> = statuses.iter().map(Status::as_json).collect();
+            let channels: Vec<Value> = statuses.iter().map(status_json).collect();
             let alerts: Vec<Value> = alerts.iter().map(|stored| as_json(stored, &known)).collect();
             screen.json(&json!({ "channels": channels, "alerts": alerts }))?;
             return Ok(Outcome::Done);
@@ -102,54 +97,22 @@ impl Alerts {
     }
 }
 
-/// How it is with a channel of the configuration.
-struct Status<'a> {
-    channel: Channel<'a>,
-    known: Option<AlertChannel>,
-    waiting: u64,
-    sent_in_the_last_hour: usize,
-    next: Option<UnixMs>,
-}
-
-impl<'a> Status<'a> {
-    fn of(
-        channel: Channel<'a>,
-        known: Option<&AlertChannel>,
-        state: Option<&State>,
-        config: &Config,
-        now: UnixMs,
-    ) -> anyhow::Result<Self> {
-        let none = Self { channel, known: known.cloned(), waiting: 0, sent_in_the_last_hour: 0, next: None };
-        let (Some(known), Some(state)) = (known, state) else { return Ok(none) };
-        let waiting = state.alerts_waiting(known.done_id)?;
-        let sent = state.alert_sends(&known.channel, now.minus(HOUR))?;
-        let sent_in_the_last_hour = sent.len();
-        let queue = Queue { oldest: waiting.map(|(oldest, _)| oldest), sent, next_try: known.next_try_at };
-        let next = match next_step(&queue, config.alerts.gather, config.alerts.max_per_hour, now) {
-            Step::Nothing => None,
-            Step::Wait(at) => Some(at),
-            Step::Send => Some(now),
-        };
-        Ok(Self { waiting: waiting.map_or(0, |(_, events)| events), sent_in_the_last_hour, next, ..none })
-    }
-
-    fn as_json(&self) -> Value {
-        let known = self.known.as_ref();
-        let iso = |at: Option<UnixMs>| at.map(time::iso);
-        json!({
-            "channel": self.channel.name(),
-            "target": self.channel.target(),
-            "waiting_events": self.waiting,
-            "next_message": iso(self.next),
-            "sent_in_the_last_hour": self.sent_in_the_last_hour,
-            "sent": known.map_or(0, |known| known.sent),
-            "last_sent": iso(known.and_then(|known| known.last_sent_at)),
-            "failures": known.map_or(0, |known| known.failures),
-            "failing_since": iso(known.and_then(|known| known.failing_since)),
-            "last_error": known.and_then(|known| known.last_error.clone()),
-            "lost_events": known.map_or(0, |known| known.lost),
-        })
-    }
+fn status_json(status: &Status<'_>) -> Value {
+    let known = status.known.as_ref();
+    let iso = |at: Option<UnixMs>| at.map(time::iso);
+    json!({
+        "channel": status.channel.name(),
+        "target": status.channel.target(),
+        "waiting_events": status.waiting,
+        "next_message": iso(status.next),
+        "sent_in_the_last_hour": status.sent_in_the_last_hour,
+        "sent": known.map_or(0, |known| known.sent),
+        "last_sent": iso(known.and_then(|known| known.last_sent_at)),
+        "failures": known.map_or(0, |known| known.failures),
+        "failing_since": iso(known.and_then(|known| known.failing_since)),
+        "last_error": known.and_then(|known| known.last_error.clone()),
+        "lost_events": known.map_or(0, |known| known.lost),
+    })
 }
 
 fn show_channels(statuses: &[Status<'_>], context: &Context, screen: &mut Screen) -> anyhow::Result<()> {
@@ -219,19 +182,6 @@ fn show_alerts(alerts: &[StoredAlert], context: &Context, screen: &mut Screen) -
     Ok(())
 }
 
-/// The worst event, and how many more there are of each kind.
-fn in_words(digest: &Digest) -> String {
-    let kinds = || {
-        let kinds: Vec<String> = digest.kinds.iter().map(|(kind, n)| kind.counted(*n)).collect();
-        kinds.join(", ")
-    };
-    match digest.samples.first() {
-        Some(sample) if digest.events == 1 => sample.title.clone(),
-        Some(sample) => format!("{}, the worst: {}", kinds(), sample.title),
-        None => kinds(),
-    }
-}
-
 fn as_json(stored: &StoredAlert, channels: &[AlertChannel]) -> Value {
     let digest: Option<Digest> = serde_json::from_str(&stored.alert.body).ok();
     let told = channels.iter().filter(|known| known.done_id >= stored.id).map(|known| known.channel.as_str());
@@ -259,16 +209,7 @@ fn as_json(stored: &StoredAlert, channels: &[AlertChannel]) -> Value {
 impl Test {
     fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
-        let settings = &config.alerts;
-        let name = name(settings);
-        let scene = Scene { name: &name, zone: &context.zone };
-        let digest = Digest::of(&Event::Test, context.now);
-        let message = alert(&format!("test-{}", context.now.0), &digest, Detail::Full, &scene);
-        let mut outcomes = Vec::new();
-        for channel in channels(settings) {
-            let outcome = send(channel, &message, Some((&digest, Detail::Full)), &scene, context.now);
-            outcomes.push((channel, outcome.map_err(|error| error.to_string())));
-        }
+        let outcomes = test(&config.alerts, &context.zone, context.now);
         let has_failed = outcomes.iter().any(|(_, outcome)| outcome.is_err());
         if self.format.json {
             let shown = outcomes.iter().map(|(channel, outcome)| {

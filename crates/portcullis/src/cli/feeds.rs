@@ -65,20 +65,20 @@ struct Update {
 
 /// One feed as it stands.
 #[derive(Serialize)]
-struct Shown {
-    name: Arc<str>,
-    source: String,
-    mode: &'static str,
+pub(crate) struct Shown {
+    pub(crate) name: Arc<str>,
+    pub(crate) source: String,
+    pub(crate) mode: &'static str,
     /// Whether a running gateway has it in force.
-    in_force: bool,
-    entries: u64,
-    refused: u64,
-    bad: u64,
-    fetched_at: Option<UnixMs>,
-    next_run: Option<UnixMs>,
-    failing_since: Option<UnixMs>,
-    failures: u64,
-    error: Option<String>,
+    pub(crate) in_force: bool,
+    pub(crate) entries: u64,
+    pub(crate) refused: u64,
+    pub(crate) bad: u64,
+    pub(crate) fetched_at: Option<UnixMs>,
+    pub(crate) next_run: Option<UnixMs>,
+    pub(crate) failing_since: Option<UnixMs>,
+    pub(crate) failures: u64,
+    pub(crate) error: Option<String>,
 }
 
 /// Instants that are not among the names that the output knows.
@@ -87,7 +87,7 @@ fn iso(at: Option<UnixMs>) -> Option<String> {
 }
 
 impl Shown {
-    fn new(feed: &Feed, config: &Config, now: UnixMs) -> Self {
+    pub(crate) fn new(feed: &Feed, config: &Config, now: UnixMs) -> Self {
         let files = Files::of(&config.data, feed);
         let status = files.status().unwrap_or_default();
         Self {

@@ -17,7 +17,7 @@ mod detect;
 pub(crate) mod doctor;
 mod explained;
 mod export;
-mod feeds;
+pub(crate) mod feeds;
 mod geo;
 mod health;
 mod identity;

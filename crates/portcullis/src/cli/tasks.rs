@@ -5,16 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use portcullis_config::{Config, Schedule};
-use portcullis_model::UnixMs;
-use portcullis_store::{State, StoreError, TaskRun};
+use portcullis_config::Config;
 
 use super::context::{Context, Misuse, open_state};
 use super::output::{Align, Cell, DIM, GREEN, RED, Screen, Table, YELLOW};
 use super::{Format, Outcome, time};
-use crate::tasks::{Plan, TASKS, Task, TaskContext, find, running_since};
+use crate::tasks::{Standing, TASKS, Task, TaskContext, find, standing};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,19 +63,6 @@ fn task(name: &str) -> Result<Task, String> {
     })
 }
 
-/// One task as it is now.
-#[derive(Serialize)]
-struct Shown {
-    task: &'static str,
-    about: &'static str,
-    schedule: String,
-    last_run: Option<TaskRun>,
-    last_success: Option<UnixMs>,
-    running_since: Option<UnixMs>,
-    /// When a running gateway runs it next, or one that is started now would.
-    next_run: Option<UnixMs>,
-}
-
 impl Tasks {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let config = context.config()?;
@@ -86,9 +70,7 @@ impl Tasks {
             return run.run(config, context, screen);
         }
         let state = open_state(&config.data)?;
-        let tasks: Result<Vec<Shown>, StoreError> =
-            TASKS.iter().map(|task| shown(task, &config, state.as_ref(), context.now)).collect();
-        let tasks = tasks?;
+        let tasks = standing(&config, state.as_ref(), context.now)?;
         if self.format.json {
             screen.json(&tasks)?;
             return Ok(Outcome::Done);
@@ -130,37 +112,7 @@ fn require_state(data: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn shown(task: &Task, config: &Config, state: Option<&State>, now: UnixMs) -> Result<Shown, StoreError> {
-    let schedule = (task.schedule)(config);
-    let (mut last_run, mut last_success, mut known_since) = (None, None, None);
-    if let Some(state) = state {
-        last_run = state.task_runs(Some(task.name), 1)?.pop();
-        last_success = state.last_success(task.name)?;
-        known_since = state.task_known_since(task.name)?;
-    }
-    Ok(Shown {
-        task: task.name,
-        about: task.about,
-        next_run: next_run(&schedule, config, last_run.as_ref(), known_since.unwrap_or(now), now),
-        schedule: schedule.to_string(),
-        last_run,
-        last_success,
-        running_since: running_since(&config.data, task.name),
-    })
-}
-
-fn next_run(
-    schedule: &Schedule,
-    config: &Config,
-    last_run: Option<&TaskRun>,
-    known_since: UnixMs,
-    now: UnixMs,
-) -> Option<UnixMs> {
-    let mut plan = Plan::at_start(last_run.map(|run| run.started_at), known_since, now);
-    plan.next(schedule, &config.tasks.time_zone.time_zone(), now)
-}
-
-fn table(tasks: &[Shown], context: &Context) -> Table {
+fn table(tasks: &[Standing], context: &Context) -> Table {
     let mut table = Table::new(&[
         ("task", Align::Left),
         ("schedule", Align::Left),

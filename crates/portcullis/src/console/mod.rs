@@ -7,6 +7,7 @@ mod clients;
 mod figures;
 mod limits;
 mod settings;
+mod sources;
 mod stories;
 
 use std::net::SocketAddr;
@@ -16,15 +17,25 @@ use portcullis_config::Console;
 
 use crate::app::{App, wall_now};
 use crate::cli::Context;
+use crate::detection::Control;
 
 /// The gateway, as long as it runs: the console must not keep it from ending.
 pub(crate) struct Backend {
     app: Weak<App>,
+    /// Ends what was begun from the console.
+    control: Arc<Control>,
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.control.stop();
+    }
 }
 
 impl Backend {
-    pub(crate) fn new(app: Weak<App>) -> Self {
-        Self { app }
+    pub(crate) fn new(app: &Arc<App>) -> Self {
+        let control = Arc::new(Control::of(app.recording(), app.bots()));
+        Self { app: Arc::downgrade(app), control }
     }
 
     fn app(&self) -> Result<Arc<App>, String> {

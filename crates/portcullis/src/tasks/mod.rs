@@ -15,6 +15,7 @@ mod report;
 mod runner;
 mod schedule;
 mod scheduler;
+mod standing;
 mod stats;
 
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use crate::detection::{Catcher, Control, OnCaught, Outcome};
 pub(crate) use registry::{GatewayParts, TASKS, Task, TaskContext, find};
 pub(crate) use runner::{alone_and_on_record, running_since};
 pub(crate) use schedule::Plan;
+pub(crate) use scheduler::lower_priority;
+pub(crate) use standing::{Standing, standing};
 pub(crate) use stats::TaskStats;
 
 /// Hears of every run of the detector.

@@ -179,7 +179,7 @@ fn begin(task: Task, context: TaskContext, stats: Arc<TaskStats>, last: UnixMs) 
 }
 
 /// On Linux niceness belongs to the thread; elsewhere this would slow the whole process, so it is left.
-fn lower_priority() {
+pub(crate) fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
         tracing::debug!("a task keeps the ordinary priority: {error}");
