@@ -99,6 +99,21 @@ pub struct Allow {
     pub created_at: UnixMs,
 }
 
+/// Characters of a reason that is kept.
+const MAX_REASON: usize = 1_000;
+
+/// A reason as somebody typed it, without blanks around it.
+///
+/// # Errors
+/// A sentence: it is too long.
+pub fn reason_of(text: &str) -> Result<String, String> {
+    let trimmed = text.trim();
+    match trimmed.chars().count() {
+        0..=MAX_REASON => Ok(trimmed.to_owned()),
+        length => Err(format!("expected at most {MAX_REASON} characters, got {length}")),
+    }
+}
+
 /// A network as people write it: a single address without its prefix length.
 pub fn bare(network: &IpNet) -> String {
     if network.prefix_len() == network.max_prefix_len() {
@@ -135,6 +150,12 @@ pub fn network_of(text: &str) -> Result<IpNet, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_bounded() {
+        assert_eq!(reason_of("  scans us "), Ok("scans us".to_owned()));
+        assert!(reason_of(&"x".repeat(1_001)).unwrap_err().contains("at most 1000"));
+    }
 
     #[test]
     fn networks_are_canonical() {

@@ -17,12 +17,12 @@ mod time;
 mod verdict;
 
 pub use access::{Role, UnknownRole};
-pub use block::{Allow, Block, BlockSource, bare, network_of};
+pub use block::{Allow, Block, BlockSource, bare, network_of, reason_of};
 pub use client::{ClientIp, ParseClientIpError, SharedPrefix};
 pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};
 pub use identity::{Identity, is_session_name};
 pub use location::Location;
-pub use party::{Party, PartyBlock};
+pub use party::{Party, PartyBlock, user_of};
 pub use path::normalise_path;
 pub use record::{Protocol, RecordText, RequestRecord, TextFields, cut_text, limits};
 pub use request_id::{ParseRequestIdError, RequestId};

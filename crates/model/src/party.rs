@@ -36,6 +36,21 @@ impl fmt::Display for Party {
     }
 }
 
+/// The longest name of a user that is accepted: what is longer is cut in the log, and must be named as it is there.
+const MAX_USER: usize = crate::limits::USER;
+
+/// A user's name as somebody typed it.
+///
+/// # Errors
+/// A sentence: there is none, or it is too long.
+pub fn user_of(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("expected the name of a user, as the log's user column has it".to_owned()),
+        1..=MAX_USER => Ok(text.to_owned()),
+        length => Err(format!("expected at most {MAX_USER} bytes, as the log keeps them, got {length}")),
+    }
+}
+
 /// A block of somebody behind an address. Its number is never that of a [`crate::Block`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartyBlock {

@@ -15,6 +15,7 @@ mod detection;
 mod feeds;
 mod geo;
 mod identity;
+mod import;
 mod machine;
 mod metrics;
 mod objections;

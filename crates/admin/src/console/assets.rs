@@ -30,6 +30,7 @@ macro_rules! asset {
 }
 
 const ASSETS: &[Asset] = &[
+    asset!("blocks.js", JS),
     asset!("console.css", CSS),
     asset!("console.js", JS),
     asset!("mark.svg", SVG),

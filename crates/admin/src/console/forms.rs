@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, RawForm, Request};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::actions::MAX_AT_ONCE;
 use super::error::PageError;
 use super::shared::Shared;
 use super::visitor::Visitor;
@@ -51,6 +52,43 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Change<T> {
             ));
         }
         Ok(Self { visitor, form: read(&body)? })
+    }
+}
+
+/// The fields of a form by name, also those that come more than once.
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    pub(super) fn new(fields: Vec<(String, String)>) -> Self {
+        Self(fields)
+    }
+
+    /// The first value, without blanks around it; empty when there is none.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.all(name).next().unwrap_or("").trim()
+    }
+
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn is_ticked(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// The numbers of what was ticked in a list, or of the one whose own button was pressed.
+    pub(super) fn chosen(&self) -> Result<Vec<i64>, PageError> {
+        let name = if self.is_ticked("only") { "only" } else { "id" };
+        let ids: Result<Vec<i64>, _> = self.all(name).map(str::parse).collect();
+        let ids =
+            ids.map_err(|_| PageError::Invalid("The form names something that is no number.".to_owned()))?;
+        match ids.len() {
+            0 => Err(PageError::Invalid(
+                "Nothing was ticked, so nothing was changed. Tick the rows first.".to_owned(),
+            )),
+            1..=MAX_AT_ONCE => Ok(ids),
+            _ => Err(PageError::Invalid(format!("At most {MAX_AT_ONCE} at once: nothing was changed."))),
+        }
     }
 }
 

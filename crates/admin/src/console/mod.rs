@@ -14,6 +14,7 @@ mod forms;
 mod guard;
 mod layout;
 mod map;
+mod notices;
 mod pages;
 mod routes;
 pub mod running;

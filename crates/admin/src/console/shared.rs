@@ -15,7 +15,9 @@ use portcullis_store::{LogReader, State, StoreError};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::actions::Author;
 use super::error::PageError;
+use super::notices::Notices;
 use super::pages::MAX_EXPORTS;
 use super::streams::MAX_STREAMS;
 use super::visitor::Visitor;
@@ -31,6 +33,8 @@ pub(super) struct Shared {
     pub(super) data: PathBuf,
     config: Arc<ArcSwap<Config>>,
     pub(super) running: Arc<dyn Running>,
+    /// What was done of late, and how it is taken back.
+    pub(super) notices: Notices,
     permits: Semaphore,
     /// Answers that go on.
     pub(super) streams: Arc<Semaphore>,
@@ -49,6 +53,7 @@ impl Shared {
             data,
             config,
             running,
+            notices: Notices::new(),
             permits: Semaphore::new(MAX_READERS),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
@@ -108,6 +113,17 @@ impl Shared {
     ) -> Result<T, PageError> {
         let from = visitor.from;
         self.blocking(move |shared| Ok(work(&mut State::open_existing(&shared.data)?.acting_from(from))?))
+            .await
+    }
+
+    /// The same for one of the [`actions`](super::actions).
+    pub(super) async fn act<T: Send + 'static>(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        work: impl FnOnce(&mut State, &Author) -> Result<T, PageError> + Send + 'static,
+    ) -> Result<T, PageError> {
+        let (from, author) = (visitor.from, Author { actor: visitor.actor(), now: self.now() });
+        self.blocking(move |shared| work(&mut State::open_existing(&shared.data)?.acting_from(from), &author))
             .await
     }
 

@@ -5,11 +5,11 @@ use clap::Args;
 use ipnet::IpNet;
 use serde_json::json;
 
-use portcullis_model::{BlockSource, ClientIp, bare, network_of};
+use portcullis_model::{BlockSource, ClientIp, bare, network_of, reason_of};
 use portcullis_store::State;
 
 use super::block::because;
-use super::context::{Context, actor, open_state, reason};
+use super::context::{Context, actor, open_state};
 use super::output::{Align, Cell, GREEN, Screen, Table, tell};
 use super::{Format, Outcome};
 
@@ -29,7 +29,7 @@ pub(super) struct Allow {
     network: IpNet,
 
     /// Why, for "allows" and "why"
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason_of)]
     reason: String,
 
     #[command(flatten)]

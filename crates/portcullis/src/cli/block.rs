@@ -9,14 +9,16 @@ use serde::Serialize;
 use serde_json::json;
 
 use portcullis_config::Config;
-use portcullis_model::{Block as StandingBlock, BlockSource, ClientIp, Party, UnixMs, bare, network_of};
+use portcullis_model::{
+    Block as StandingBlock, BlockSource, ClientIp, Party, UnixMs, bare, network_of, reason_of, user_of,
+};
 use portcullis_policy::Mode;
 use portcullis_store::{NewBlock, State, StoredBlock, StoredPartyBlock};
 
 use crate::machine::operators_address;
 use crate::objections::objections;
 
-use super::context::{Context, Misuse, actor, actor_in_words, open_state, reason};
+use super::context::{Context, Misuse, actor, actor_in_words, open_state};
 use super::output::{Align, Cell, DIM, RED, Screen, Table, YELLOW, count, tell};
 use super::party::{self, AnyBlock, ListedParty, UserBlock};
 use super::time::{self, Expiry};
@@ -44,11 +46,11 @@ pub(super) struct Block {
     network: Option<IpNet>,
 
     /// A verified user instead of an address
-    #[arg(long, value_name = "NAME", value_parser = party::user)]
+    #[arg(long, value_name = "NAME", value_parser = user_of)]
     user: Option<String>,
 
     /// Why, for "blocks" and "why"
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason_of)]
     reason: String,
 
     /// When the block ends: +12h, +7d, 2026-12-31, a date with a time, RFC 3339, or never
@@ -196,7 +198,7 @@ pub(super) struct Unblock {
     network: Option<IpNet>,
 
     /// A verified user instead of an address
-    #[arg(long, value_name = "NAME", value_parser = party::user)]
+    #[arg(long, value_name = "NAME", value_parser = user_of)]
     user: Option<String>,
 
     #[command(flatten)]

@@ -167,18 +167,6 @@ pub(crate) fn actor_in_words(actor: &str) -> String {
     }
 }
 
-/// Characters of a reason that is kept.
-const MAX_REASON: usize = 1_000;
-
-/// A reason from the command line.
-pub(crate) fn reason(text: &str) -> Result<String, String> {
-    let trimmed = text.trim();
-    match trimmed.chars().count() {
-        0..=MAX_REASON => Ok(trimmed.to_owned()),
-        length => Err(format!("expected at most {MAX_REASON} characters, got {length}")),
-    }
-}
-
 /// For a POSIX shell.
 pub(crate) fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
@@ -198,11 +186,5 @@ mod tests {
         assert_eq!(quoted("my data"), "'my data'");
         assert_eq!(quoted("it's; rm -rf"), "'it'\\''s; rm -rf'");
         assert_eq!(quoted(""), "''");
-    }
-
-    #[test]
-    fn a_reason_is_bounded() {
-        assert_eq!(reason("  scans us "), Ok("scans us".to_owned()));
-        assert!(reason(&"x".repeat(1_001)).unwrap_err().contains("at most 1000"));
     }
 }

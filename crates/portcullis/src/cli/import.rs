@@ -15,13 +15,14 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use portcullis_config::Config;
-use portcullis_lists::{BadLine, Entry, Format, Limits, MAX_SHOWN, Refused, Screen as Guard, Summary, read};
-use portcullis_model::{BlockSource, UnixMs, network_of};
+use portcullis_lists::{BadLine, Entry, Format, Limits, MAX_SHOWN, Screen as Guard, Summary};
+use portcullis_model::{BlockSource, UnixMs, network_of, reason_of};
 use portcullis_store::{BanEnd, Imported, NewBlock, State, fail2ban_bans};
 
-use crate::machine::{operators_address, own_addresses};
+use crate::import::{self, Defaults, List, Sorted};
+use crate::machine::operators_address;
 
-use super::context::{Context, Misuse, actor, open_state, reason};
+use super::context::{Context, Misuse, actor, open_state};
 use super::output::{Screen, count, number, tell};
 use super::time::Expiry;
 use super::{Format as Output, Outcome};
@@ -32,8 +33,6 @@ const MAX_BYTES: u64 = 256 << 20;
 const MAX_ENTRIES: usize = 1_000_000;
 /// How a SQLite database begins.
 const SQLITE: &[u8] = b"SQLite format 3\0";
-/// Refused networks that are shown.
-const SHOWN: usize = 5;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,7 +59,7 @@ pub(super) struct Import {
     format: ImportFormat,
 
     /// Why, for entries that do not say it themselves
-    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    #[arg(long, value_name = "TEXT", value_parser = reason_of)]
     reason: Option<String>,
 
     /// When blocks end that do not say it themselves: +7d, 2026-12-31, RFC 3339, or never
@@ -117,34 +116,18 @@ fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("expected a share such as 5% or 0.05, got {text:?}"))
 }
 
-/// A list that has been read.
-struct List {
-    format: String,
-    entries: Vec<Entry>,
-    summary: Summary,
-}
-
-/// What there is to add, and what was left out.
-#[derive(Default)]
-struct Sorted {
-    blocks: Vec<NewBlock>,
-    expired: u64,
-    refused: HashMap<Refused, u64>,
-    refused_shown: Vec<(IpNet, Refused)>,
-}
-
-impl Sorted {
-    fn refused(&self) -> u64 {
-        self.refused.values().sum()
-    }
-}
-
 impl Import {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let expires_at = self.expires.resolve(context.now, &context.zone).map_err(Misuse)?;
         let config = context.config()?;
         let list = self.list(expires_at)?;
-        let guard = if self.force { None } else { Some(guard(&config)?) };
+        let guard = match self.force {
+            true => None,
+            false => {
+                let state = open_state(&config.data)?;
+                Some(import::guard(&config, state.as_ref(), operators_address())?)
+            }
+        };
         let sorted = self.sort(&list, guard.as_ref(), expires_at, context.now);
         let imported = self.store(&config, &sorted.blocks, context.now)?;
         if self.output.json {
@@ -178,39 +161,15 @@ impl Import {
             ImportFormat::Auto | ImportFormat::Fail2ban => Format::detect(&bytes),
         };
         let limits = Limits { max_entries: MAX_ENTRIES, max_bad: self.max_bad };
-        let mut entries = Vec::new();
-        let summary = read(format, &bytes, limits, &mut |entry| entries.push(entry)).with_context(|| {
-            format!("nothing was imported from {}, read as {format}", self.file.display())
-        })?;
-        Ok(List { format: format.to_string(), entries, summary })
+        List::read(format, &bytes, limits)
+            .with_context(|| format!("nothing was imported from {}, read as {format}", self.file.display()))
     }
 
     fn sort(&self, list: &List, guard: Option<&Guard>, expires_at: Option<UnixMs>, now: UnixMs) -> Sorted {
-        let mut sorted = Sorted::default();
         let name = self.file.file_name().unwrap_or(self.file.as_os_str()).to_string_lossy().into_owned();
         let from = if name == "-" { "imported".to_owned() } else { format!("imported from {name}") };
-        for entry in &list.entries {
-            let end = entry.expires.or(expires_at);
-            if end.is_some_and(|end| end <= now) {
-                sorted.expired += 1;
-            } else if let Some(why) = guard.and_then(|guard| guard.refuses(&entry.network)) {
-                *sorted.refused.entry(why).or_default() += 1;
-                if sorted.refused_shown.len() < SHOWN {
-                    sorted.refused_shown.push((entry.network, why));
-                }
-            } else {
-                let reason = entry.reason.as_ref().or(self.reason.as_ref()).unwrap_or(&from);
-                sorted.blocks.push(NewBlock {
-                    network: entry.network,
-                    reason: reason.clone(),
-                    source: BlockSource::Import,
-                    created_at: now,
-                    expires_at: end,
-                    finding_id: None,
-                });
-            }
-        }
-        sorted
+        let reason = self.reason.as_deref().unwrap_or(&from);
+        list.sort(guard, &Defaults { reason, expires_at }, now)
     }
 
     fn store(&self, config: &Config, blocks: &[NewBlock], now: UnixMs) -> anyhow::Result<Imported> {
@@ -286,15 +245,6 @@ impl Import {
 
 fn tell_bad(bad: &BadLine) {
     tell("bad: ", &bad.to_string());
-}
-
-/// What must not be blocked by a list.
-fn guard(config: &Config) -> anyhow::Result<Guard> {
-    let stored = open_state(&config.data)?.map(|state| state.allows()).transpose()?.unwrap_or_default();
-    let allowed = stored.into_iter().map(|allow| allow.network);
-    let configured = config.allows.iter().map(|(network, _)| *network);
-    let own = own_addresses().into_iter().chain(operators_address());
-    Ok(Guard::new(own, config.server.trusted_proxies.iter().copied(), allowed.chain(configured)))
 }
 
 fn begins_as_sqlite(path: &Path) -> bool {

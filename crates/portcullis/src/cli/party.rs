@@ -15,18 +15,6 @@ use super::context::{Context, actor, open_state, quoted};
 use super::output::{Cell, DIM, RED, Screen, YELLOW, count, tell};
 use super::time;
 
-/// The longest name of a user that is accepted: what is longer is cut in the log, and must be named as it is there.
-const MAX_USER: usize = portcullis_model::limits::USER;
-
-/// A user's name from the command line.
-pub(super) fn user(text: &str) -> Result<String, String> {
-    match text.len() {
-        0 => Err("expected the name of a user, as the log's user column has it".to_owned()),
-        1..=MAX_USER => Ok(text.to_owned()),
-        length => Err(format!("expected at most {MAX_USER} bytes, as the log keeps them, got {length}")),
-    }
-}
-
 /// Such a block with what became of it.
 #[derive(Serialize)]
 pub(crate) struct ListedParty {

@@ -9,6 +9,7 @@ mod limits;
 mod overview;
 mod requests;
 mod settings;
+mod undo;
 
 use std::sync::Arc;
 
@@ -28,4 +29,5 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .merge(limits::routes())
         .merge(decision::routes())
         .merge(settings::routes())
+        .merge(undo::routes())
 }

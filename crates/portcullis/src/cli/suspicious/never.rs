@@ -7,10 +7,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use portcullis_detect::{self as detect, Dismissal};
-use portcullis_model::{ClientIp, FindingStatus};
+use portcullis_model::{ClientIp, FindingStatus, reason_of};
 use portcullis_store::{MAX_NEVERS, Never, NewNever, State, StoredFinding};
 
-use super::super::context::{Context, Misuse, actor, actor_in_words, open_state, reason};
+use super::super::context::{Context, Misuse, actor, actor_in_words, open_state};
 use super::super::output::{Align, Cell, DIM, Screen, Table, tell};
 use super::super::{Format, Outcome};
 use super::{block_of, judged, unknown};
@@ -74,7 +74,7 @@ pub(super) struct Dismiss {
     path: Option<String>,
 
     /// Why, for the next person
-    #[arg(long, value_name = "TEXT", value_parser = reason, requires = "never")]
+    #[arg(long, value_name = "TEXT", value_parser = reason_of, requires = "never")]
     note: Option<String>,
 
     #[command(flatten)]

@@ -1,0 +1,196 @@
+//! Taking a change back, step by step, as far as nobody has changed the same meanwhile.
+//! Must not touch what the change did not.
+
+use std::ops::RangeInclusive;
+
+use portcullis_model::FindingStatus;
+use portcullis_store::{NewBlock, NewNever, NewPartyBlock, State};
+
+use super::Author;
+use crate::console::error::PageError;
+use crate::console::words::count;
+
+/// What takes a change back.
+#[derive(Clone, Debug)]
+pub(crate) struct Undo {
+    pub(super) steps: Vec<Step>,
+}
+
+/// One thing to be put back.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// Lifts the block with this number.
+    Lift(i64),
+    /// Lifts the blocks of an import.
+    LiftAll(RangeInclusive<i64>),
+    /// Blocks again what the block with this number blocked: until the same time, for the same reason.
+    Restore(i64),
+    /// Takes back the allow with this number.
+    Disallow(i64),
+    /// Allows again what the allow with this number allowed.
+    AllowAgain(i64),
+    /// Gives a finding the status that it had, unless somebody has judged it anew since.
+    Judge {
+        finding: i64,
+        from: FindingStatus,
+        to: FindingStatus,
+    },
+    /// Has a finding name the block that it named before.
+    Link {
+        finding: i64,
+        block: i64,
+    },
+    RemoveNever(i64),
+    RestoreNever(i64),
+}
+
+/// Takes all back that can be; says what could not.
+pub(crate) fn undo(state: &mut State, undo: &Undo, author: &Author) -> Result<String, PageError> {
+    state.together(|state| {
+        let mut left = Vec::new();
+        for step in &undo.steps {
+            if let Some(why) = take_back(state, step, author)? {
+                left.push(why);
+            }
+        }
+        Ok(match left.len() {
+            0 => "Undone: all is as it was before.".to_owned(),
+            n if n == undo.steps.len() => format!("Nothing was undone: {}.", left[0]),
+            1 => format!("Undone, except that {}.", left[0]),
+            n => format!("Undone, except for {}: {}, and so on.", count(n as u64, "change"), left[0]),
+        })
+    })
+}
+
+/// Why it cannot be.
+type Left = Option<String>;
+
+fn take_back(state: &mut State, step: &Step, author: &Author) -> Result<Left, PageError> {
+    match step {
+        Step::Lift(id) => lift(state, *id, author),
+        Step::LiftAll(ids) => {
+            let lifted = state.remove_blocks(ids.clone(), &author.actor, author.now)?;
+            Ok((lifted == 0).then(|| "none of the blocks is in force any more".to_owned()))
+        }
+        Step::Restore(id) => restore(state, *id, author),
+        Step::Disallow(id) => disallow(state, *id, author),
+        Step::AllowAgain(id) => allow_again(state, *id, author),
+        Step::Judge { finding, from, to } => judge(state, *finding, (*from, *to), author),
+        Step::Link { finding, block } => {
+            state.link_block(*finding, *block)?;
+            Ok(None)
+        }
+        Step::RemoveNever(id) => {
+            let removed = state.remove_never(*id, &author.actor, author.now)?;
+            Ok((!removed).then(|| format!("\"never\" {id} had been taken back already")))
+        }
+        Step::RestoreNever(id) => restore_never(state, *id, author),
+    }
+}
+
+fn lift(state: &mut State, id: i64, author: &Author) -> Result<Left, PageError> {
+    let lifted = match state.block(id)?.filter(|stored| stored.removed_at.is_none()) {
+        Some(stored) => !state.remove_block(&stored.block.network, &author.actor, author.now)?.is_empty(),
+        None => match state.party_block(id)?.filter(|stored| stored.removed_at.is_none()) {
+            Some(stored) => {
+                state.remove_party_block(&stored.block.party, &author.actor, author.now)?.is_some()
+            }
+            None => false,
+        },
+    };
+    Ok((!lifted).then(|| format!("block {id} is not in force any more")))
+}
+
+fn restore(state: &mut State, id: i64, author: &Author) -> Result<Left, PageError> {
+    let gone = || Ok(Some(format!("block {id} has been forgotten")));
+    if let Some(stored) = state.block(id)? {
+        let old = stored.block;
+        if old.is_expired(author.now) {
+            return Ok(Some(format!("block {id} has run out meanwhile")));
+        }
+        if let Some(standing) = state.block_of(&old.network, author.now)? {
+            return Ok(Some(format!("block {} is in force for the same", standing.id)));
+        }
+        let finding = old.finding_id;
+        let new = NewBlock {
+            network: old.network,
+            reason: old.reason,
+            source: old.source,
+            created_at: author.now,
+            expires_at: old.expires_at,
+            finding_id: finding,
+        };
+        let block = state.add_block(new, &author.actor)?.id;
+        return relink(state, finding, block);
+    }
+    let Some(stored) = state.party_block(id)? else { return gone() };
+    let old = stored.block;
+    if old.is_expired(author.now) {
+        return Ok(Some(format!("block {id} has run out meanwhile")));
+    }
+    let finding = old.finding_id;
+    let new = NewPartyBlock {
+        party: old.party,
+        reason: old.reason,
+        source: old.source,
+        created_at: author.now,
+        expires_at: old.expires_at,
+        finding_id: finding,
+    };
+    let block = state.add_party_block(new, &author.actor)?.id;
+    relink(state, finding, block)
+}
+
+/// The finding names the block that is in force.
+fn relink(state: &mut State, finding: Option<i64>, block: i64) -> Result<Left, PageError> {
+    if let Some(finding) = finding
+        && state.finding(finding)?.is_some()
+    {
+        state.link_block(finding, block)?;
+    }
+    Ok(None)
+}
+
+fn disallow(state: &mut State, id: i64, author: &Author) -> Result<Left, PageError> {
+    let Some(stored) = state.allow(id)?.filter(|stored| stored.removed_at.is_none()) else {
+        return Ok(Some(format!("allow {id} is not in force any more")));
+    };
+    state.remove_allow(&stored.allow.network, &author.actor, author.now)?;
+    Ok(None)
+}
+
+fn allow_again(state: &mut State, id: i64, author: &Author) -> Result<Left, PageError> {
+    let Some(stored) = state.allow(id)? else { return Ok(Some(format!("allow {id} has been forgotten"))) };
+    let old = stored.allow;
+    state.add_allow(old.network, &old.reason, old.source, &author.actor, author.now)?;
+    Ok(None)
+}
+
+fn judge(
+    state: &mut State,
+    id: i64,
+    (from, to): (FindingStatus, FindingStatus),
+    author: &Author,
+) -> Result<Left, PageError> {
+    match state.finding(id)? {
+        Some(stored) if stored.status == from => {
+            state.set_finding_status(id, to, &author.actor, author.now)?;
+            Ok(None)
+        }
+        Some(stored) => Ok(Some(format!("finding {id} is {} meanwhile", stored.status.as_str()))),
+        None => Ok(Some(format!("finding {id} has been forgotten"))),
+    }
+}
+
+fn restore_never(state: &mut State, id: i64, author: &Author) -> Result<Left, PageError> {
+    let Some(old) = state.never(id)? else { return Ok(Some(format!("\"never\" {id} has been forgotten"))) };
+    let new = NewNever {
+        rule: old.rule,
+        network: old.network,
+        path: old.path,
+        note: old.note,
+        finding_id: old.finding_id,
+    };
+    let added = state.add_never(&new, &author.actor, author.now)?;
+    Ok(added.is_none().then(|| "there are too many dismissals for good".to_owned()))
+}
