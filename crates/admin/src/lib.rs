@@ -10,6 +10,10 @@ mod operations;
 mod routes;
 
 pub use console::{Chores, Clients, Console, Figures, Limits, LiveSettings, Parts, Running, Stories};
+pub use console::{
+    LINK_LASTS, MAX_TOKEN_LASTS, MIN_PASSWORD_CHARS, PasswordProblem, check_name, check_password, digest_of,
+    hash_password, new_api_token, new_token,
+};
 pub use console::{openapi_json, running};
 pub use error::{AdminError, HealthError};
 pub use health::{MAX_HEALTH_ANSWER_BYTES, ask_ready};

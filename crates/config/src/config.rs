@@ -128,6 +128,17 @@ pub struct Console {
     pub session_timeout: Duration,
 }
 
+impl Console {
+    /// The address to type into a browser when it listens there; no slash at the end.
+    pub fn base_url(&self, listen: SocketAddr) -> String {
+        let scheme = |is_https| if is_https { "https" } else { "http" };
+        match &self.url {
+            Some(url) => format!("{}://{}", scheme(url.is_https), url.authority),
+            None => format!("{}://{listen}", scheme(self.certificate.is_some())),
+        }
+    }
+}
+
 /// Scheme, host and port of the console, as a browser names them in `Origin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsoleUrl {

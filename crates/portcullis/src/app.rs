@@ -22,7 +22,7 @@ use portcullis_store::{Changes, Enrich, Log, LogStats, State, StateWatcher};
 
 use crate::alerts::Alerts;
 use crate::bots::Bots;
-use crate::console::{Backend, console_url};
+use crate::console::{Backend, first_link};
 use crate::counts::{self, Counts};
 use crate::detection::Live;
 use crate::feeds::LiveFeeds;
@@ -273,28 +273,26 @@ impl App {
         self.metrics_address
     }
 
-    /// Begins to serve the console, if it is on.
+    /// Begins to serve the console, if it is on. Returns where it can be opened: while nobody can sign in that is the
+    /// link that makes the first account.
     ///
     /// # Errors
-    /// Its certificate cannot be used, or its threads cannot be started.
-    pub(crate) fn start_console(self: &Arc<Self>) -> anyhow::Result<()> {
+    /// Its certificate cannot be used, its threads cannot be started, or the state cannot be read.
+    pub(crate) fn start_console(self: &Arc<Self>) -> anyhow::Result<Option<String>> {
         let config = self.config();
         let (Some(socket), Some(settings)) = (self.console_socket.lock().take(), config.console.clone())
         else {
-            return Ok(());
+            return Ok(None);
         };
         let running = Arc::new(Backend::new(self));
+        let address = settings.clone();
         let parts = Parts { settings, data: config.data.clone(), config: self.shared_config(), running };
-        *self.console.lock() = Some(Console::start_on(socket, parts)?);
-        Ok(())
-    }
-
-    /// Where the console can be opened.
-    pub(crate) fn console_url(&self) -> Option<String> {
-        let config = self.config();
-        let settings = config.console.as_ref()?;
-        let address = self.console.lock().as_ref()?.address();
-        Some(console_url(settings, address))
+        let console = Console::start_on(socket, parts)?;
+        let url = address.base_url(console.address());
+        *self.console.lock() = Some(console);
+        let mut state = State::open_existing(&config.data)?;
+        let link = first_link(&mut state, &url, "gateway", wall_now())?;
+        Ok(Some(link.unwrap_or_else(|| format!("{url}/"))))
     }
 
     pub(crate) fn gateway(&self) -> &Gateway {
@@ -759,8 +757,8 @@ impl Enrich for Enricher {
     }
 }
 
-/// What a person reads when the gateway has started.
-pub(crate) fn banner(app: &App, notes: &[String]) -> String {
+/// What a person reads when the gateway has started. `console` is where that can be opened.
+pub(crate) fn banner(app: &App, console: Option<&str>, notes: &[String]) -> String {
     use std::fmt::Write as _;
 
     let config = app.config();
@@ -794,8 +792,8 @@ pub(crate) fn banner(app: &App, notes: &[String]) -> String {
         let days = wall_now().since(database.built).as_secs() / 86_400;
         line("geo", format!("{}, {days} days old", database.path.display()));
     }
-    if let Some(url) = app.console_url() {
-        line("console", url);
+    if let Some(url) = console {
+        line("console", url.to_owned());
     }
     if let Some(address) = app.metrics_address() {
         line("metrics", format!("http://{address}/metrics"));

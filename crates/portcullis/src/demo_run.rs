@@ -75,7 +75,7 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     let on_caught = Box::new(move |done: &Done| tell_done(&at_once, done));
     let tasks = Tasks::start(&app, Arc::new(move |result| tell(&events, result)), on_caught)
         .context("cannot start the schedule")?;
-    app.start_console()?;
+    let console = app.start_console()?;
     let ended = Arc::new(AtomicBool::new(false));
     end_on_signal(Arc::clone(&ended))?;
 
@@ -83,6 +83,7 @@ pub(crate) fn run(seconds: Option<u64>, data: Option<PathBuf>) -> anyhow::Result
     let crowd = demo::clients::start(gateway, "shop.example", SEED).context("cannot start the crowd")?;
     let guide = Guide {
         site: format!("http://{gateway}/"),
+        console: console.unwrap_or_default(),
         metrics: app.metrics_address().map(|address| format!("http://{address}/metrics")).unwrap_or_default(),
         config: file.display().to_string(),
         program: std::env::args().next().unwrap_or_else(|| "portcullis".to_owned()),

@@ -54,7 +54,7 @@ pub(crate) fn run(
     };
     let tasks =
         Tasks::start(&app, Arc::new(|_| ()), Box::new(|_| ())).context("cannot start the schedule")?;
-    app.start_console()?;
+    let console = app.start_console()?;
     let records = match predecessor {
         Some(old) => old.wait_for_place(Arc::clone(app.gateway().edge()))?,
         None => None,
@@ -63,7 +63,7 @@ pub(crate) fn run(
     *predecessor = None;
     app.gateway().accept();
     // Whoever started it may not be reading, or have no room for it; the gateway serves all the same.
-    let _ = writeln!(std::io::stdout(), "{}", banner(&app, &notes).trim_end());
+    let _ = writeln!(std::io::stdout(), "{}", banner(&app, console.as_deref(), &notes).trim_end());
     systemd::ready();
     Running { app, tasks: Arc::new(Mutex::new(Some(tasks))), control, records, program }
         .until_the_end(signals)

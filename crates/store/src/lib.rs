@@ -22,10 +22,12 @@ pub use read::{
     LoggedRequest, SensitiveHits, StatusCounts, StatusFilter, TopBy, TopRow,
 };
 pub use state::{
-    AuditEntry, BlockChange, Changes, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, Lifted,
-    LimitEvent, LimitEventCursor, LimitEventFilter, LimitTotal, MAX_TASK_RUNS, Never, NewBlock, NewNever,
-    NewPartyBlock, NewTaskRun, PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow,
-    StoredBlock, StoredFinding, StoredPartyBlock, TaskRun,
+    AccessRefusal, ApiToken, AuditEntry, AuditFilter, BlockChange, Changes, ConsoleLink, ConsoleSession,
+    ConsoleUser, Credentials, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, Lifted, LimitEvent,
+    LimitEventCursor, LimitEventFilter, LimitTotal, MAX_API_TOKENS, MAX_CONSOLE_USERS, MAX_SESSIONS_PER_USER,
+    MAX_TASK_RUNS, Never, NewApiToken, NewBlock, NewNever, NewPartyBlock, NewSession, NewTaskRun, NewUser,
+    PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding,
+    StoredPartyBlock, TaskRun, TokenDigest,
 };
 
 pub use folder::give_to_owner;

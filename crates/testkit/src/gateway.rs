@@ -83,6 +83,16 @@ impl GatewayConfig {
         self
     }
 
+    /// With the console, on a free port of 127.0.0.1.
+    pub fn console(self) -> Self {
+        self.console_with("")
+    }
+
+    /// The same with more lines of `[console]`.
+    pub fn console_with(self, lines: &str) -> Self {
+        self.section(&format!("[console]\nlisten = \"127.0.0.1:0\"\n{lines}"))
+    }
+
     /// A limit with these lines, such as `rate = "3/5m"`.
     pub fn limit(self, name: &str, lines: &str) -> Self {
         self.section(&format!("[[limit]]\nname = \"{name}\"\n{lines}"))
@@ -205,6 +215,8 @@ pub struct Gateway {
     plain: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
     metrics: SocketAddr,
+    /// Where the console was to be opened at the start: while there was no account, the link that makes the first one.
+    console: Option<String>,
     data: Data,
 }
 
@@ -255,6 +267,7 @@ impl Gateway {
             plain: addresses("http://"),
             tls: addresses("https://"),
             metrics: address_after(&banner, "metrics ").unwrap(),
+            console: url_after(&banner, "console "),
             data,
             config,
             folder,
@@ -272,6 +285,18 @@ impl Gateway {
     /// The first TLS listener.
     pub fn tls_address(&self) -> SocketAddr {
         *self.tls.first().expect("this gateway has no TLS listener")
+    }
+
+    /// Where the console listens.
+    pub fn console(&self) -> SocketAddr {
+        let url = self.console_url();
+        let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next());
+        authority.and_then(|authority| authority.parse().ok()).expect("the console has no address")
+    }
+
+    /// Where the terminal said that the console can be opened: while there was no account, the link that makes the first.
+    pub fn console_url(&self) -> &str {
+        self.console.as_deref().expect("this gateway has no console")
     }
 
     /// A new connection to it.
@@ -486,6 +511,13 @@ fn end(child: &mut Child) {
     // Fails only when it has ended already.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// The URL in the first line that begins with `name`, once that line is complete.
+fn url_after(banner: &str, name: &str) -> Option<String> {
+    let complete = &banner[..banner.rfind('\n')?];
+    let line = complete.lines().find_map(|line| line.trim_start().strip_prefix(name))?;
+    Some(line.trim().to_owned())
 }
 
 /// The address in the first line that begins with `name`, once that line is complete.

@@ -25,6 +25,12 @@ pub(super) struct Change<T> {
 #[derive(Deserialize)]
 pub(super) struct Nothing {}
 
+/// A change that everybody may make: of what is their own.
+pub(super) struct OwnChange<T> {
+    pub(super) visitor: Visitor,
+    pub(super) form: T,
+}
+
 #[derive(Deserialize)]
 struct Token {
     #[serde(default)]
@@ -32,6 +38,16 @@ struct Token {
 }
 
 impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Change<T> {
+    type Rejection = PageError;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, PageError> {
+        let OwnChange { visitor, form } = OwnChange::from_request(request, shared).await?;
+        visitor.require_operator()?;
+        Ok(Self { visitor, form })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for OwnChange<T> {
     type Rejection = PageError;
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, PageError> {
@@ -44,11 +60,6 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Change<T> {
             return Err(PageError::Forbidden(
                 "The form is from another session, so nothing was changed. Load the page again and repeat it."
                     .to_owned(),
-            ));
-        }
-        if !visitor.is_operator() {
-            return Err(PageError::Forbidden(
-                "Viewers look and do not change. Ask an operator to do it.".to_owned(),
             ));
         }
         Ok(Self { visitor, form: read(&body)? })

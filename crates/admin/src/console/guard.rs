@@ -2,7 +2,6 @@
 //! session; and the headers that every answer gets.
 //! Must not know the pages.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -12,12 +11,13 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
-use portcullis_model::Role;
+use axum::response::{IntoResponse as _, Redirect, Response};
 
+use super::access;
 use super::routes::refusal;
 use super::shared::Shared;
-use super::visitor::{Peer, Visitor};
+use super::visitor::Visitor;
+use super::words;
 
 /// Everything from here, nothing in line, no frames. Forms go here only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -60,11 +60,7 @@ pub(super) async fn own_site(State(shared): State<Arc<Shared>>, request: Request
              in the configuration to the address that you typed.",
         );
     };
-    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let origin = text(headers, &ORIGIN);
-    let is_foreign =
-        |origin: &str| origin.split_once("://").is_none_or(|(_, name)| !name.eq_ignore_ascii_case(host));
-    if is_change && origin.is_some_and(is_foreign) {
+    if is_change(&request) && !comes_from_here(headers, host, shared.is_secure(headers)) {
         return refusal(
             path,
             StatusCode::FORBIDDEN,
@@ -74,21 +70,57 @@ pub(super) async fn own_site(State(shared): State<Arc<Shared>>, request: Request
     next.run(request).await
 }
 
+fn is_change(request: &Request) -> bool {
+    !matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+/// Programs that are no browsers name neither; they have no session that somebody else could use either.
+fn comes_from_here(headers: &HeaderMap, host: &str, is_secure: bool) -> bool {
+    let scheme = if is_secure { "https" } else { "http" };
+    let is_own = |origin: &str| {
+        origin
+            .split_once("://")
+            .is_some_and(|(given, name)| given == scheme && name.eq_ignore_ascii_case(host))
+    };
+    let site = text(headers, &HeaderName::from_static("sec-fetch-site"));
+    headers.get(ORIGIN).is_none_or(|origin| origin.to_str().is_ok_and(is_own))
+        && site.is_none_or(|site| matches!(site, "same-origin" | "none"))
+}
+
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Puts the visitor of the session into the request.
-pub(super) async fn session(
-    State(_shared): State<Arc<Shared>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let from = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
-    let visitor =
-        Visitor { name: "operator".into(), role: Role::Operator, from, form_token: "placeholder".into() };
-    request.extensions_mut().insert(visitor);
-    next.run(request).await
+/// Puts the visitor of the session into the request; whoever has none sees no page.
+pub(super) async fn session(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let from = access::peer(&request);
+    match shared.visitor(request.headers(), from).await {
+        Ok(Some(visitor)) => {
+            request.extensions_mut().insert(visitor);
+            next.run(request).await
+        }
+        Ok(None) => signed_out(&request),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Holds back changes of whoever only looks, whatever the page behind does.
+pub(super) async fn operators_change(visitor: Visitor, request: Request, next: Next) -> Response {
+    match is_change(&request).then(|| visitor.require_operator()) {
+        None | Some(Ok(())) => next.run(request).await,
+        Some(Err(error)) => error.into_response(),
+    }
+}
+
+/// To the sign-in and back; scripts are told so, since they would take its page for their answer.
+fn signed_out(request: &Request) -> Response {
+    let mode = text(request.headers(), &HeaderName::from_static("sec-fetch-mode"));
+    if mode.is_some_and(|mode| mode != "navigate") {
+        return layout::failure(StatusCode::UNAUTHORIZED, "You are not signed in.");
+    }
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let next = if is_change(request) || target == "/" { "" } else { target };
+    Redirect::to(&words::address("/login", &[("next", next)])).into_response()
 }
 
 impl Shared {

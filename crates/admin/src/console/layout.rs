@@ -145,6 +145,11 @@ pub(super) fn warning(text: &str) -> Markup {
     html! { div.notice.warning role="note" { p { (text) } } }
 }
 
+/// What kept a form from doing what it should.
+pub(super) fn problem(text: &str) -> Markup {
+    html! { div.notice.error role="alert" { p { (text) } } }
+}
+
 /// Nothing to show, and why.
 pub(super) fn empty(text: &str) -> Markup {
     html! { p.empty { (text) } }

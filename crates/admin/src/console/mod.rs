@@ -3,6 +3,7 @@
 //! Owns everything between that listener's socket and the answers. What only the running gateway knows is asked
 //! through [`Running`]; must not know how it knows.
 
+mod access;
 mod actions;
 mod api;
 mod assets;
@@ -35,6 +36,10 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
+pub use access::{
+    LINK_LASTS, MAX_TOKEN_LASTS, MIN_PASSWORD_CHARS, PasswordProblem, check_name, check_password, digest_of,
+    hash_password, new_api_token, new_token,
+};
 pub use api::openapi_json;
 pub use running::{Chores, Clients, Figures, Limits, LiveSettings, Running, Stories};
 
@@ -89,7 +94,7 @@ impl Console {
         // Pages take what the proxy leaves.
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(MAX_READERS)
+            .max_blocking_threads(MAX_READERS + access::MAX_LOOKUPS + access::MAX_HASHERS)
             .thread_name("portcullis-console")
             .on_thread_start(be_nice)
             .enable_all()

@@ -17,10 +17,13 @@ use super::{api, assets, guard, layout, pages};
 const MAX_BODY: usize = 16 << 20;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    let pages = pages::routes().layer(from_fn_with_state(Arc::clone(&shared), guard::session));
+    let signed_in = || from_fn_with_state(Arc::clone(&shared), guard::session);
+    let pages = pages::routes().layer(from_fn(guard::operators_change)).layer(signed_in());
     Router::new()
         .merge(pages)
         .merge(api::routes(&shared))
+        .merge(pages::own_routes().layer(signed_in()))
+        .merge(pages::open_routes())
         .route("/assets/{version}/{name}", get(assets::serve))
         .fallback(nothing_here)
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -15,6 +15,7 @@ use portcullis_store::{LogReader, State, StoreError};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::access::Access;
 use super::actions::Author;
 use super::error::PageError;
 use super::notices::Notices;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) running: Arc<dyn Running>,
     /// What was done of late, and how it is taken back.
     pub(super) notices: Notices,
+    pub(super) access: Access,
     permits: Semaphore,
     /// Answers that go on.
     pub(super) streams: Arc<Semaphore>,
@@ -54,6 +56,7 @@ impl Shared {
             config,
             running,
             notices: Notices::new(),
+            access: Access::new(),
             permits: Semaphore::new(MAX_READERS),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
@@ -139,6 +142,11 @@ impl Shared {
             Ok(result) => result,
             Err(panicked) => Err(PageError::Failed(format!("a page failed: {panicked}"))),
         }
+    }
+
+    /// The whole address of a page, for whoever is elsewhere.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.settings.base_url(self.address))
     }
 
     pub(super) fn data(&self) -> &Path {

@@ -17,6 +17,12 @@ use super::error::PageError;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
+impl Peer {
+    pub(super) fn ip(self) -> IpAddr {
+        self.0.ip().to_canonical()
+    }
+}
+
 /// A person with a session, or a program with an API token.
 #[derive(Clone, Debug)]
 pub(super) struct Visitor {
@@ -26,17 +32,42 @@ pub(super) struct Visitor {
     pub(super) from: IpAddr,
     /// Every form of this session carries it.
     pub(super) form_token: Arc<str>,
+    pub(super) proof: Proof,
+}
+
+/// By what somebody is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    Session {
+        id: i64,
+        user_id: i64,
+    },
+    /// Of a program.
+    Token,
 }
 
 impl Visitor {
     /// As the audit log names them.
     pub(super) fn actor(&self) -> String {
-        format!("console:{}", self.name)
+        match self.proof {
+            Proof::Session { .. } => format!("console:{}", self.name),
+            Proof::Token => format!("api:{}", self.name),
+        }
     }
 
     /// Compared in constant time.
     pub(super) fn has_token(&self, token: &str) -> bool {
         self.form_token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// For what changes something.
+    pub(super) fn require_operator(&self) -> Result<(), PageError> {
+        match self.is_operator() {
+            true => Ok(()),
+            false => Err(PageError::Forbidden(
+                "Viewers look and do not change. Ask an operator to do it.".to_owned(),
+            )),
+        }
     }
 
     pub(super) fn is_operator(&self) -> bool {

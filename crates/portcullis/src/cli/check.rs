@@ -16,7 +16,6 @@ use portcullis_model::UnixMs;
 use portcullis_proxy::{CertificateSource, inspect_certificates, inspect_client_authorities};
 
 use crate::certificates;
-use crate::console::console_url;
 
 use super::context::{Context, Misuse};
 use super::output::{GREEN, Screen, YELLOW, count, number};
@@ -369,7 +368,10 @@ fn background(config: &Config, screen: &mut Screen) -> anyhow::Result<()> {
     screen.field("metrics", &metrics)?;
     screen.field(
         "console",
-        &config.console.as_ref().map_or("off".to_owned(), |console| console_url(console, console.listen)),
+        &config
+            .console
+            .as_ref()
+            .map_or("off".to_owned(), |console| format!("{}/", console.base_url(console.listen))),
     )?;
     Ok(())
 }

@@ -6,18 +6,18 @@ mod chores;
 mod clients;
 mod figures;
 mod limits;
+mod links;
 mod settings;
 mod sources;
 mod stories;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-
-use portcullis_config::Console;
 
 use crate::app::{App, wall_now};
 use crate::cli::Context;
 use crate::detection::Control;
+
+pub(crate) use links::{first_link, link};
 
 /// The gateway, as long as it runs: the console must not keep it from ending.
 pub(crate) struct Backend {
@@ -45,14 +45,5 @@ impl Backend {
     /// What commands about this gateway are written with.
     fn context(app: &App) -> Context {
         Context::of_gateway(app.source(), app.named_data(), wall_now())
-    }
-}
-
-/// The address to type into a browser, when the console listens there.
-pub(crate) fn console_url(console: &Console, listen: SocketAddr) -> String {
-    let scheme = |is_https| if is_https { "https" } else { "http" };
-    match &console.url {
-        Some(url) => format!("{}://{}/", scheme(url.is_https), url.authority),
-        None => format!("{}://{listen}/", scheme(console.certificate.is_some())),
     }
 }

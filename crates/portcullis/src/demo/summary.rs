@@ -14,6 +14,8 @@ use super::table::{Colour, address_of, count, paint, printable, span};
 pub(crate) struct Guide {
     /// The site's URL through the gateway.
     pub(crate) site: String,
+    /// The URL of the console, with the link that makes the first account.
+    pub(crate) console: String,
     /// The URL of the metrics.
     pub(crate) metrics: String,
     /// The configuration as `--config` takes it; it names the data folder.
@@ -24,10 +26,11 @@ pub(crate) struct Guide {
 
 impl Guide {
     pub(super) fn introduction(&self) -> String {
-        let Self { site, metrics, config, program } = self;
+        let Self { site, console, metrics, config, program } = self;
         format!(
             "A sample shop behind the gateway, with visitors and attackers from made-up addresses.\n  \
-             the shop   {site}  (log in as ada, lovelace)\n  metrics    {metrics}\n  \
+             the shop   {site}  (log in as ada, lovelace)\n  console    {console}\n  \
+             metrics    {metrics}\n  \
              the log    {program} logs --follow --config {config}\nCtrl-C ends it.\n\n"
         )
     }
@@ -222,7 +225,7 @@ fn telling_decision(rows: &[ClientRow], board: &Board) -> Option<(RequestId, Str
 }
 
 fn further(rows: &[ClientRow], board: &Board, guide: &Guide) -> String {
-    let Guide { site, metrics, config, program } = guide;
+    let Guide { site, console: _, metrics, config, program } = guide;
     let mut out = "\nLook further, in what it has kept:\n".to_owned();
     let mut commands = Vec::new();
     if let Some((decision, address)) = telling_decision(rows, board) {
@@ -295,6 +298,7 @@ mod tests {
     fn summary(ledger: &Ledger, board: &Board) -> Summary {
         let guide = Guide {
             site: "http://127.0.0.1:8080/".into(),
+            console: "http://127.0.0.1:9612/".into(),
             metrics: "http://127.0.0.1:9611/metrics".into(),
             config: "demo-data/portcullis.toml".into(),
             program: "portcullis".into(),

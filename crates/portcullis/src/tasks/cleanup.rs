@@ -17,7 +17,8 @@ fn run(context: &TaskContext) -> anyhow::Result<String> {
 }
 
 fn summary(purged: &Purged) -> String {
-    let Purged { blocks, allows, findings, limit_events, task_runs, locations, audit, alerts } = *purged;
+    let Purged { blocks, allows, findings, limit_events, task_runs, locations, audit, alerts, console } =
+        *purged;
     let rows = [
         (blocks, "blocks"),
         (allows, "allows"),
@@ -27,6 +28,7 @@ fn summary(purged: &Purged) -> String {
         (locations, "locations"),
         (audit, "audit entries"),
         (alerts, "alerts"),
+        (console, "sessions and tokens of the console"),
     ];
     let rows: Vec<String> =
         rows.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();

@@ -9,6 +9,7 @@ CREATE TABLE console_users (
     created_at  INTEGER NOT NULL,
     changed_at  INTEGER NOT NULL,
     disabled_at INTEGER,
+    last_login  INTEGER,
     unlocked_at INTEGER            -- failed attempts before are forgotten
 ) STRICT;
 

@@ -5,8 +5,10 @@
 
 mod alerts;
 mod allows;
+mod audit;
 mod blocks;
 mod changes;
+mod console;
 mod findings;
 mod geo;
 mod limits;
@@ -25,17 +27,20 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior, params};
-use serde::Serialize;
-
-use portcullis_model::UnixMs;
+use rusqlite::{Connection, TransactionBehavior};
 
 pub use alerts::{
     AlertChannel, AlertFailure, AlertTry, MAX_ALERTS, MAX_OUTBOX, NewAlert, OutboxMessage, StoredAlert,
 };
 pub use allows::StoredAllow;
+pub use audit::{AuditEntry, AuditFilter};
+use audit::{note, noting_origin};
 pub use blocks::{Imported, NewBlock, StoredBlock};
 pub use changes::{BlockChange, Changes, Seq};
+pub use console::{
+    AccessRefusal, ApiToken, ConsoleLink, ConsoleSession, ConsoleUser, Credentials, MAX_API_TOKENS,
+    MAX_CONSOLE_USERS, MAX_SESSIONS_PER_USER, NewApiToken, NewSession, NewUser, TokenDigest,
+};
 pub use findings::{FindingFilter, StoredFinding};
 pub use geo::GeoAnswer;
 pub use limits::{LimitEvent, LimitEventCursor, LimitEventFilter, LimitTotal};
@@ -83,21 +88,6 @@ pub struct State {
     is_together: bool,
     /// From where changes come, as the audit trail has it; `None` is this machine's command line or the gateway itself.
     from: Option<IpAddr>,
-}
-
-/// Who did what, and when.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AuditEntry {
-    pub id: i64,
-    pub at: UnixMs,
-    pub actor: String,
-    /// `block`, `unblock`, `allow`, `disallow`, `set`, `finding`, ...
-    pub action: String,
-    /// What it was done to: a network, a setting's name, a finding's number.
-    pub subject: String,
-    pub detail: String,
-    /// The address that it was done from, where it was not done on this machine's command line or by the gateway itself.
-    pub origin: Option<String>,
 }
 
 impl State {
@@ -171,30 +161,6 @@ impl State {
     pub fn data_version(&self) -> Result<i64, StoreError> {
         self.read("reading the data version", || {
             self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
-        })
-    }
-
-    /// The newest audit entries since `since`, newest first.
-    ///
-    /// # Errors
-    /// SQLite fails.
-    pub fn audit(&self, since: UnixMs, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        let sql = "SELECT id, at, actor, action, subject, detail, origin FROM audit \
-                   WHERE at >= ?1 ORDER BY id DESC LIMIT ?2";
-        self.read("reading the audit trail", || {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let entries = statement.query_map(params![since.0, row_limit(limit)], |row| {
-                Ok(AuditEntry {
-                    id: row.get(0)?,
-                    at: UnixMs(row.get(1)?),
-                    actor: row.get(2)?,
-                    action: row.get(3)?,
-                    subject: row.get(4)?,
-                    detail: row.get(5)?,
-                    origin: row.get(6)?,
-                })
-            })?;
-            entries.collect()
         })
     }
 
@@ -300,35 +266,6 @@ fn next_seq(transaction: &Connection) -> rusqlite::Result<i64> {
     transaction
         .prepare_cached("UPDATE counter SET seq = seq + 1 RETURNING seq")?
         .query_row([], |row| row.get(0))
-}
-
-fn note(
-    transaction: &Connection,
-    at: UnixMs,
-    actor: &str,
-    action: &str,
-    subject: &str,
-    detail: &str,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("INSERT INTO audit (at, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![at.0, actor, action, subject, detail])?;
-    Ok(())
-}
-
-/// Runs `change`, and adds the address to what it has noted. Nobody else writes meanwhile.
-fn noting_origin<T>(
-    transaction: &Connection,
-    from: IpAddr,
-    change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    let newest = "SELECT coalesce(max(id), 0) FROM audit";
-    let before: i64 = transaction.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
-    let value = change(transaction)?;
-    transaction
-        .prepare_cached("UPDATE audit SET origin = ?1 WHERE id > ?2")?
-        .execute(params![from.to_string(), before])?;
-    Ok(value)
 }
 
 /// SQLite's LIMIT is signed, and negative means none.

@@ -36,11 +36,14 @@ pub struct Purged {
     pub locations: usize,
     pub audit: usize,
     pub alerts: usize,
+    /// Sessions, links and API tokens of the console that have ended.
+    pub console: usize,
 }
 
 impl State {
     /// Deletes removed and expired blocks after 90 days, findings and limit events after 30, cached
-    /// locations after one, task runs after 90, audit entries after a year, alerts after 30.
+    /// locations after one, task runs after 90, audit entries after a year, alerts after 30; of the
+    /// console sessions and links when they have run out, API tokens 90 days later.
     ///
     /// # Errors
     /// SQLite fails; then nothing has changed.
@@ -76,6 +79,12 @@ impl State {
                     before(TASK_RUNS),
                 )?,
                 locations: delete("DELETE FROM geo_cache WHERE fetched_at < ?1", before(GEO_CACHE))?,
+                console: delete("DELETE FROM console_sessions WHERE expires_at < ?1", now.0)?
+                    + delete("DELETE FROM console_links WHERE expires_at < ?1", now.0)?
+                    + delete(
+                        "DELETE FROM api_tokens WHERE revoked_at < ?1 OR expires_at < ?1",
+                        before(REMOVED),
+                    )?,
                 audit: delete("DELETE FROM audit WHERE at < ?1", before(AUDIT))?,
             })
         })

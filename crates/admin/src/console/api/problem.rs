@@ -231,6 +231,9 @@ impl From<PageError> for Problem {
             PageError::Forbidden(_) => Self::new(Kind::Forbidden, told),
             PageError::Conflict(_) => Self::new(Kind::Conflict, told),
             PageError::Busy => Self::of(Kind::Busy).retry_after(BUSY_RETRY),
+            PageError::TooMany { wait, .. } => {
+                Self::of(Kind::TooManyAttempts).retry_after(wait.as_secs().max(1))
+            }
             PageError::Store(StoreError::NotFound { .. }) => Self::new(Kind::NotFound, told),
             PageError::Store(_) | PageError::Failed(_) => Self::new(Kind::Internal, told),
         }

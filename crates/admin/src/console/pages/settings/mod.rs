@@ -38,7 +38,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 }
 
 /// The navigation among the pages of settings.
-pub(super) fn tabs(current: &str) -> Markup {
+fn tabs(current: &str) -> Markup {
     html! {
         nav aria-label="Settings" {
             ul.tabs {
@@ -51,7 +51,7 @@ pub(super) fn tabs(current: &str) -> Markup {
 }
 
 /// A page below the navigation of settings.
-fn settings_page(visitor: &Visitor, current: &str, title: &str, body: Markup) -> Html<String> {
+pub(super) fn settings_page(visitor: &Visitor, current: &str, title: &str, body: Markup) -> Html<String> {
     page(visitor, Tab::Settings, title, html! { (tabs(current)) (body) })
 }
 

@@ -1,0 +1,25 @@
+//! The console as people and programs use it: the real program, real sockets, real databases.
+//!
+//! One test binary, so that it is linked once; a module per subject. Must not reach into the gateway.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod person;
+mod sign_in;
+
+use portcullis_testkit::{Gateway, GatewayConfig, Upstream};
+
+/// A configuration with a console and nothing else in it yet.
+fn config() -> GatewayConfig {
+    GatewayConfig::new(env!("CARGO_BIN_EXE_portcullis")).console()
+}
+
+/// A gateway with a console in front of an upstream, which believes the tests when they say which client they are.
+fn in_front_of(upstream: &Upstream) -> Gateway {
+    Gateway::start(config().upstream(upstream).behind_local_proxy())
+}
+
+/// A gateway whose site is not needed.
+fn alone() -> Gateway {
+    Gateway::start(config())
+}
