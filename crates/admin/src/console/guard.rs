@@ -14,6 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::access;
+use super::layout;
 use super::routes::refusal;
 use super::shared::Shared;
 use super::visitor::Visitor;
