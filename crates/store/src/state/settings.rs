@@ -75,21 +75,6 @@ impl State {
         })
     }
 
-    /// Notes what changed no row: a sign-in that failed, an export.
-    ///
-    /// # Errors
-    /// SQLite fails.
-    pub fn note_act(
-        &mut self,
-        actor: &str,
-        action: &str,
-        subject: &str,
-        detail: &str,
-        now: UnixMs,
-    ) -> Result<(), StoreError> {
-        self.write("noting an act", |transaction| note(transaction, now, actor, action, subject, detail))
-    }
-
     /// All settings that have a value, by name.
     ///
     /// # Errors
