@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::response::Redirect;
 use maud::{Markup, html};
 use moka::sync::Cache;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::actions::Undo;
+use super::actions::{Done, Undo};
+use super::forms::Fields;
 use super::layout::{done, form_token};
 use super::visitor::Visitor;
 
@@ -52,6 +54,12 @@ impl Notices {
         let notice = Notice { text, undo, page: page.clone(), by: Arc::clone(&visitor.name) };
         self.kept.insert(key.clone(), Arc::new(notice));
         format!("{page}{}done={key}", if page.contains('?') { '&' } else { '?' })
+    }
+
+    /// To the page that the form names, or else to the usual one, which says what was done.
+    pub(super) fn answer(&self, visitor: &Visitor, fields: &Fields, usual: &str, done: Done) -> Redirect {
+        let page = Some(fields.text("back")).filter(|page| !page.is_empty()).unwrap_or(usual);
+        Redirect::to(&self.keep(visitor, page, done.text, done.undo))
     }
 
     fn of(&self, visitor: &Visitor, key: &str) -> Option<Arc<Notice>> {

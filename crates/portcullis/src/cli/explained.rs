@@ -4,7 +4,7 @@
 //! Owns how `suspicious`, `why` and `analyze` tell of one, in words and in JSON. Must not judge, and must not fail for
 //! what a finding of another version does not have.
 
-use portcullis_admin::running::stories::Passage;
+use portcullis_admin::running::stories::{FindingStory, Passage};
 use portcullis_config::Config;
 use portcullis_detect::{SCORE_HALF_LIFE, SCORE_THRESHOLDS, feature_in_words};
 use portcullis_model::{FindingStatus, UnixMs};
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::block::until;
-use super::context::Context;
+use super::context::{Context, open_state};
 use super::output::{Screen, count, number};
 use super::party::AnyBlock;
 use super::time;
@@ -97,6 +97,20 @@ impl FindingExplainer<'_> {
         }
         all
     }
+}
+
+/// The finding with this number, explained.
+///
+/// # Errors
+/// The state database fails.
+pub(crate) fn explain(id: i64, config: &Config, context: &Context) -> anyhow::Result<Option<FindingStory>> {
+    let Some(state) = open_state(&config.data)? else { return Ok(None) };
+    let Some(stored) = state.finding(id)? else { return Ok(None) };
+    let explainer = FindingExplainer { config, state: &state, context };
+    let Explained { stored, explanation, block: _ } = explainer.explain(stored)?;
+    let Explanation { found, held_down, spared, outcome, unusual: _, model, silent, prevented_by: _ } =
+        explanation;
+    Ok(Some(FindingStory { stored, outcome, found, held_down, spared, silent, model }))
 }
 
 impl Explained {

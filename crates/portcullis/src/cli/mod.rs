@@ -15,7 +15,7 @@ mod context;
 mod demo;
 mod detect;
 pub(crate) mod doctor;
-mod explained;
+pub(crate) mod explained;
 mod export;
 pub(crate) mod feeds;
 mod geo;

@@ -1,16 +1,21 @@
 //! Decisions and findings in words.
 //! Must not know about pages.
 
-use portcullis_admin::running::stories::{Advice, Passage, Stories, Story, Told};
+use portcullis_admin::running::stories::{Advice, FindingStory, Passage, Stories, Story, Told};
 use portcullis_model::RequestId;
 use portcullis_store::LogRow;
 
-use crate::cli::{Context, why};
+use crate::cli::{Context, explained, why};
 use crate::sentence::sentence;
 
 use super::Backend;
 
 impl Stories for Backend {
+    fn finding(&self, id: i64) -> Result<Option<FindingStory>, String> {
+        let app = self.app()?;
+        explained::explain(id, &app.config(), &Self::context(&app)).map_err(|error| sentence(&error))
+    }
+
     fn decision(&self, id: RequestId) -> Result<Told, String> {
         let app = self.app()?;
         let context = Self::context(&app);

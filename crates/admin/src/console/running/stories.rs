@@ -3,7 +3,7 @@
 
 use ipnet::IpNet;
 use portcullis_model::{Party, RequestId};
-use portcullis_store::LogRow;
+use portcullis_store::{LogRow, StoredFinding};
 
 /// Decisions and findings in words.
 pub trait Stories: Send + Sync {
@@ -12,6 +12,12 @@ pub trait Stories: Send + Sync {
     /// # Errors
     /// A sentence: the log or the state cannot be read.
     fn decision(&self, id: RequestId) -> Result<Told, String>;
+
+    /// What there is to say about a finding; `None`: there is none with this number.
+    ///
+    /// # Errors
+    /// A sentence: the state cannot be read.
+    fn finding(&self, id: i64) -> Result<Option<FindingStory>, String>;
 }
 
 /// What an ID leads to.
@@ -20,6 +26,24 @@ pub enum Told {
     Story(Box<Story>),
     /// Why it leads nowhere, in a sentence.
     Nowhere(String),
+}
+
+/// A finding with what its details mean.
+#[derive(Clone, Debug)]
+pub struct FindingStory {
+    pub stored: StoredFinding,
+    /// What was done, or why nothing was.
+    pub outcome: String,
+    /// At request time or by the hourly run, and after how long.
+    pub found: Option<String>,
+    /// Why it is not more severe than it is.
+    pub held_down: Option<String>,
+    /// Who shares the address, and whom a block leaves alone.
+    pub spared: Vec<String>,
+    /// Rules that had something to say and were not to be asked.
+    pub silent: Vec<String>,
+    /// Which model found it unusual, and how clearly.
+    pub model: Option<String>,
 }
 
 /// A decision with all that is known about it.

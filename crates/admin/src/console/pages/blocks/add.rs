@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
@@ -12,7 +12,7 @@ use portcullis_config::Expiry;
 use portcullis_model::{Party, PartyBlock, UnixMs, bare, network_of, reason_of, user_of};
 
 use super::{Asked, Which, show};
-use crate::console::actions::{self, Done, Entry, Whom};
+use crate::console::actions::{self, Entry, Whom};
 use crate::console::error::PageError;
 use crate::console::forms::{Change, Fields};
 use crate::console::layout::form_token;
@@ -120,12 +120,6 @@ pub(super) fn is_of(block: &PartyBlock, network: &IpNet) -> bool {
     matches!(&block.party, Party::Anonymous { network: of, .. } if of == network)
 }
 
-/// To the page that the form names, or to the usual one, with what was done.
-pub(super) fn back(shared: &Shared, visitor: &Visitor, fields: &Fields, usual: &str, done: Done) -> Redirect {
-    let page = Some(fields.text("back")).filter(|page| !page.is_empty()).unwrap_or(usual);
-    Redirect::to(&shared.notices.keep(visitor, page, done.text, done.undo))
-}
-
 pub(super) async fn block(
     State(shared): State<Arc<Shared>>,
     Change { visitor, form }: Change<Vec<(String, String)>>,
@@ -156,7 +150,7 @@ pub(super) async fn block(
             Ok(done)
         })
         .await?;
-    Ok(back(&shared, &visitor, &fields, "/blocks", done).into_response())
+    Ok(shared.notices.answer(&visitor, &fields, "/blocks", done).into_response())
 }
 
 /// What speaks against a block of the network.
@@ -182,7 +176,7 @@ pub(super) async fn block_user(
     };
     let entry = Entry { whom: Whom::User(user), reason, expires_at, finding: None };
     let (_, done) = shared.act(&visitor, move |state, author| actions::block(state, entry, author)).await?;
-    Ok(back(&shared, &visitor, &fields, "/blocks/users", done).into_response())
+    Ok(shared.notices.answer(&visitor, &fields, "/blocks/users", done).into_response())
 }
 
 pub(super) async fn allow(
@@ -203,7 +197,7 @@ pub(super) async fn allow(
     }
     let (_, done) =
         shared.act(&visitor, move |state, author| actions::allow(state, network, &reason, author)).await?;
-    Ok(back(&shared, &visitor, &fields, "/allows", done).into_response())
+    Ok(shared.notices.answer(&visitor, &fields, "/allows", done).into_response())
 }
 
 /// What the form of a list is about.

@@ -230,7 +230,7 @@ async fn lift(
             actions::lift(state, &ids, author)
         })
         .await?;
-    Ok(add::back(&shared, &visitor, &fields, "/blocks", done))
+    Ok(shared.notices.answer(&visitor, &fields, "/blocks", done))
 }
 
 async fn disallow(
@@ -250,5 +250,5 @@ async fn disallow(
             actions::disallow(state, &ids, author)
         })
         .await?;
-    Ok(add::back(&shared, &visitor, &fields, "/allows", done))
+    Ok(shared.notices.answer(&visitor, &fields, "/allows", done))
 }
