@@ -7,7 +7,7 @@
 //! go first: in a flood the others have most likely given up. Must not read or write sockets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 
 use parking_lot::Mutex;
@@ -30,6 +30,9 @@ const MOST_WAIT_MS: u64 = 500;
 const LET_IN_PART: usize = 8;
 /// Which part of the bodies that may stall must do so for newcomers to wait longer.
 const CROWD_PART: usize = 8;
+/// How long after a crowd nobody is let in without a free seat: while a flood lasts, those that made it a crowd are gone
+/// in some looks of the watch, and what waits is more of the same.
+const CALM_MS: u64 = 1_000;
 /// So many newcomers at once are nothing unusual; for more of them little is read ahead.
 const UNRESTRAINED: usize = 16;
 
@@ -53,6 +56,8 @@ pub(crate) struct Lobby {
     /// Bodies that wait for their clients, as of the last look at all connections.
     stalled: AtomicUsize,
     waiting: Mutex<Vec<Arc<Connection>>>,
+    /// When the watch last saw a crowd.
+    crowded_ms: AtomicU64,
 }
 
 /// What a newcomer has come to.
@@ -159,7 +164,11 @@ impl Lobby {
             Seat::Wanted(_) => true,
             Seat::None | Seat::Held(_) => false,
         });
-        if !is_crowd && !is_late {
+        if is_crowd {
+            self.crowded_ms.store(now_ms, Ordering::Relaxed);
+        }
+        let is_calm = now_ms.saturating_sub(self.crowded_ms.load(Ordering::Relaxed)) > CALM_MS;
+        if is_calm && !is_late {
             // In the order in which they came.
             let patient = |connection: &Arc<Connection>| match connection.watched.lock().seat {
                 Seat::Wanted(since) => since + MOST_WAIT_MS > now_ms,

@@ -131,13 +131,16 @@ impl Acceptor {
         let first = &first[..n];
         let socket = Socket::new(socket, ahead, Arc::clone(connection));
         if looks_like_http(first) {
-            return self.refuse_plaintext(socket, first, connection).await;
+            return Box::pin(self.refuse_plaintext(socket, first, connection)).await;
         }
         if connection.enter().await.is_err() {
             return connection.record_crowded();
         }
         deadline = Instant::now() + connection.bounds().head_timeout;
-        let Ok(Ok(stream)) = timeout_at(deadline, tls.acceptor().tls_handshake(socket)).await else {
+        // Boxed each: a connection that waits for a seat must not hold room for what comes after.
+        let acceptor = tls.acceptor();
+        let handshake = Box::pin(acceptor.tls_handshake(socket));
+        let Ok(Ok(stream)) = timeout_at(deadline, handshake).await else {
             let kind = MalformedKind::TlsHandshake;
             return connection.record_malformed(kind, None, first, connection.opened);
         };
@@ -145,8 +148,8 @@ impl Acceptor {
             let _ = connection.certificate.set(certificate);
         }
         match stream.selected_alpn_proto() {
-            Some(ALPN::H2) => http2::serve(stream, connection, &self.proxy, shutdown).await,
-            _ => self.requests(stream, connection, shutdown).await,
+            Some(ALPN::H2) => Box::pin(http2::serve(stream, connection, &self.proxy, shutdown)).await,
+            _ => Box::pin(self.requests(stream, connection, shutdown)).await,
         }
     }
 
