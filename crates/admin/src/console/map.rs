@@ -8,8 +8,8 @@ use super::words::{self, number};
 
 /// Embedded; says itself where it is from.
 const WORLD: &str = include_str!("../../assets/world.txt");
-/// The units of the outlines.
-const VIEW: &str = "0 0 2000 839";
+/// The part of the outlines' units that has land.
+const VIEW: &str = "120 0 1880 839";
 /// Shades of countries from which something came; 0 is for the others.
 const SHADES: u32 = 6;
 
@@ -77,7 +77,7 @@ pub(super) fn world(shades: &[Shade<'_>], what: &str) -> Markup {
                         @for (class, from, to) in steps(greatest) {
                             li {
                                 (super::charts::swatch(&format!("map-{class}")))
-                                (number(from)) @if to > from { "–" (number(to)) }
+                                span.keep { (number(from)) @if to > from { "–" (number(to)) } }
                             }
                         }
                     }

@@ -12,6 +12,9 @@ use super::asked::{Asked, Field};
 use crate::console::map;
 use crate::console::words::{bytes, encoded, time, visible};
 
+/// Bytes from which on a text may be cut on the page, and is whole in a tip.
+const LONG: usize = 24;
+
 /// A column that can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
@@ -140,8 +143,14 @@ impl Column {
             Self::Path => "wide mono",
             Self::UserAgent | Self::Referer => "long",
             Self::Id => "keep mono",
-            Self::Time | Self::Ip | Self::Country | Self::Method | Self::Verdict | Self::Protocol => "keep",
-            Self::Host | Self::Reason | Self::User | Self::City | Self::Network | Self::Suspicious => "",
+            Self::Time
+            | Self::Ip
+            | Self::Country
+            | Self::Method
+            | Self::Verdict
+            | Self::Reason
+            | Self::Protocol => "keep",
+            Self::Host | Self::User | Self::City | Self::Network | Self::Suspicious => "",
         }
     }
 
@@ -223,7 +232,8 @@ fn filtered(asked: &Asked, field: Field, value: &str, shown: &str) -> Markup {
     if value.trim().is_empty() {
         return html! {};
     }
-    html! { a.cell href=(asked.with(field, value).address("/requests", &[])) { (visible(shown)) } }
+    let shown = visible(shown);
+    html! { a.cell href=(asked.with(field, value).address("/requests", &[])) title=[(shown.len() > LONG).then_some(&shown)] { (shown) } }
 }
 
 /// Leads to what happened up to then.

@@ -17,26 +17,27 @@ pub(super) fn filters(asked: &Asked, faults: &[Fault]) -> Markup {
     html! {
         form #filters.card action="/requests" method="get" role="search" aria-label="Filter requests" {
             div.filter-grid { @for field in FIRST { (self::field(asked, faults, field)) } }
-            details.more open[uses_more] {
-                summary { "More filters" }
-                div.filter-grid { @for field in more() { (self::field(asked, faults, field)) } }
-            }
-            details.more data-columns {
-                summary { "Columns" }
-                fieldset.columns-choice {
-                    legend.hidden { "Columns of the table" }
-                    @for column in Column::ALL {
-                        label {
-                            input type="checkbox" name="column" value=(column.as_str())
-                                data-usual[Column::USUAL.contains(&column)] checked[asked.columns.contains(&column)];
-                            (column.label())
+            div.filter-foot {
+                button { "Show" }
+                @if !asked.is_everything() { a.button.quiet href="/requests" { "Clear" } }
+                details.more open[uses_more] {
+                    summary { "More filters" }
+                    div.filter-grid { @for field in more() { (self::field(asked, faults, field)) } }
+                }
+                details.more {
+                    summary { "Columns" }
+                    fieldset.columns-choice {
+                        legend.hidden { "Columns of the table" }
+                        @for column in Column::ALL {
+                            label {
+                                input type="checkbox" name="column" value=(column.as_str())
+                                    data-usual[Column::USUAL.contains(&column)]
+                                    checked[asked.columns.contains(&column)];
+                                (column.label())
+                            }
                         }
                     }
                 }
-            }
-            div.actions {
-                button { "Show" }
-                @if !asked.is_everything() { a.button.quiet href="/requests" { "Clear" } }
             }
         }
     }
