@@ -23,6 +23,7 @@ test: lint ## Everything that must pass: format, lints, all tests, a real browse
 	@.ci/need chromedriver "the browser tests" chromium chromium-driver || [ "$$CI" != true ]
 	@.ci/need pebble "the tests of certificates from an authority" pebble || [ "$$CI" != true ]
 	@.ci/django $(TARGET) || [ "$$CI" != true ]
+	@.ci/schemathesis $(TARGET) || [ "$$CI" != true ]
 	$(CARGO) test --locked --workspace
 
 check: build-tools ## Does it compile?
@@ -80,10 +81,11 @@ release: build-tools ## The binary as it is shipped: target/release/portcullis.
 	$(CARGO) build --locked --release -p portcullis
 	@ls -lh $(TARGET)/release/portcullis
 
-install-tools: build-tools ## What a build and the tests need besides Rust: cmake, Chromium, Pebble, Python with Django.
+install-tools: build-tools ## What a build and the tests need besides Rust: cmake, Chromium, Pebble, Python with Django and Schemathesis.
 	@.ci/need chromedriver "the browser tests" chromium chromium-driver
 	@.ci/need pebble "the tests of certificates from an authority" pebble
 	@.ci/django $(TARGET)
+	@.ci/schemathesis $(TARGET)
 
 build-tools:
 	@.ci/need cc "building SQLite" gcc libc6-dev

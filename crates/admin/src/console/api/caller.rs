@@ -1,39 +1,66 @@
 //! Who calls: the token of each call, and what it may do.
 //! Must not let a call through that changes something with a token that may only read.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use super::about;
 use super::problem::{Kind, Problem};
-use crate::console::access;
+use crate::console::access::peer;
 use crate::console::shared::Shared;
+use crate::console::visitor::Visitor;
 
-/// What needs no token: how the API is used.
-const OPEN: &str = "/api/v1/openapi.json";
+/// Whose token it is.
+pub(super) struct Caller(pub(super) Visitor);
 
-/// Puts the caller into the request, as a visitor whose role is what the token's scope allows.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Visitor>().cloned();
+        caller.map(Self).ok_or_else(|| Problem::of(Kind::Unauthorized))
+    }
+}
+
+/// Puts the program of the token into the request. Every operation passes through here, so that none can forget it.
 pub(super) async fn authenticate(
     State(shared): State<Arc<Shared>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    if request.uri().path() == OPEN {
+    if about::is_open(request.uri().path()) {
         return next.run(request).await;
     }
-    let from = access::peer(&request);
-    let caller = match shared.program(request.headers(), from).await {
-        Ok(Some(caller)) => caller,
-        Ok(None) => return Problem::of(Kind::Unauthorized).into_response(),
-        Err(error) => return Problem::from(error).into_response(),
-    };
-    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
-    if is_change && !caller.is_operator() {
-        return Problem::of(Kind::Forbidden).into_response();
+    let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let from = peer(&request);
+    match admit(&shared, request.headers(), from, only_looks).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+}
+
+async fn admit(
+    shared: &Arc<Shared>,
+    headers: &HeaderMap,
+    from: IpAddr,
+    only_looks: bool,
+) -> Result<Visitor, Problem> {
+    let program = shared.program(headers, from).await?;
+    let caller = program.ok_or_else(|| Problem::of(Kind::Unauthorized))?;
+    match only_looks || caller.is_operator() {
+        true => Ok(caller),
+        false => Err(Problem::new(
+            Kind::Forbidden,
+            "This token may only read, so nothing was changed. Use one with the scope \"write\".",
+        )),
+    }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use portcullis_detect::is_sensitive;
-use portcullis_store::{ClientReport, FindingFilter};
+use portcullis_store::ClientReport;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::document::Api;
-use super::entries::{Allow, Block, Finding};
+use super::entries::{Allow, Block, Finding, UserBlock};
 use super::input::{Params, Part, parsed};
 use super::overview::Statuses;
 use super::problem::Problem;
@@ -94,7 +94,9 @@ struct Standing {
     /// Those that contain the address, the most specific first.
     allows: Vec<Allow>,
     blocks: Vec<Block>,
-    /// The newest first.
+    /// That of whoever comes from there without being verified.
+    of_anonymous: Option<UserBlock>,
+    /// Of IPv6 about its /64; the newest first.
     findings: Vec<Finding>,
 }
 
@@ -178,8 +180,9 @@ async fn show(
     });
     let report = report.await?;
     let standing = shared.state(move |state| {
-        let filter =
-            FindingFilter { client: Some(client.0), limit: MAX_FINDINGS, ..FindingFilter::default() };
+        let mut findings = state.findings_about(client.0)?;
+        findings.truncate(MAX_FINDINGS);
+        let of_anonymous = state.block_of_anonymous(client.0, now)?;
         Ok(Standing {
             allows: state.allows_covering(client.0)?.into_iter().map(Allow::from).collect(),
             blocks: state
@@ -187,7 +190,8 @@ async fn show(
                 .into_iter()
                 .map(|block| Block::standing(block, now))
                 .collect(),
-            findings: state.findings(&filter)?.into_iter().map(Finding::from).collect(),
+            of_anonymous: of_anonymous.map(|block| UserBlock::standing(block, now)),
+            findings: findings.into_iter().map(Finding::from).collect(),
         })
     });
     Ok(Json(Client::new(report, standing.await?)))

@@ -1,7 +1,7 @@
 //! Blocks, allows, findings and what was dismissed for good, as the API shows them.
 //! Must not read or change anything.
 
-use portcullis_model::{Allow as ModelAllow, Block as ModelBlock, Party, UnixMs};
+use portcullis_model::{Allow as ModelAllow, Block as ModelBlock, Party, PartyBlock, UnixMs};
 use portcullis_store::{Never as StoredNever, StoredAllow, StoredBlock, StoredFinding, StoredPartyBlock};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -73,6 +73,10 @@ pub(super) struct UserBlock {
 }
 
 impl UserBlock {
+    pub(super) fn standing(block: PartyBlock, now: UnixMs) -> Self {
+        Self::new(StoredPartyBlock { block, removed_at: None, removed_by: None }, now)
+    }
+
     pub(super) fn new(stored: StoredPartyBlock, now: UnixMs) -> Self {
         let StoredPartyBlock { block, removed_at, removed_by } = stored;
         let in_force = removed_at.is_none() && !block.is_expired(now);

@@ -5,7 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, RawQuery, Request};
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, RawPathParams, RawQuery, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -35,8 +37,22 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Part<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name = match RawPathParams::from_request_parts(parts, state).await {
+            Ok(all) => all.iter().next().map_or_else(String::new, |(name, _)| name.to_owned()),
+            Err(error) => return Err(Problem::new(Kind::BadRequest, error.body_text())),
+        };
         let part = Path::from_request_parts(parts, state).await;
-        part.map(|Path(value)| Self(value)).map_err(|error| Problem::field("address", error.body_text()))
+        part.map(|Path(value)| Self(value)).map_err(|error| Problem::field(name, why(error)))
+    }
+}
+
+fn why(error: PathRejection) -> String {
+    match error {
+        PathRejection::FailedToDeserializePathParams(error) => match error.into_kind() {
+            ErrorKind::Message(message) => message,
+            other => other.to_string(),
+        },
+        other => other.body_text(),
     }
 }
 

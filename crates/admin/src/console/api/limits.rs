@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::document::Api;
 use super::input::{Params, parsed};
 use super::problem::Problem;
-use super::words::{Address, Limit as Items, Page, Time, Verdict};
+use super::words::{Address, Limit as Items, Page, Text, Time, Verdict};
 use crate::console::shared::Shared;
 
 /// Of what is counted unless asked otherwise.
@@ -174,8 +174,8 @@ struct EventsAsked {
     /// Not before; without it, the last 24 hours.
     since: Option<Time>,
     /// Of this limit only.
-    #[param(max_length = 128)]
-    rule: Option<String>,
+    #[param(inline)]
+    rule: Option<Text<128>>,
     /// Of this client only; of IPv6, its /64.
     client: Option<Address>,
     /// `next` of the page before.
@@ -194,7 +194,11 @@ async fn events(
     Params(asked): Params<EventsAsked>,
 ) -> Result<Json<Page<LimitEvent>>, Problem> {
     let since: UnixMs = asked.since.map_or_else(|| shared.now().minus(SPAN), |since| since.0);
-    let filter = LimitEventFilter { since, rule: asked.rule, client: asked.client.map(|client| client.0) };
+    let filter = LimitEventFilter {
+        since,
+        rule: asked.rule.map(|text| text.0),
+        client: asked.client.map(|client| client.0),
+    };
     let (cursor, limit) = (asked.cursor, asked.limit.get());
     let (events, next) = shared.state(move |state| state.limit_events_page(&filter, cursor, limit)).await?;
     Ok(Json(Page {

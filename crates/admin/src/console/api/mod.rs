@@ -6,16 +6,23 @@
 #![allow(unused_qualifications, reason = "utoipa's macros write whole paths")]
 
 mod about;
+mod allows;
+mod audit;
+mod blocks;
 mod caller;
+mod chores;
 mod clients;
 mod docs;
 mod document;
 mod entries;
+mod findings;
+mod gateway;
 mod input;
 mod limits;
 mod overview;
 mod problem;
 mod requests;
+mod settings;
 mod words;
 
 use std::sync::Arc;
@@ -43,6 +50,13 @@ fn operations() -> Api {
     let api = overview::add_to(api);
     let api = clients::add_to(api);
     let api = limits::add_to(api);
+    let api = blocks::add_to(api);
+    let api = allows::add_to(api);
+    let api = findings::add_to(api);
+    let api = chores::add_to(api);
+    let api = audit::add_to(api);
+    let api = settings::add_to(api);
+    let api = gateway::add_to(api);
     about::add_to(api)
 }
 

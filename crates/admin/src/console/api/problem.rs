@@ -230,10 +230,10 @@ impl From<PageError> for Problem {
             PageError::Invalid(_) => Self::new(Kind::Invalid, told),
             PageError::Forbidden(_) => Self::new(Kind::Forbidden, told),
             PageError::Conflict(_) => Self::new(Kind::Conflict, told),
-            PageError::Busy => Self::of(Kind::Busy).retry_after(BUSY_RETRY),
             PageError::TooMany { wait, .. } => {
-                Self::of(Kind::TooManyAttempts).retry_after(wait.as_secs().max(1))
+                Self::new(Kind::TooManyAttempts, told).retry_after(wait.as_secs().max(1))
             }
+            PageError::Busy => Self::of(Kind::Busy).retry_after(BUSY_RETRY),
             PageError::Store(StoreError::NotFound { .. }) => Self::new(Kind::NotFound, told),
             PageError::Store(_) | PageError::Failed(_) => Self::new(Kind::Internal, told),
         }

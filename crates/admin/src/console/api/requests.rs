@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::document::Api;
 use super::input::{Params, Part, parsed};
 use super::problem::Problem;
-use super::words::{Address, DecisionId, Limit, Network, Time, Verdict};
+use super::words::{Address, DecisionId, Limit, Network, Text, Time, Verdict};
 use crate::console::error::PageError;
 use crate::console::running::stories::{Advice, Story, Told};
 use crate::console::shared::Shared;
@@ -114,31 +114,31 @@ struct Filter {
     /// Of this address or prefix.
     ip: Option<Network>,
     /// In any case.
-    #[param(max_length = 64)]
-    method: Option<String>,
+    #[param(inline)]
+    method: Option<Text<64>>,
     /// In any case.
-    #[param(max_length = 255)]
-    host: Option<String>,
+    #[param(inline)]
+    host: Option<Text<255>>,
     /// The path begins with it; with `*`, which stands for any text, the whole path matches.
-    #[param(max_length = 1024)]
-    path: Option<String>,
+    #[param(inline)]
+    path: Option<Text<1024>>,
     /// The query has it in it.
-    #[param(max_length = 1024)]
-    query: Option<String>,
+    #[param(inline)]
+    query: Option<Text<1024>>,
     /// The user agent has it in it; letters in any case.
-    #[param(max_length = 512)]
-    user_agent: Option<String>,
+    #[param(inline)]
+    user_agent: Option<Text<512>>,
     /// The whole name of a verified user.
-    #[param(max_length = 256)]
-    user: Option<String>,
+    #[param(inline)]
+    user: Option<Text<256>>,
     /// A status, or a class of them: `404`, `4xx`.
     #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<String>, pattern = "^([1-5][0-9][0-9]|[1-5][xX][xX])$")]
     status: Option<StatusFilter>,
     verdict: Option<Verdict>,
     /// What the reason begins with, such as `limit:login`.
-    #[param(max_length = 256)]
-    reason: Option<String>,
+    #[param(inline)]
+    reason: Option<Text<256>>,
     /// Refused, or to a sensitive path.
     #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<bool>)]
@@ -181,15 +181,15 @@ impl From<Filter> for LogFilter {
     fn from(asked: Filter) -> Self {
         Self {
             network: asked.ip.map(|network| network.0),
-            method: asked.method,
-            host: asked.host,
-            path: asked.path,
-            query: asked.query,
-            user_agent: asked.user_agent,
-            user: asked.user,
+            method: asked.method.map(|text| text.0),
+            host: asked.host.map(|text| text.0),
+            path: asked.path.map(|text| text.0),
+            query: asked.query.map(|text| text.0),
+            user_agent: asked.user_agent.map(|text| text.0),
+            user: asked.user.map(|text| text.0),
             status: asked.status,
             verdict: asked.verdict.map(|verdict| verdict.0),
-            reason: asked.reason,
+            reason: asked.reason.map(|text| text.0),
             is_suspicious: asked.suspicious,
             country: asked.country.map(|country| country.0),
             asn: asked.asn,

@@ -6,8 +6,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use axum::Json;
 use ipnet::IpNet;
 use jiff::Timestamp;
+use portcullis_config::LiveSetting;
 use portcullis_model::{
     BlockSource, ClientIp, FindingStatus, RequestId, Severity, UnixMs, VerdictKind, network_of,
 };
@@ -16,6 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::{Object, ObjectBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
+
+use crate::console::actions;
 
 /// Items of one page, at most and unless asked for.
 pub(super) const MAX_ITEMS: u16 = 1_000;
@@ -97,6 +101,8 @@ words!(
 );
 words!(Source, BlockSource, BlockSource::ALL, "Who or what added a block or an allow.");
 
+words!(SettingKey, LiveSetting, LiveSetting::ALL, "The name of a setting, as in the file.");
+
 fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
@@ -148,10 +154,37 @@ impl FromStr for Address {
     }
 }
 
-/// Four numbers, or anything in the letters of IPv6.
-const ADDRESS: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$";
-const NETWORK: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$";
-/// `255.255.255.255`, or IPv6 with an IPv4 address inside and a length.
+/// A number from 0 to 255.
+macro_rules! byte {
+    () => {
+        "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+    };
+}
+
+macro_rules! ipv4 {
+    () => {
+        concat!(byte!(), r"(\.", byte!(), "){3}")
+    };
+}
+
+/// Without the zeros, with a gap somewhere, or with an IPv4 address at its end.
+macro_rules! ipv6 {
+    () => {
+        concat!(
+            "([0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}|([0-9A-Fa-f]{1,4}:){1,7}:|",
+            "([0-9A-Fa-f]{1,4}:){1,6}(:[0-9A-Fa-f]{1,4}){1}|([0-9A-Fa-f]{1,4}:){1,5}(:[0-9A-Fa-f]{1,4}){2}|",
+            "([0-9A-Fa-f]{1,4}:){1,4}(:[0-9A-Fa-f]{1,4}){1,3}|([0-9A-Fa-f]{1,4}:){1,3}(:[0-9A-Fa-f]{1,4}){1,4}|",
+            "([0-9A-Fa-f]{1,4}:){1,2}(:[0-9A-Fa-f]{1,4}){1,5}|[0-9A-Fa-f]{1,4}:(:[0-9A-Fa-f]{1,4}){1,6}|",
+            ":((:[0-9A-Fa-f]{1,4}){1,7}|:)|::[Ff]{4}:",
+            ipv4!()
+        )
+    };
+}
+
+const ADDRESS: &str = concat!("^(", ipv4!(), "|", ipv6!(), ")$");
+const NETWORK: &str =
+    concat!("^(", ipv4!(), "(/(3[0-2]|[12]?[0-9]))?|(", ipv6!(), ")(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$");
+/// IPv6 with an IPv4 address inside.
 const MAX_ADDRESS: usize = 45;
 
 text!(
@@ -274,10 +307,10 @@ pub(super) struct Page<T> {
 
 impl<T> Page<T> {
     /// Of one item more than fit on the page, the last is left out and says that there is a next one.
-    pub(super) fn of<U>(
+    pub(super) fn of<U, K: fmt::Display>(
         mut found: Vec<U>,
         limit: Limit,
-        key: impl Fn(&U) -> i64,
+        key: impl Fn(&U) -> K,
         show: impl FnMut(U) -> T,
     ) -> Self {
         let has_more = found.len() > limit.get();
@@ -287,7 +320,33 @@ impl<T> Page<T> {
     }
 }
 
-/// A text that a person adds: bounded, without characters that a terminal would obey.
+/// A text of at most so many characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text<const MAX: usize>(pub(super) String);
+
+impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.chars().count() {
+            count if count <= MAX => Ok(Self(text)),
+            count => Err(D::Error::custom(format!("expected at most {MAX} characters, got {count}"))),
+        }
+    }
+}
+
+impl<const MAX: usize> PartialSchema for Text<MAX> {
+    fn schema() -> RefOr<Schema> {
+        string().max_length(Some(MAX)).into()
+    }
+}
+
+impl<const MAX: usize> ToSchema for Text<MAX> {
+    fn name() -> Cow<'static, str> {
+        format!("Text{MAX}").into()
+    }
+}
+
+/// A text that a person adds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note(pub(super) String);
 
@@ -310,6 +369,38 @@ impl FromStr for Note {
 
 text!(Note, string().max_length(Some(MAX_NOTE)).description(Some("A text for people.")));
 
+/// The name of a verified user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UserName(pub(super) String);
+
+/// As long as the log keeps them.
+const MAX_USER: usize = portcullis_model::limits::USER;
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for UserName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.len() {
+            1..=MAX_USER => Ok(Self(text.to_owned())),
+            other => Err(format!("expected 1 to {MAX_USER} bytes, got {other}")),
+        }
+    }
+}
+
+text!(
+    UserName,
+    string()
+        .min_length(Some(1))
+        .max_length(Some(MAX_USER))
+        .description(Some("A verified user, as the log has the name; its length counts in bytes of UTF-8."))
+);
+
 /// The schemas of all of these: parameters refer to them, and nobody else collects those.
 pub(super) fn all() -> Vec<(Cow<'static, str>, RefOr<Schema>)> {
     fn one<T: ToSchema>() -> (Cow<'static, str>, RefOr<Schema>) {
@@ -326,7 +417,27 @@ pub(super) fn all() -> Vec<(Cow<'static, str>, RefOr<Schema>)> {
         one::<DecisionId>(),
         one::<Limit>(),
         one::<Note>(),
+        one::<UserName>(),
+        one::<SettingKey>(),
     ]
+}
+
+/// What was done, where there is nothing else to show.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Done {
+    /// In one sentence.
+    text: String,
+}
+
+impl Done {
+    pub(super) fn new(text: String) -> Self {
+        Self { text }
+    }
+
+    /// None when nothing has changed.
+    pub(super) fn of(done: Option<actions::Done>) -> Option<Json<Self>> {
+        done.filter(|done| done.undo.is_some()).map(|done| Json(Self { text: done.text }))
+    }
 }
 
 #[cfg(test)]
