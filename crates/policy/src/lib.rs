@@ -33,7 +33,7 @@ pub use facts::{NoHeaders, Place, RequestFacts, RequestHeaders};
 pub use feeds::{AddressRanges, Feed, Feeds, MAX_FEEDS};
 pub use forwarded::{ClientIpSource, MAX_HOPS, client_ip, forwarded_is_https};
 pub use key::{LimitKey, Subject};
-pub use limiter::{Admission, Exhausted, Extent, Limiter, LimiterStats, Secret, admitted_per_period};
+pub use limiter::{Admission, Exhausted, Extent, Limiter, LimiterStats, Secret, Usage, admitted_per_period};
 pub use limits::{LimitHit, RETRY_CONCURRENCY};
 pub use parties::{Glance, Look, Parties, PartyChange, ROOM_LOGINS, ROOM_PERIOD};
 pub use pattern::{HostPattern, PathPattern, PatternError, TextPattern};

@@ -90,6 +90,14 @@ pub enum Exhausted {
     Concurrency,
 }
 
+/// How full a window is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub window: Exhausted,
+    pub used: u32,
+    pub most: u32,
+}
+
 /// For the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimiterStats {
@@ -411,6 +419,21 @@ impl Limiter {
         self.windows(rule, subject, times, now_ms)
             .map(|window| self.peek_window(&window, rule.cost, now_ms))
             .fold(Admission::Admitted { remaining: u32::MAX }, longer)
+    }
+
+    /// How full each window of the subject under the rule is. Does not count.
+    pub fn usage(&self, rule: &LimitRule, subject: &Subject<'_>, now_ms: u64) -> Vec<Usage> {
+        let usage = |window: Counted| {
+            let mut shard = self.shards[(window.key >> 32) as usize & (SHARDS - 1)].lock();
+            let used = shard.find(window.key).map_or(0, |at| {
+                shard.update(at, |held| {
+                    held.drop_left(now_ms);
+                    held.requests()
+                })
+            });
+            Usage { window: window.exhausted, used, most: window.most }
+        };
+        self.windows(rule, subject, 1, now_ms).map(usage).collect()
     }
 
     /// Takes back a request that [`Limiter::admit`] counted at `now_ms` and that something else then refused.

@@ -31,7 +31,7 @@ mod party;
 mod privacy;
 mod replay;
 mod report;
-mod rule_words;
+pub(crate) mod rule_words;
 mod run;
 mod settings;
 mod site;

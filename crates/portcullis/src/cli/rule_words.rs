@@ -33,7 +33,7 @@ fn in_dry_run(mode: Mode) -> &'static str {
 }
 
 /// Whose requests are counted together.
-pub(super) fn per(key: &LimitKey) -> String {
+pub(crate) fn per(key: &LimitKey) -> String {
     match key {
         LimitKey::Ip => "client".to_owned(),
         LimitKey::Prefix { v4, v6 } => format!("network (/{v4}, IPv6 /{v6})"),
@@ -45,7 +45,7 @@ pub(super) fn per(key: &LimitKey) -> String {
 }
 
 /// Which requests a rule means, in words.
-pub(super) fn matched(rule: &RequestMatch) -> String {
+pub(crate) fn matched(rule: &RequestMatch) -> String {
     let mut text = match rule.methods.is_empty() {
         true => "all requests".to_owned(),
         false => format!("{} requests", rule.methods.join("/")),

@@ -13,9 +13,13 @@ mod stories;
 
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
+
 use crate::app::{App, wall_now};
 use crate::cli::Context;
 use crate::detection::Control;
+
+use limits::Question;
 
 pub(crate) use links::{first_link, link};
 
@@ -24,18 +28,22 @@ pub(crate) struct Backend {
     app: Weak<App>,
     /// Ends what was begun from the console.
     control: Arc<Control>,
+    question: Mutex<Option<Question>>,
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
         self.control.stop();
+        if let Some(question) = &*self.question.lock() {
+            question.cancel();
+        }
     }
 }
 
 impl Backend {
     pub(crate) fn new(app: &Arc<App>) -> Self {
         let control = Arc::new(Control::of(app.recording(), app.bots()));
-        Self { app: Arc::downgrade(app), control }
+        Self { app: Arc::downgrade(app), control, question: Mutex::default() }
     }
 
     fn app(&self) -> Result<Arc<App>, String> {

@@ -13,6 +13,7 @@ mod merge;
 mod outcome;
 mod past;
 mod simulation;
+mod what_if;
 
 pub(crate) use budget::{Budget, Figures};
 pub(crate) use clients::{Looks, Refused, Tally};
@@ -23,3 +24,4 @@ pub(crate) use learn::{Model, Origin as ModelOrigin, model};
 pub(crate) use outcome::{Flagged, Outcome, memory_peak};
 pub(crate) use past::{Pass, Past};
 pub(crate) use simulation::Simulation;
+pub(crate) use what_if::{MAX_SPAN, Progress, cannot_replay, roles_named_by, what_if};

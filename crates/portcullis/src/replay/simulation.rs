@@ -290,7 +290,7 @@ fn whom(finding: &Finding) -> (Whom, Option<Vec<Box<str>>>) {
 }
 
 /// Without concurrency, since a log does not say how long requests took.
-fn playable(limits: &[Arc<LimitRule>]) -> Vec<Arc<LimitRule>> {
+pub(super) fn playable(limits: &[Arc<LimitRule>]) -> Vec<Arc<LimitRule>> {
     let with_rate = limits.iter().filter(|rule| rule.rate.is_some());
     with_rate
         .map(|rule| match rule.concurrency {

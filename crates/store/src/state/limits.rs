@@ -181,6 +181,42 @@ impl State {
         Ok((events.clone(), events.last().filter(|_| has_more).map(|last| from.after(last, &events))))
     }
 
+    /// The clients that met limits most since then, most first, with how often.
+    ///
+    /// # Errors
+    /// SQLite fails, or the database was edited.
+    pub fn limited_clients(&self, since: UnixMs, limit: usize) -> Result<Vec<(ClientIp, u64)>, StoreError> {
+        let sql = "SELECT client, SUM(count) FROM limit_events WHERE minute >= ?1 \
+                   GROUP BY client ORDER BY 2 DESC, 1 LIMIT ?2";
+        self.read("adding the limit events up by client", || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![since.0, row_limit(limit)], |row| {
+                Ok((parsed(row, 0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// The same of the paths, each with its rule.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn limited_endpoints(
+        &self,
+        since: UnixMs,
+        limit: usize,
+    ) -> Result<Vec<(String, String, u64)>, StoreError> {
+        let sql = "SELECT rule, endpoint, SUM(count) FROM limit_events WHERE minute >= ?1 \
+                   GROUP BY rule, endpoint ORDER BY 3 DESC, 2, 1 LIMIT ?2";
+        self.read("adding the limit events up by path", || {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![since.0, row_limit(limit)], |row| {
+                Ok((row.get(0)?, row.get(1)?, u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0)))
+            })?;
+            rows.collect()
+        })
+    }
+
     /// How often each rule was met since then.
     ///
     /// # Errors

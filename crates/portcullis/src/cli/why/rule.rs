@@ -19,6 +19,7 @@ use crate::app::origin;
 use crate::cli::output::{count, number};
 use crate::cli::rule_words::{matched, per};
 use crate::cli::time;
+use crate::replay::roles_named_by;
 use portcullis_model::bare;
 
 /// Rows of a limit's window that are read.
@@ -110,13 +111,9 @@ fn bare_facts(row: &LogRow) -> RequestFacts<'_> {
 
 /// Whether the rule means a request of the log. Roles are not in it: a user is given those that the rule names.
 fn was_meant(rule: &LimitRule, row: &LogRow) -> bool {
-    let roles = rule.applies_to.identities.iter().filter_map(|who| match who {
-        IdentityMatch::Role(role) => Some(role.clone()),
-        IdentityMatch::Anonymous | IdentityMatch::Authenticated | IdentityMatch::User(_) => None,
-    });
     let identity = (!row.user.is_empty()).then(|| Identity {
         user: Some(row.user.as_str().into()),
-        roles: roles.collect(),
+        roles: roles_named_by(rule),
         session: None,
     });
     rule.applies_to.matches(&RequestFacts {
