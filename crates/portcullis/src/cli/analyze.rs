@@ -104,6 +104,8 @@ fn as_json(report: &ClientReport, standing: &Standing) -> Value {
     document["per_hour"] = hours.collect();
     document["top_paths"] = counted(&report.top_paths, "path").into();
     document["user_agents"] = counted(&report.user_agents, "user_agent").into();
+    document["methods"] = counted(&report.methods, "method").into();
+    document["users"] = counted(&report.users, "user").into();
     document["standing"] = json!(standing);
     document
 }
@@ -131,6 +133,9 @@ fn show(
     show_hours(report, context, screen)?;
     show_list("paths", &report.top_paths, "(none)", screen)?;
     show_list("agents", &report.user_agents, "(none sent)", screen)?;
+    if !report.users.is_empty() {
+        show_list("users", &report.users, "", screen)?;
+    }
     screen.blank()?;
     show_more(report, hours, context, screen)
 }

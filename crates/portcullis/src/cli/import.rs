@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use portcullis_config::Config;
 use portcullis_lists::{BadLine, Entry, Format, Limits, MAX_SHOWN, Screen as Guard, Summary};
-use portcullis_model::{BlockSource, UnixMs, network_of, reason_of};
+use portcullis_model::{UnixMs, network_of, reason_of};
 use portcullis_store::{BanEnd, Imported, NewBlock, State, fail2ban_bans};
 
 use crate::import::{self, Defaults, List, Sorted};

@@ -28,7 +28,7 @@ mod logs;
 mod migrate;
 mod output;
 mod party;
-mod privacy;
+pub(crate) mod privacy;
 mod replay;
 mod report;
 pub(crate) mod rule_words;

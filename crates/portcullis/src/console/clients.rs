@@ -1,17 +1,22 @@
 //! Blocks, allows, findings and erasures: what may be done about a client, and what speaks against it.
 //! Must not know about pages.
 
+use std::io::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use portcullis_admin::running::clients::{AskedList, Clients, ReadList};
+use portcullis_admin::running::clients::{AskedList, ClientStanding, Clients, Erased, ReadList};
 use portcullis_lists::{Format, Limits, Writable, write};
-use portcullis_model::{Block, bare};
+use portcullis_model::{Block, ClientIp, bare};
 use portcullis_store::State;
 
 use super::Backend;
+use crate::app::wall_now;
+use crate::cli::privacy::{self, Whose};
+use crate::cli::why;
 use crate::import::{Defaults, List, guard};
 use crate::objections::objections;
+use crate::sentence::sentence;
 
 /// Entries of one list from the console; longer ones are for the command.
 const MAX_ENTRIES: usize = 100_000;
@@ -65,5 +70,42 @@ impl Clients for Backend {
         let mut text = Vec::new();
         write(format, entries, &mut text).map_err(|error| error.to_string())?;
         Ok(text)
+    }
+
+    fn standing(&self, client: ClientIp, agents: &[String]) -> Result<ClientStanding, String> {
+        let app = self.app()?;
+        let why::Stands { now, feeds, silent, bots } =
+            why::stands(client, agents, &app.config(), &Self::context(&app))
+                .map_err(|error| sentence(&error))?;
+        let feeds = feeds.iter().map(ToString::to_string).collect();
+        Ok(ClientStanding { now, feeds, silent, bots })
+    }
+
+    fn kept_about(&self, client: ClientIp) -> Result<(u64, usize), String> {
+        let data = &self.app()?.config().data;
+        let counted = || {
+            let subject = Whose::of_client(client).subject(data, wall_now())?;
+            privacy::counts(data, Some(&State::open_read_only(data)?), &subject)
+        };
+        counted().map_err(|error| sentence(&error))
+    }
+
+    fn erase(&self, client: ClientIp, actor: &str) -> Result<Erased, String> {
+        let config = self.app()?.config();
+        let receipt = privacy::erase(&config, &Whose::of_client(client), false, (actor, wall_now()))
+            .map_err(|error| sentence(&error))?;
+        let rows = |tables: &[(String, u64)]| tables.iter().map(|(_, rows)| rows).sum::<u64>();
+        Ok(Erased {
+            requests: receipt.log.requests,
+            entries: rows(&receipt.state.deleted) + rows(&receipt.state.altered),
+            blocks_lifted: receipt.blocks_lifted,
+            left_in: receipt.left_in.iter().map(|file| file.display().to_string()).collect(),
+            receipt: receipt.subject_hash,
+        })
+    }
+
+    fn export(&self, client: ClientIp, out: &mut dyn Write) -> Result<(), String> {
+        let data = &self.app()?.config().data;
+        privacy::write(&Whose::of_client(client), data, wall_now(), out).map_err(|error| sentence(&error))
     }
 }

@@ -17,8 +17,10 @@ use crate::error::StoreError;
 
 const TOP_PATHS: usize = 10;
 const TOP_USER_AGENTS: usize = 5;
+const TOP_METHODS: usize = 10;
+const TOP_USERS: usize = 10;
 const SENSITIVE_SAMPLES: usize = 10;
-/// Paths and user agents that are counted by name; later ones count as distinct only.
+/// Paths, user agents, methods and users that are counted by name; later ones count as distinct only.
 const MAX_NAMED: usize = 65_536;
 /// Distinct paths that are told apart; the figure stops there.
 const MAX_DISTINCT: usize = 1 << 20;
@@ -71,6 +73,10 @@ pub struct ClientReport {
     pub per_hour: Vec<(UnixMs, u64)>,
     pub top_paths: Vec<(String, u64)>,
     pub user_agents: Vec<(String, u64)>,
+    /// By name, those that occurred.
+    pub methods: Vec<(String, u64)>,
+    /// Verified users, and what the site named, as the log has them.
+    pub users: Vec<(String, u64)>,
     pub first_seen: Option<UnixMs>,
     pub last_seen: Option<UnixMs>,
     pub location: Location,
@@ -112,6 +118,8 @@ struct Sums {
     hours: BTreeMap<i64, u64>,
     paths: HashMap<String, u64>,
     user_agents: HashMap<String, u64>,
+    methods: HashMap<String, u64>,
+    users: HashMap<String, u64>,
     distinct: HashSet<u64>,
     hasher: RandomState,
 }
@@ -137,6 +145,8 @@ impl Sums {
                 per_hour: Vec::new(),
                 top_paths: Vec::new(),
                 user_agents: Vec::new(),
+                methods: Vec::new(),
+                users: Vec::new(),
                 first_seen: None,
                 last_seen: None,
                 location: Location::default(),
@@ -145,13 +155,15 @@ impl Sums {
             hours: BTreeMap::new(),
             paths: HashMap::new(),
             user_agents: HashMap::new(),
+            methods: HashMap::new(),
+            users: HashMap::new(),
             distinct: HashSet::new(),
             hasher: RandomState::new(),
         }
     }
 
     fn add(&mut self, row: &Decoded<'_>, is_sensitive: &dyn Fn(&str) -> bool) {
-        let [path, _, user_agent, _, _] = row.texts;
+        let [path, _, user_agent, _, user] = row.texts;
         let status = row.shape.status;
         let time = row.id.time();
         let report = &mut self.report;
@@ -179,6 +191,10 @@ impl Sums {
         }
         count(&mut self.paths, path);
         count(&mut self.user_agents, user_agent);
+        count(&mut self.methods, &row.shape.method);
+        if !user.is_empty() {
+            count(&mut self.users, user);
+        }
         let hour = time.0.div_euclid(HOUR_MS) * HOUR_MS;
         if self.hours.len() < MAX_HOURS || self.hours.contains_key(&hour) {
             *self.hours.entry(hour).or_default() += 1;
@@ -199,6 +215,8 @@ impl Sums {
         report.per_hour = self.hours.into_iter().map(|(hour, count)| (UnixMs(hour), count)).collect();
         report.top_paths = most_frequent(self.paths, TOP_PATHS);
         report.user_agents = most_frequent(self.user_agents, TOP_USER_AGENTS);
+        report.methods = most_frequent(self.methods, TOP_METHODS);
+        report.users = most_frequent(self.users, TOP_USERS);
         report
     }
 }

@@ -9,6 +9,7 @@ mod decision;
 mod findings;
 mod limits;
 mod login;
+mod over_time;
 mod overview;
 mod requests;
 mod settings;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use ipnet::IpNet;
 use portcullis_config::Config;
-use portcullis_model::{Block, BlockSource};
+use portcullis_model::{Block, BlockSource, UnixMs};
 use portcullis_privacy::{Kind, PseudonymKey, is_pseudonym};
 use portcullis_store::{
     ErasedFromLog, ErasedFromState, Log, NewBlock, NoEnrichment, State, StoreError, Subject,
@@ -68,19 +68,19 @@ pub(super) struct Erase {
 
 /// What was done, without a word about whom it was done for.
 #[derive(Debug, Serialize)]
-struct Receipt {
+pub(crate) struct Receipt {
     erased_at: String,
     kind: &'static str,
     /// Under the key of this data folder: the same person gives the same.
-    subject_hash: String,
-    log: ErasedFromLog,
-    state: ErasedFromState,
+    pub(crate) subject_hash: String,
+    pub(crate) log: ErasedFromLog,
+    pub(crate) state: ErasedFromState,
     /// Of a user.
     sessions_ended: usize,
-    blocks_lifted: usize,
+    pub(crate) blocks_lifted: usize,
     blocks_kept_hashed: usize,
     /// Files in which the address or the name still stands.
-    left_in: Vec<PathBuf>,
+    pub(crate) left_in: Vec<PathBuf>,
 }
 
 impl Erase {
@@ -105,7 +105,7 @@ impl Erase {
             ))?;
             return Ok(Outcome::Nothing);
         }
-        let receipt = self.erase(&config, &subject, context)?;
+        let receipt = erase(&config, &self.whose, self.keep_blocks_hashed, (&actor(), context.now))?;
         self.warn(&config);
         if self.json {
             screen.json(&receipt)?;
@@ -133,69 +133,6 @@ impl Erase {
         Ok(())
     }
 
-    fn erase(&self, config: &Config, subject: &Subject, context: &Context) -> anyhow::Result<Receipt> {
-        let (data, now) = (&config.data, context.now);
-        let key = lasting::read_or_make(data)?;
-        let mut state = State::open_or_create(data)?;
-        let keep = |block: &Block| self.keep_blocks_hashed.then(|| under_hash(block, &key));
-        let lifted = state.lift_blocks(subject, keep, (&actor(), now))?;
-        let kept: Vec<i64> = lifted.iter().filter_map(|lifted| lifted.kept).collect();
-        let order = EraseOrder {
-            subject: subject.clone(),
-            lifted: lifted.iter().map(|lifted| lifted.block.id).collect(),
-        };
-        let (log, sessions_ended) = erase_from_log(config, order)?;
-
-        let subject_hash = key.digest("subject", &self.whose.text());
-        let mut receipt = Receipt {
-            erased_at: jiff::Timestamp::from_millisecond(now.0)?.to_string(),
-            kind: if self.whose.is_address() { "address" } else { "user" },
-            subject_hash: subject_hash.clone(),
-            log,
-            state: ErasedFromState::default(),
-            sessions_ended,
-            blocks_lifted: lifted.len() - kept.len(),
-            blocks_kept_hashed: kept.len(),
-            left_in: Vec::new(),
-        };
-        let detail = |erased: &ErasedFromState| {
-            let detail = json!({
-                "kind": receipt.kind,
-                "log": log,
-                "state": erased,
-                "sessions_ended": sessions_ended,
-                "blocks_lifted": receipt.blocks_lifted,
-                "blocks_kept_hashed": receipt.blocks_kept_hashed,
-            });
-            (subject_hash.clone(), detail.to_string())
-        };
-        receipt.state = state.erase(subject, &kept, (&actor(), now), detail)?;
-        let is_compact = state.compact()?;
-        drop(state);
-        if !is_compact {
-            tell(
-                "warning: ",
-                "a program that reads state.db keeps its write-ahead log; end it and erase again",
-            );
-        }
-        receipt.left_in = self
-            .left_in(data, subject)
-            .context("what is erased is erased; but the data folder cannot be looked through")?;
-        Ok(receipt)
-    }
-
-    fn left_in(&self, data: &Path, subject: &Subject) -> anyhow::Result<Vec<PathBuf>> {
-        if let Some(client) = self.whose.client() {
-            return Ok(files::with_any(data, &[client.to_string()])?);
-        }
-        let mut left = files::with_name(data, &self.whose.text())?;
-        // A name can be a word like others in the paths of a database: its rows say whether it is the user.
-        let (requests, others) = counts(data, open_state(data)?.as_ref(), subject)?;
-        left.extend((requests > 0).then(|| PathBuf::from("log.db")));
-        left.extend((others > 0).then(|| PathBuf::from("state.db")));
-        Ok(left)
-    }
-
     /// What this command cannot change.
     fn warn(&self, config: &Config) {
         let Some(client) = self.whose.client() else { return };
@@ -209,6 +146,75 @@ impl Erase {
             );
         }
     }
+}
+
+/// Erases everything about a person. Works beside a running gateway, and when there is none.
+///
+/// # Errors
+/// A database fails, or the gateway does not erase from its log.
+pub(crate) fn erase(
+    config: &Config,
+    whose: &Whose,
+    keeps_blocks_hashed: bool,
+    (actor, now): (&str, UnixMs),
+) -> anyhow::Result<Receipt> {
+    let data = &config.data;
+    let subject = &whose.subject(data, now)?;
+    let key = lasting::read_or_make(data)?;
+    let mut state = State::open_or_create(data)?;
+    let keep = |block: &Block| keeps_blocks_hashed.then(|| under_hash(block, &key));
+    let lifted = state.lift_blocks(subject, keep, (actor, now))?;
+    let kept: Vec<i64> = lifted.iter().filter_map(|lifted| lifted.kept).collect();
+    let order = EraseOrder {
+        subject: subject.clone(),
+        lifted: lifted.iter().map(|lifted| lifted.block.id).collect(),
+    };
+    let (log, sessions_ended) = erase_from_log(config, order)?;
+
+    let subject_hash = key.digest("subject", &whose.text());
+    let mut receipt = Receipt {
+        erased_at: jiff::Timestamp::from_millisecond(now.0)?.to_string(),
+        kind: if whose.is_address() { "address" } else { "user" },
+        subject_hash: subject_hash.clone(),
+        log,
+        state: ErasedFromState::default(),
+        sessions_ended,
+        blocks_lifted: lifted.len() - kept.len(),
+        blocks_kept_hashed: kept.len(),
+        left_in: Vec::new(),
+    };
+    let detail = |erased: &ErasedFromState| {
+        let detail = json!({
+            "kind": receipt.kind,
+            "log": log,
+            "state": erased,
+            "sessions_ended": sessions_ended,
+            "blocks_lifted": receipt.blocks_lifted,
+            "blocks_kept_hashed": receipt.blocks_kept_hashed,
+        });
+        (subject_hash.clone(), detail.to_string())
+    };
+    receipt.state = state.erase(subject, &kept, (actor, now), detail)?;
+    let is_compact = state.compact()?;
+    drop(state);
+    if !is_compact {
+        tell("warning: ", "a program that reads state.db keeps its write-ahead log; end it and erase again");
+    }
+    receipt.left_in = left_in(whose, data, subject)
+        .context("what is erased is erased; but the data folder cannot be looked through")?;
+    Ok(receipt)
+}
+
+fn left_in(whose: &Whose, data: &Path, subject: &Subject) -> anyhow::Result<Vec<PathBuf>> {
+    if let Some(client) = whose.client() {
+        return Ok(files::with_any(data, &[client.to_string()])?);
+    }
+    let mut left = files::with_name(data, &whose.text())?;
+    // A name can be a word like others in the paths of a database: its rows say whether it is the user.
+    let (requests, others) = counts(data, open_state(data)?.as_ref(), subject)?;
+    left.extend((requests > 0).then(|| PathBuf::from("log.db")));
+    left.extend((others > 0).then(|| PathBuf::from("state.db")));
+    Ok(left)
 }
 
 /// The same block of an address that says nothing.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use portcullis_model::UnixMs;
 use portcullis_store::{Found, LogReader, LogRow, State, StoreError, Subject};
 use serde_json::{Value, json};
 
@@ -51,23 +52,8 @@ pub(super) struct Export {
 impl Export {
     pub(super) fn run(self, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let data = context.config()?.data;
-        let subject = self.whose.subject(&data, context.now)?;
-        let found = match open_state(&data)? {
-            Some(state) => state.rows_about(&subject)?,
-            None => Vec::new(),
-        };
-        let log = open_log(&data)?;
-        let files = match self.whose.client() {
-            Some(client) => files::with_any(&data, &[client.to_string()]),
-            None => files::with_name(&data, &self.whose.text()),
-        };
-        let files = files.context("cannot look through the data folder")?;
-        let export = Exported { log: log.as_ref(), subject: &subject, found: &found, files: &files };
-        let about = json!({
-            "subject": self.whose.text(),
-            "kind": if self.whose.is_address() { "address" } else { "user" },
-            "exported_at": jiff::Timestamp::from_millisecond(context.now.0)?.to_string(),
-        });
+        let kept = Kept::of(&self.whose, &data, context.now)?;
+        let (export, about) = (kept.exported(), about(&self.whose, context.now)?);
         let requests = match (self.format, &self.out) {
             (Form::Csv, None) => {
                 return Err(Misuse(
@@ -88,13 +74,61 @@ impl Export {
             }
         };
         if let Some(out) = &self.out {
-            let others: usize = found.iter().map(|found| found.rows.len()).sum();
+            let others: usize = kept.found.iter().map(|found| found.rows.len()).sum();
             screen.line(&format!(
                 "Wrote {requests} requests and {others} other entries to {}.",
                 out.display()
             ))?;
         }
-        Ok(if requests == 0 && found.is_empty() { Outcome::Nothing } else { Outcome::Done })
+        Ok(if requests == 0 && kept.found.is_empty() { Outcome::Nothing } else { Outcome::Done })
+    }
+}
+
+/// Writes everything that is kept about a person as one document.
+///
+/// # Errors
+/// A database or a file cannot be read, or `out` cannot be written.
+pub(crate) fn write(whose: &Whose, data: &Path, now: UnixMs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let kept = Kept::of(whose, data, now)?;
+    kept.exported().json(&about(whose, now)?, out)?;
+    Ok(())
+}
+
+/// Where it is said whose data it is.
+fn about(whose: &Whose, now: UnixMs) -> anyhow::Result<Value> {
+    Ok(json!({
+        "subject": whose.text(),
+        "kind": if whose.is_address() { "address" } else { "user" },
+        "exported_at": jiff::Timestamp::from_millisecond(now.0)?.to_string(),
+    }))
+}
+
+/// What is kept about a person.
+struct Kept {
+    subject: Subject,
+    found: Vec<Found>,
+    log: Option<LogReader>,
+    files: Vec<PathBuf>,
+}
+
+impl Kept {
+    fn of(whose: &Whose, data: &Path, now: UnixMs) -> anyhow::Result<Self> {
+        let subject = whose.subject(data, now)?;
+        let found = match open_state(data)? {
+            Some(state) => state.rows_about(&subject)?,
+            None => Vec::new(),
+        };
+        let files = match whose.client() {
+            Some(client) => files::with_any(data, &[client.to_string()]),
+            None => files::with_name(data, &whose.text()),
+        };
+        let files = files.context("cannot look through the data folder")?;
+        Ok(Self { log: open_log(data)?, subject, found, files })
+    }
+
+    fn exported(&self) -> Exported<'_> {
+        let Self { subject, found, log, files } = self;
+        Exported { log: log.as_ref(), subject, found, files }
     }
 }
 
@@ -234,7 +268,7 @@ fn csv_cell(text: &str) -> String {
 }
 
 /// How much there is about a person, for a look before an erasure.
-pub(super) fn counts(data: &Path, state: Option<&State>, subject: &Subject) -> anyhow::Result<(u64, usize)> {
+pub(crate) fn counts(data: &Path, state: Option<&State>, subject: &Subject) -> anyhow::Result<(u64, usize)> {
     let log = open_log(data)?;
     let found = state.map(|state| state.rows_about(subject)).transpose()?.unwrap_or_default();
     let requests =

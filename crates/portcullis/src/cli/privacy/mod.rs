@@ -9,6 +9,10 @@ mod subject;
 
 use clap::{Args, Subcommand};
 
+pub(crate) use erase::erase;
+pub(crate) use export::{counts, write};
+pub(crate) use subject::Whose;
+
 use super::Outcome;
 use super::context::Context;
 use super::output::Screen;

@@ -14,7 +14,7 @@ use crate::privacy::{current_key, lasting};
 const MAX_NAME: usize = 128;
 
 #[derive(Clone, Debug, Args)]
-pub(super) struct Whose {
+pub(crate) struct Whose {
     /// An address, or the name of a user as the log has it
     #[arg(value_name = "IP|USER", value_parser = name)]
     name: String,
@@ -35,6 +35,10 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 impl Whose {
+    pub(crate) fn of_client(client: ClientIp) -> Self {
+        Self { name: client.to_string(), user: false }
+    }
+
     /// The address; `None` for a user.
     pub(super) fn client(&self) -> Option<ClientIp> {
         if self.user { None } else { self.name.parse().ok() }
@@ -53,7 +57,7 @@ impl Whose {
     ///
     /// # Errors
     /// The lasting key cannot be read.
-    pub(super) fn subject(&self, data: &Path, now: UnixMs) -> anyhow::Result<Subject> {
+    pub(crate) fn subject(&self, data: &Path, now: UnixMs) -> anyhow::Result<Subject> {
         let Some(client) = self.client() else { return Ok(Subject::User(self.name.clone())) };
         let of_rows = current_key(data, now).map(|key| key.pseudonym(Kind::Row, client));
         let of_blocks = lasting::read(data)?.map(|key| key.pseudonym(Kind::Block, client));

@@ -116,6 +116,37 @@ fn feeds_of(client: ClientIp, config: &Config) -> Vec<Arc<str>> {
     listing.map(|feed| Arc::clone(&feed.name)).collect()
 }
 
+/// How a client stands, for whoever shows it otherwise.
+pub(crate) struct Stands {
+    /// In a sentence.
+    pub(crate) now: String,
+    /// Feeds that list it.
+    pub(crate) feeds: Vec<Arc<str>>,
+    /// Rules that are silent about it.
+    pub(crate) silent: Vec<String>,
+    /// Crawlers that it has named itself as.
+    pub(crate) bots: Vec<String>,
+}
+
+/// # Errors
+/// The state database fails.
+pub(crate) fn stands(
+    client: ClientIp,
+    agents: &[String],
+    config: &Config,
+    context: &Context,
+) -> anyhow::Result<Stands> {
+    let state = open_state(&config.data)?;
+    let standing = Standing::of(client, config, state.as_ref(), context)?;
+    let named = named(config, client, agents.iter().map(String::as_str), context);
+    Ok(Stands {
+        now: standing.sentence(client, None, context),
+        feeds: standing.feeds,
+        silent: state.map_or_else(|| Ok(Vec::new()), |state| nevers_about(&state, client))?,
+        bots: named.into_iter().map(|named| named.says).collect(),
+    })
+}
+
 #[derive(Serialize)]
 struct About {
     client: ClientIp,

@@ -22,6 +22,7 @@ use super::context::Context;
 use super::output::{DIM, GREEN, Screen, YELLOW, count};
 use super::{Format, Outcome, party};
 
+pub(crate) use client::{Stands, stands};
 pub(crate) use decision::{Evidence, Explanation, Found, find};
 
 const EXAMPLES: &str = "\

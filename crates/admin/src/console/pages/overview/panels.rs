@@ -7,38 +7,15 @@ use portcullis_store::{Overview, TopCount, Traffic};
 
 use super::range::{MapOf, Range, page_address};
 use super::{Lists, Shown};
-use crate::console::charts::{Bar, Bars, Kind, share};
+use crate::console::charts::share;
 use crate::console::layout;
 use crate::console::map::{self, Shade};
+use crate::console::pages::over_time::{self, moment};
 use crate::console::pages::requests::duration;
 use crate::console::words::{address, bytes, count, encoded, number, relative, visible};
 
 /// Countries in the table beside the map; those that the map cannot show come in any case.
 const COUNTRIES: usize = 10;
-
-/// What the bars are divided into, from the bottom to the top.
-const KINDS: [Kind; 5] = [
-    Kind { name: "served", class: "accent" },
-    Kind { name: "would refuse", class: "noted" },
-    Kind { name: "malformed", class: "calm" },
-    Kind { name: "limited", class: "warn" },
-    Kind { name: "blocked", class: "bad" },
-];
-
-fn by_kind(traffic: &Traffic) -> [u64; KINDS.len()] {
-    let mut counts = [0; KINDS.len()];
-    for verdict in VerdictKind::ALL {
-        let kind = match verdict {
-            VerdictKind::Admitted | VerdictKind::Allowed => 0,
-            VerdictKind::WouldBlock | VerdictKind::WouldLimit => 1,
-            VerdictKind::Malformed => 2,
-            VerdictKind::Limited => 3,
-            VerdictKind::Blocked => 4,
-        };
-        counts[kind] += traffic.with_verdict(verdict);
-    }
-    counts
-}
 
 pub(super) fn totals(overview: &Overview) -> Markup {
     let totals = &overview.totals;
@@ -68,21 +45,10 @@ pub(super) fn totals(overview: &Overview) -> Markup {
 }
 
 pub(super) fn over_time(overview: &Overview) -> Markup {
-    let bars = overview.series.iter().map(|bucket| {
-        let end = UnixMs(bucket.start.0 + overview.bucket_ms);
-        let link = address("/requests", &[("since", &moment(bucket.start)), ("until", &moment(end))]);
-        Bar { start: bucket.start, counts: by_kind(&bucket.traffic), link }
-    });
-    let chart =
-        Bars { label: "Requests over time", kinds: KINDS, bars: bars.collect(), bar_ms: overview.bucket_ms };
+    let chart = over_time::chart("Requests over time", &overview.series, overview.bucket_ms, &[]);
     html! {
-        section.card aria-labelledby="over-time" { h2 #over-time { "Verdicts over time" } (chart.draw()) }
+        section.card aria-labelledby="over-time" { h2 #over-time { "Verdicts over time" } (chart) }
     }
-}
-
-/// As an address has it; UTC.
-fn moment(at: UnixMs) -> String {
-    jiff::Timestamp::from_millisecond(at.0).map(|at| at.to_string()).unwrap_or_default()
 }
 
 pub(super) fn statuses(totals: &Traffic) -> Markup {
