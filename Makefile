@@ -9,7 +9,7 @@ ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint deny browser-test openapi conformance bench count-check upgrade-check slow-check random-check tools-check fuzz release install-tools build-tools clean
+.PHONY: help demo test check lint deny browser-test openapi conformance bench count-check upgrade-check slow-check random-check console-check tools-check fuzz release install-tools build-tools clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ slow-check: build-tools ## 5,000 slow connections of each of four kinds beside o
 random-check: build-tools ## 10 million requests of which nothing comes twice. ARGS="--requests 1000000" is shorter.
 	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches
 	$(TARGET)/release/random_check $(ARGS)
+
+console-check: build-tools ## The console's pages on a log of 10 million requests, and the proxy's p99 beside them. Makes the log once.
+	nice $(CARGO) build --locked --release -p portcullis -p portcullis-benches
+	$(CARGO) run --locked --release -p portcullis-store --example console_reads -- 10000000 $(TARGET)/console-check
+	$(TARGET)/release/console_check --data $(TARGET)/console-check $(ARGS)
 
 tools-check: build-tools ## Attack tools of Debian, each blocked, while people do their work. TOOL=sqlmap runs one, SHOW=1 prints its requests.
 	@for tool in sqlmap dirb gobuster ffuf wapiti hydra whatweb nmap curl chromium; do \

@@ -121,6 +121,9 @@ databases = [{databases}]
 [detection]
 enabled = true
 
+[console]
+listen = "off"
+
 [metrics]
 listen = "{metrics}"
 "#

@@ -350,6 +350,9 @@ trusted_proxies = ["127.0.0.1"]
 name = "everybody"
 rate = "{RATE}"
 
+[console]
+listen = "off"
+
 [metrics]
 listen = "{metrics}"
 "#

@@ -396,6 +396,9 @@ certificates = [{{ cert = "{certificate}", key = "{key}" }}]
 name = "every-request"
 rate = "10000000/1m"
 
+[console]
+listen = "off"
+
 [metrics]
 listen = "{metrics}"
 "#
