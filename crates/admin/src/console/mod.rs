@@ -133,7 +133,7 @@ impl Console {
 /// On Linux niceness belongs to the thread; elsewhere this would slow the whole process, so it is left.
 #[cfg(target_os = "linux")]
 fn be_nice() {
-    const NICENESS: i32 = 10;
+    const NICENESS: i32 = 19;
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
         tracing::debug!(%error, "the console's threads run with the priority of the others");
     }
