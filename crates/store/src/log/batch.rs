@@ -14,6 +14,7 @@ use super::Enrich;
 use super::intern::{Numbers, Stored, Strings};
 use super::late;
 use super::slice::{Slice, ZONE_ROWS, first_number};
+use super::sums::{Class, Facts, TextFact, ZoneSums};
 
 /// Clients whose numbers are kept in memory; others are looked up in the slice.
 const MAX_CLIENTS: usize = 131_072;
@@ -32,8 +33,8 @@ pub(crate) struct LiveSlice {
     shapes: Numbers<Box<[u8]>>,
     clients: Numbers<ClientIp>,
     places: Numbers<Box<str>>,
-    /// The earliest and latest start in the zone that is not full yet.
-    zone: Option<(i64, i64)>,
+    /// The zone that is not full yet.
+    zone: ZoneSums,
     sql: Sql,
     shape_key: Vec<u8>,
 }
@@ -115,11 +116,7 @@ impl LiveSlice {
             strings.load(row.get(0)?, row.get(1)?);
         }
         let full = slice.rows / ZONE_ROWS * ZONE_ROWS;
-        let zone = connection.query_row(
-            &format!("SELECT min(t) + ?1, max(t) + ?1 FROM requests_{id} WHERE rowid > ?2"),
-            [slice.base_ms, full],
-            |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get(1)?)),
-        )?;
+        let zone = ZoneSums::load(connection, &slice, full + 1, slice.rows)?;
         Ok(Self {
             slice,
             strings,
@@ -152,9 +149,10 @@ impl LiveSlice {
         for record in batch {
             self.append_one(&mut statements, record, enrich)?;
             if self.slice.rows % ZONE_ROWS == 0
-                && let Some((min, max)) = self.zone.take()
+                && let Some((min, max)) = self.zone.span
             {
                 zones.execute(params![self.slice.id, self.slice.rows, min, max])?;
+                self.zone.finish(transaction, &self.slice, self.slice.rows)?;
             }
         }
         let (min, max) = self.slice.span.unzip();
@@ -174,11 +172,17 @@ impl LiveSlice {
         let time = record.id.time().0;
         let text = &record.text;
         let client = self.client(statements, record.client, row, enrich)?;
-        let shape = self.shape(statements, record, enrich.is_suspicious(record))?;
+        let is_suspicious = enrich.is_suspicious(record);
+        let shape = self.shape(statements, record, is_suspicious)?;
         let texts = [text.path(), text.query(), text.user_agent(), text.referer(), text.user()];
+        let mut facts = [TextFact::Number(0); 5];
 
         for (column, text) in texts.into_iter().enumerate() {
             let value = self.text(statements, text)?;
+            facts[column] = match value {
+                TextValue::Number(number) => TextFact::Number(number),
+                TextValue::Text(text) => TextFact::Inline(text),
+            };
             statements.request.raw_bind_parameter(6 + column, value)?;
         }
         let integers = [row, time - self.slice.base_ms, i64::from(signed(record.id.random())), client, shape];
@@ -193,7 +197,18 @@ impl LiveSlice {
 
         self.slice.rows = row;
         widen(&mut self.slice.span, time);
-        widen(&mut self.zone, time);
+        let [path, query, user_agent, _, user] = facts;
+        self.zone.add(&Facts {
+            row: (row - 1) % ZONE_ROWS,
+            time,
+            client,
+            shape,
+            class: Class::of(record.verdict, record.status, is_suspicious),
+            texts: [path, query, user_agent, user],
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+            latency_us: record.latency_us,
+        });
         Ok(())
     }
 

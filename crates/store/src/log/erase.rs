@@ -3,13 +3,14 @@
 //! Owns what is deleted. Must not begin or commit; the writer does, and reads the live slice's dictionaries anew
 //! afterwards. The caller has `secure_delete` on, so that what goes is overwritten.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::slice::{Slice, first_number};
+use super::sums;
 use crate::subject::{ERASED, Subject};
 
 /// The text columns of a row.
@@ -40,6 +41,7 @@ pub(super) fn erase(
     subject: &Subject,
 ) -> rusqlite::Result<ErasedFromLog> {
     let mut erased = ErasedFromLog::default();
+    let mut rows = BTreeSet::new();
     let clients = clients_in(transaction, slice, subject)?;
     if let Some(condition) = condition(transaction, slice, subject, &clients)? {
         let referred = referred_to(transaction, slice, &condition)?;
@@ -49,9 +51,31 @@ pub(super) fn erase(
         erased.texts += forget_texts(transaction, slice, referred.texts)?;
         erased.clients +=
             forget_clients(transaction, slice, clients.into_iter().chain(referred.clients).collect())?;
+        rows = referred.rows;
     }
-    erased.texts += erase_mentions(transaction, slice, subject)?;
+    erased.texts += erase_mentions(transaction, slice, subject, &mut rows)?;
+    sums::rebuild_zones(transaction, slice, &zones_of(transaction, slice, &rows)?)?;
+    if erased.texts > 0 {
+        sums::rebuild_marks(transaction, slice)?;
+    }
     Ok(erased)
+}
+
+/// The last rows of the full zones that have any of these rows.
+fn zones_of(connection: &Connection, slice: &Slice, rows: &BTreeSet<i64>) -> rusqlite::Result<BTreeSet<i64>> {
+    let mut zones = BTreeSet::new();
+    let mut find = connection.prepare(
+        "SELECT last_row FROM zones WHERE slice = ?1 AND last_row >= ?2 ORDER BY last_row LIMIT 1",
+    )?;
+    let mut next = rows.first().copied();
+    while let Some(row) = next {
+        let last: Option<i64> = find.query_row([slice.id, row], |row| row.get(0)).optional()?;
+        // The zone that is not full yet has no sums.
+        let Some(last) = last else { break };
+        zones.insert(last);
+        next = rows.range(last + 1..).next().copied();
+    }
+    Ok(zones)
 }
 
 fn clients_in(connection: &Connection, slice: &Slice, subject: &Subject) -> rusqlite::Result<Vec<i64>> {
@@ -98,16 +122,19 @@ fn condition(
 struct Referred {
     texts: HashSet<i64>,
     clients: HashSet<i64>,
+    /// The rows themselves.
+    rows: BTreeSet<i64>,
 }
 
 fn referred_to(connection: &Connection, slice: &Slice, condition: &Condition) -> rusqlite::Result<Referred> {
     let mut referred = Referred::default();
     let Condition { sql, name } = condition;
-    let sql = format!("SELECT client, {} FROM requests_{} WHERE {sql}", TEXTS.join(", "), slice.id);
+    let sql = format!("SELECT client, {}, rowid FROM requests_{} WHERE {sql}", TEXTS.join(", "), slice.id);
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(name))?;
     while let Some(row) = rows.next()? {
         referred.clients.insert(row.get(0)?);
+        referred.rows.insert(row.get(1 + TEXTS.len())?);
         for column in 1..=TEXTS.len() {
             if let ValueRef::Integer(number) = row.get_ref(column)? {
                 referred.texts.insert(number);
@@ -170,8 +197,13 @@ fn forget_clients(
     Ok(gone)
 }
 
-/// Takes the subject out of the texts of others.
-fn erase_mentions(transaction: &Transaction<'_>, slice: &Slice, subject: &Subject) -> rusqlite::Result<u64> {
+/// Takes the subject out of the texts of others; `rows` gets the rows whose own text changed.
+fn erase_mentions(
+    transaction: &Transaction<'_>,
+    slice: &Slice,
+    subject: &Subject,
+    rows: &mut BTreeSet<i64>,
+) -> rusqlite::Result<u64> {
     let mut erased = 0;
     for sought in subject.texts() {
         let (first, last) = (first_number(slice.id), first_number(slice.id + 1) - 1);
@@ -187,7 +219,7 @@ fn erase_mentions(transaction: &Transaction<'_>, slice: &Slice, subject: &Subjec
                 erased += 1;
             }
         }
-        erased += erase_inline_mentions(transaction, slice, subject, &sought)?;
+        erased += erase_inline_mentions(transaction, slice, subject, &sought, rows)?;
     }
     Ok(erased)
 }
@@ -197,6 +229,7 @@ fn erase_inline_mentions(
     slice: &Slice,
     subject: &Subject,
     sought: &str,
+    rows: &mut BTreeSet<i64>,
 ) -> rusqlite::Result<u64> {
     let mut erased = 0;
     for column in TEXTS {
@@ -214,6 +247,7 @@ fn erase_inline_mentions(
             let left = subject.without(&text);
             if *left != *text {
                 put.execute(params![row, Value::Text(left.into_owned())])?;
+                rows.insert(row);
                 erased += 1;
             }
         }

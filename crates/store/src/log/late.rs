@@ -10,6 +10,7 @@ use portcullis_model::{ClientIp, Location};
 
 use super::batch::LiveSlice;
 use super::slice::first_number;
+use super::sums;
 
 /// Locations that wait for the next commit; further ones are refused, and asked for again later.
 pub(super) const MAX_WAITING: usize = 4_096;
@@ -44,6 +45,7 @@ fn write_sealed(transaction: &Transaction<'_>, id: i64, late: &[Late]) -> rusqli
     let mut has = transaction.prepare(&format!("SELECT 1 FROM clients_{id} WHERE ip = ?1"))?;
     let mut put = transaction.prepare(&format!("UPDATE clients_{id} SET place = ?2 WHERE ip = ?1"))?;
     let mut places: HashMap<String, i64> = HashMap::new();
+    let mut is_changed = false;
     for (client, location) in late {
         let ip = client.to_string();
         if !has.exists([&ip])? {
@@ -59,8 +61,10 @@ fn write_sealed(transaction: &Transaction<'_>, id: i64, late: &[Late]) -> rusqli
             }
         };
         put.execute(params![ip, place])?;
+        is_changed = true;
     }
-    Ok(())
+    // They have countries.
+    if is_changed { sums::forget_slice_sums(transaction, id) } else { Ok(()) }
 }
 
 /// What tells one location from another.

@@ -13,6 +13,7 @@ mod retention;
 mod scrub;
 pub(crate) mod slice;
 mod stats;
+pub(crate) mod sums;
 mod writer;
 
 use std::path::Path;

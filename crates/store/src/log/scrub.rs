@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::erase::forget_texts;
 use super::slice::Slice;
+use super::sums;
 
 /// How long kinds of fields are kept, where that is shorter than the row itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +74,8 @@ pub(super) fn scrub(transaction: &Transaction<'_>, slice: &Slice, kinds: i64) ->
         )?;
     }
     forget_texts(transaction, slice, orphans)?;
-    Ok(())
+    sums::rebuild_all(transaction, slice)?;
+    sums::rebuild_marks(transaction, slice)
 }
 
 fn empty(

@@ -11,6 +11,7 @@ use portcullis_model::UnixMs;
 pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/log/001_initial.sql"),
     include_str!("../../migrations/log/002_privacy.sql"),
+    include_str!("../../migrations/log/003_sums.sql"),
 ];
 
 /// SQLite takes at most 500 terms in a compound SELECT, and the view has one per slice.
@@ -94,7 +95,7 @@ pub(crate) fn drop_slice(transaction: &Transaction<'_>, id: i64) -> rusqlite::Re
     for table in ["requests", "clients"] {
         transaction.execute_batch(&format!("DROP TABLE IF EXISTS {table}_{id}"))?;
     }
-    for table in ["strings", "shapes", "places"] {
+    for table in ["strings", "shapes", "places", "zone_sums", "string_marks"] {
         transaction.execute(
             &format!("DELETE FROM {table} WHERE id BETWEEN ?1 AND ?2"),
             [first_number(id), first_number(id + 1) - 1],

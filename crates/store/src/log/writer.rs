@@ -21,6 +21,7 @@ use super::late::{self, Late};
 use super::limit_events::{LimitEvents, WRITE_INTERVAL};
 use super::scrub;
 use super::stats::LogStats;
+use super::sums;
 use super::{Enrich, LogSettings, retention, slice, text_bytes};
 use crate::error::{StoreError, sqlite_error};
 use crate::folder::{self, LOG_FILE, WriterPragmas};
@@ -28,6 +29,8 @@ use crate::subject::Subject;
 
 /// Requests in one transaction at most.
 const MAX_BATCH: usize = 16_384;
+/// Statements that stay prepared: all that a batch needs.
+const MAX_STATEMENTS: usize = 48;
 /// How often the open batch looks at the queue, unless the flush interval is shorter. Waiting on the
 /// queue itself would mean a wake-up of this thread for each request.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(25);
@@ -748,13 +751,17 @@ impl Writer {
         for slice in self.slices()? {
             let is_quiet = self.is_quiet();
             let Some(database) = &mut self.database else { return Ok(()) };
-            if slice.is_sealed && !slice.is_indexed && is_quiet {
-                let error = || sqlite_error(&self.path, "indexing a sealed slice");
+            let error = || sqlite_error(&self.path, "indexing a sealed slice");
+            if !slice.is_sealed || !is_quiet {
+                continue;
+            }
+            if !slice.is_indexed || !sums::is_complete(&database.connection, &slice).map_err(error())? {
                 let transaction = database
                     .connection
                     .transaction_with_behavior(TransactionBehavior::Immediate)
                     .map_err(error())?;
                 slice::build_index(&transaction, slice.id).map_err(error())?;
+                sums::complete(&transaction, &slice).map_err(error())?;
                 transaction.commit().map_err(error())?;
             }
         }
@@ -881,6 +888,7 @@ fn replace(path: &Path) -> Result<(), StoreError> {
 fn open_database(path: &Path) -> Result<Database, StoreError> {
     let mut connection = folder::open_writer(path, &PRAGMAS)?;
     folder::migrate(&mut connection, path, slice::MIGRATIONS)?;
+    connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
     let live = slice::live(&connection).map_err(sqlite_error(path, "reading the slices"))?;
     let live = match live {
         Some(slice) => {

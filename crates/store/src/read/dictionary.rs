@@ -101,18 +101,24 @@ impl Dictionary {
         }
     }
 
+    /// Forgets everything.
+    pub(super) fn forget(&mut self) {
+        self.slice = 0;
+        self.strings.clear();
+        self.clients.clear();
+        self.shapes.clear();
+        self.places.clear();
+    }
+
     /// Forgets another slice.
     pub(super) fn enter(&mut self, slice: &Slice) {
         let id = slice.id;
         if self.slice == id {
             return;
         }
+        self.forget();
         self.slice = id;
         let first = first_number(id);
-        self.strings.clear();
-        self.clients.clear();
-        self.shapes.clear();
-        self.places.clear();
         self.sql = Sql {
             string: format!("SELECT text FROM strings WHERE id = {first} + ?1"),
             client: format!("SELECT ip, place FROM clients_{id} WHERE id = ?1"),

@@ -12,10 +12,8 @@ use portcullis_model::{Location, UnixMs, VerdictKind};
 
 use super::Window;
 use super::row::{Decoded, Shape};
-use crate::log::slice::{Slice, first_number};
-
-/// Shapes that are named in a statement; with more, rows are judged one by one.
-const MAX_NAMED_SHAPES: usize = 256;
+use crate::log::slice::Slice;
+use crate::log::sums::{Needle, TEXT_KINDS};
 
 /// What to show. Everything that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,65 +98,15 @@ impl LogFilter {
         Window { from: self.since.map_or(i64::MIN, |at| at.0), to: self.until.map_or(i64::MAX, |at| at.0) }
     }
 
-    /// What of the filter the slice's own numbers can say; `None` when no row of it can match.
-    pub(super) fn prepare(
-        &self,
-        connection: &Connection,
-        slice: &Slice,
-    ) -> rusqlite::Result<Option<SliceFilter>> {
-        let mut prepared = SliceFilter::window_only(self.window());
-        if let Some(network) = self.network
-            && network.prefix_len() == network.max_prefix_len()
-        {
-            match client_in(connection, slice, &network.addr().to_string())? {
-                Some((client, first_row)) => {
-                    prepared.first_row = first_row;
-                    prepared.sql = format!("AND client = {client}");
-                }
-                None => return Ok(None),
-            }
-        }
-        if self.asks_of_shape() {
-            let shapes = self.shapes_in(connection, slice)?;
-            if shapes.is_empty() {
-                return Ok(None);
-            }
-            if shapes.len() <= MAX_NAMED_SHAPES {
-                let numbers = shapes.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-                prepared.sql.push_str(&format!(" AND shape IN ({numbers})"));
-            }
-        }
-        Ok(Some(prepared))
-    }
-
-    fn shapes_in(&self, connection: &Connection, slice: &Slice) -> rusqlite::Result<Vec<i64>> {
-        let mut statement = connection.prepare_cached(
-            "SELECT method, host, status, protocol, verdict, reason, is_suspicious, id - ?1 FROM shapes \
-             WHERE id BETWEEN ?1 AND ?2",
-        )?;
-        let mut rows = statement.query([first_number(slice.id), first_number(slice.id + 1) - 1])?;
-        let mut matching = Vec::new();
-        while let Some(row) = rows.next()? {
-            if self.accepts_shape(&Shape::of(row)?) {
-                matching.push(row.get(7)?);
-            }
-            // More would not be named in the statement anyway.
-            if matching.len() > MAX_NAMED_SHAPES {
-                break;
-            }
-        }
-        Ok(matching)
-    }
-
     /// Whether anything is asked that a shape answers.
-    fn asks_of_shape(&self) -> bool {
+    pub(super) fn asks_of_shape(&self) -> bool {
         self.status.is_some()
             || self.verdict.is_some()
             || self.is_suspicious.is_some()
             || [&self.method, &self.host, &self.reason].into_iter().any(Option::is_some)
     }
 
-    fn accepts_shape(&self, shape: &Shape) -> bool {
+    pub(super) fn accepts_shape(&self, shape: &Shape) -> bool {
         let same = |wanted: &Option<String>, got: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(got))
         };
@@ -173,13 +121,22 @@ impl LogFilter {
     /// Judges everything but time, which the statement has.
     pub(super) fn accepts(&self, row: &Decoded<'_>) -> bool {
         let [path, query, user_agent, _, user] = row.texts;
+        let texts = [path, query, user_agent, user];
         self.accepts_shape(row.shape)
             && self.network.is_none_or(|network| network.contains(&row.client.ip()))
-            && self.path.as_deref().is_none_or(|pattern| path_matches(pattern, path))
-            && self.query.as_deref().is_none_or(|part| has_part(query, part))
-            && self.user_agent.as_deref().is_none_or(|part| has_part(user_agent, part))
-            && self.user.as_deref().is_none_or(|name| name == user)
+            && self.texts().iter().zip(texts).all(|(test, text)| test.is_none_or(|test| test.accepts(text)))
             && self.accepts_location(row.location)
+    }
+
+    /// What is asked of path, query, user agent and user.
+    pub(super) fn texts(&self) -> [Option<TextTest<'_>>; TEXT_KINDS.len()] {
+        let some = |text: &&str| !text.is_empty();
+        [
+            self.path.as_deref().filter(some).map(TextTest::Path),
+            self.query.as_deref().filter(some).map(TextTest::Part),
+            self.user_agent.as_deref().filter(some).map(TextTest::Part),
+            self.user.as_deref().map(TextTest::Whole),
+        ]
     }
 
     fn accepts_location(&self, location: &Location) -> bool {
@@ -188,6 +145,41 @@ impl LogFilter {
             .as_deref()
             .is_none_or(|wanted| country.is_some_and(|country| country.eq_ignore_ascii_case(wanted)))
             && self.asn.is_none_or(|wanted| location.asn == Some(wanted))
+    }
+}
+
+/// What is asked of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextTest<'f> {
+    /// It begins so, or matches with stars.
+    Path(&'f str),
+    /// It contains this, in any case.
+    Part(&'f str),
+    Whole(&'f str),
+}
+
+impl TextTest<'_> {
+    pub(super) fn accepts(self, text: &str) -> bool {
+        match self {
+            Self::Path(pattern) => path_matches(pattern, text),
+            Self::Part(part) => has_part(text, part),
+            Self::Whole(whole) => text == whole,
+        }
+    }
+
+    /// What the mark of a text that is accepted must have.
+    pub(super) fn needle(self) -> Needle {
+        let none = Needle::default();
+        match self {
+            Self::Part(part) => none.part(part),
+            Self::Whole(whole) => Needle::whole(whole),
+            Self::Path(pattern) => {
+                let Some((head, rest)) = pattern.split_once('*') else { return none.start(pattern) };
+                let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+                let ends = none.start(head).end(tail);
+                middle.split('*').fold(ends, Needle::part)
+            }
+        }
     }
 }
 
@@ -229,6 +221,7 @@ fn path_matches(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::sums::mark;
 
     #[test]
     fn a_path_pattern_is_a_prefix_or_has_stars() {
@@ -244,6 +237,20 @@ mod tests {
             ("/é*", "/éa", true),
         ] {
             assert_eq!(path_matches(pattern, path), is_match, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_has_the_mark_that_is_looked_for() {
+        let texts = ["", "/", "/a", "/ab", "/axbyyc", "/wp-login.php", "/A/b.PHP", "/é/ü"];
+        let patterns = ["/", "/a", "/a*b*c", "*.php", "*", "**", "/wp*n*p", "/é*ü", "/ab*"];
+        let tests = patterns
+            .into_iter()
+            .flat_map(|text| [TextTest::Path, TextTest::Part, TextTest::Whole].map(|test| test(text)));
+        for test in tests.chain(texts.map(TextTest::Whole)) {
+            for text in texts.into_iter().filter(|text| test.accepts(text)) {
+                assert!(test.needle().fits(mark(text)), "{test:?} {text}");
+            }
         }
     }
 

@@ -11,10 +11,12 @@ mod page;
 mod places;
 mod report;
 mod row;
+mod search;
 mod similar;
 mod subject;
 mod summary;
 mod top;
+mod tops;
 mod traffic;
 
 use std::cell::RefCell;
@@ -43,6 +45,8 @@ use dictionary::Dictionary;
 use filter::SliceFilter;
 use row::Columns;
 
+/// Statements that stay prepared: all that a search in one slice needs.
+const MAX_STATEMENTS: usize = 48;
 /// Zones that one read transaction covers at most.
 const CHUNK_ZONES: i64 = 16;
 const CHUNK_ROWS: i64 = ZONE_ROWS * CHUNK_ZONES;
@@ -61,6 +65,8 @@ pub struct LogReader {
     connection: Connection,
     /// A log of the version before has no table of erased rows.
     has_erased: bool,
+    /// A log of an earlier version has no sums of its zones.
+    has_sums: bool,
     dictionary: RefCell<Dictionary>,
 }
 
@@ -79,6 +85,11 @@ struct Window {
 }
 
 impl Window {
+    /// Whether everything in the span is in the window.
+    fn holds(self, (min, max): (i64, i64)) -> bool {
+        min >= self.from && max < self.to
+    }
+
     fn overlaps(self, (min, max): (i64, i64)) -> bool {
         min < self.to && max >= self.from
     }
@@ -108,7 +119,14 @@ impl LogReader {
         if version == 0 {
             return Err(StoreError::NoLog(path));
         }
-        Ok(Self { path, connection, has_erased: version > 1, dictionary: RefCell::new(Dictionary::new()) })
+        connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
+        Ok(Self {
+            path,
+            connection,
+            has_erased: version > 1,
+            has_sums: version > 2,
+            dictionary: RefCell::new(Dictionary::new()),
+        })
     }
 
     /// Every request that started at `from` or later and before `to`, in the order in which they ended, until
@@ -223,6 +241,8 @@ impl LogReader {
     }
 
     fn slices(&self) -> Result<Vec<Slice>, StoreError> {
+        // What was looked up for an earlier question may have been erased since.
+        self.dictionary.borrow_mut().forget();
         slice::list(&self.connection).map_err(self.error("reading the slices"))
     }
 
@@ -249,29 +269,12 @@ impl LogReader {
         found: &mut Vec<LogRow>,
     ) -> Result<Option<i64>, StoreError> {
         let mut last = None;
-        self.walk_filtered(slice, filter, rows, order, &mut |number, row| {
-            if filter.accepts(row) {
-                last = Some(number);
-                found.push(row.to_row());
-            }
+        self.search(slice, filter, rows, order, None, &mut |number, row| {
+            last = Some(number);
+            found.push(row.to_row());
             if found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(last)
-    }
-
-    /// Calls `each` for the rows of a slice that may pass the filter, which is to be asked again.
-    fn walk_filtered(
-        &self,
-        slice: &Slice,
-        filter: &LogFilter,
-        rows: RangeInclusive<i64>,
-        order: Order,
-        each: &mut Each<'_>,
-    ) -> Result<(), StoreError> {
-        let prepared =
-            filter.prepare(&self.connection, slice).map_err(|source| self.error("filtering")(source));
-        let Some(prepared) = self.unless_dropped(slice, prepared)?.flatten() else { return Ok(()) };
-        self.walk(slice, &prepared, rows, order, each)
     }
 
     /// Calls `each` for the rows of a slice that the prepared filter lets through, a bounded number per

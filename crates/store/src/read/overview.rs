@@ -2,7 +2,6 @@
 //!
 //! Owns the division into buckets. Must not look on past its deadline.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -10,17 +9,23 @@ use serde::Serialize;
 
 use portcullis_model::UnixMs;
 
-use super::filter::SliceFilter;
 use super::row::Decoded;
-use super::top::{Ranking, TopBy, TopRow};
+use super::search::Run;
+use super::tops::{Ranked, SliceTops, Tops, Wanted};
 use super::traffic::Traffic;
-use super::{LogReader, Order, Window};
+use super::{Each, LogFilter, LogReader, Order, Window};
 use crate::error::StoreError;
+use crate::log::slice::Slice;
+use crate::log::sums::{Kind, MINUTE_MS, Minute, minutes, zone_id};
 
-/// Traffic is summed up by the minute, so no bucket is shorter.
-pub(crate) const MINUTE_MS: i64 = 60_000;
-/// Buckets of one overview.
+/// Buckets of one overview. Traffic is summed up by the minute, so none is shorter.
 pub const MAX_BUCKETS: usize = 1_500;
+/// Zones at the ends of a span whose rows are read for exact counts.
+const MAX_WALKS: usize = 16;
+/// The end of time, in milliseconds: far beyond any log, and sums of times stay in their type.
+const MAX_TIME: i64 = 1 << 50;
+/// More than there are.
+const MAX_COUNTRIES: usize = 1_000;
 
 /// A stretch of time and what happened in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -82,17 +87,18 @@ struct Division {
 impl Division {
     fn of(span: OverviewSpan) -> Self {
         let wanted = i64::try_from(span.buckets.clamp(1, MAX_BUCKETS)).unwrap_or(1);
-        let (from, to) = (span.from.0, span.to.0.max(span.from.0.saturating_add(1)));
-        let least = to.saturating_sub(from).saturating_add(wanted - 1) / wanted;
-        let length = (least.saturating_add(MINUTE_MS - 1) / MINUTE_MS * MINUTE_MS).max(MINUTE_MS);
-        let first = from.div_euclid(length) * length;
-        let count = to.saturating_sub(first).saturating_add(length - 1) / length;
+        let from = span.from.0.clamp(0, MAX_TIME);
+        let to = span.to.0.clamp(from + 1, MAX_TIME + 1);
+        let least = (to - from + wanted - 1) / wanted;
+        let length = (least + MINUTE_MS - 1) / MINUTE_MS * MINUTE_MS;
+        let first = from / length * length;
+        let count = (to - first + length - 1) / length;
         Self { first, length, count: usize::try_from(count).unwrap_or(1) }
     }
 
     fn window(self) -> Window {
-        let length = self.length.saturating_mul(i64::try_from(self.count).unwrap_or(1));
-        Window { from: self.first, to: self.first.saturating_add(length) }
+        let length = self.length * i64::try_from(self.count).unwrap_or(1);
+        Window { from: self.first, to: self.first + length }
     }
 
     fn index(self, time: i64) -> usize {
@@ -105,8 +111,48 @@ impl Division {
     }
 }
 
+/// Fills series and counts, a zone at a time.
+struct Gathering {
+    window: Window,
+    deadline: Instant,
+    /// Not asked for without.
+    series: Option<(Division, Vec<Bucket>)>,
+    tops: Tops,
+    /// Zones at the ends of the span whose rows may still be read for exact counts.
+    walks_left: usize,
+}
+
+impl Gathering {
+    fn add_minute(&mut self, minute: &Minute) {
+        let Some((division, series)) = &mut self.series else { return };
+        let traffic = &mut series[division.index(minute.minute * MINUTE_MS)].traffic;
+        for (class, requests) in &minute.classes {
+            traffic.add_class(*class, *requests);
+        }
+        traffic.add_bytes(minute.bytes_in, minute.bytes_out);
+        for (bucket, requests) in &minute.latencies {
+            traffic.latencies.add_bucket(*bucket, *requests);
+        }
+    }
+
+    fn add_to_series(&mut self, row: &Decoded<'_>) {
+        if let Some((division, series)) = &mut self.series {
+            series[division.index(row.id.time().0)].traffic.add_row(row);
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
+
 impl LogReader {
     /// Traffic over time and the `top` most frequent of each kind.
+    ///
+    /// The series is exact. So are countries. Of clients, paths, user agents, hosts and ASNs each slice of the log
+    /// counts its most frequent, 64 to 1,000: what was never among them lacks these requests. Paths and user agents
+    /// are counted from their second sight in a slice on. Zones of 4,096 requests of which a part lies in the span
+    /// are counted in part as long as they are few, later ones by where most of them lies.
     ///
     /// # Errors
     /// SQLite fails, or the database was edited.
@@ -118,20 +164,13 @@ impl LogReader {
     ) -> Result<Overview, StoreError> {
         let division = Division::of(span);
         let window = division.window();
-        let mut series = division.empty();
-        let by = [TopBy::Ip, TopBy::Path, TopBy::Country, TopBy::Asn, TopBy::UserAgent, TopBy::Host];
-        let mut rankings = by.map(Ranking::new);
-        let is_complete = self.each_until(window, deadline, &mut |row| {
-            let traffic = &mut series[division.index(row.id.time().0)].traffic;
-            traffic.add_shape(row.shape, 1);
-            traffic.add_bytes(row.bytes_in, row.bytes_out);
-            traffic.latencies.add(row.latency_us);
-            rankings.iter_mut().for_each(|ranking| ranking.add(row));
-        })?;
+        let series = Some((division, division.empty()));
+        let (gathered, is_complete) = self.gather(window, series, Wanted::All, deadline)?;
+        let series = gathered.series.map(|(_, series)| series).unwrap_or_default();
         let mut totals = Traffic::default();
         series.iter().for_each(|bucket| totals.merge(&bucket.traffic));
-        let [clients, paths, countries, networks, user_agents, hosts] =
-            rankings.map(|ranking| ranking.finish(top).into_iter().map(TopCount::from).collect());
+        let ranked = self.rank(gathered.tops, top).map_err(self.error("looking up names"))?;
+        let Ranked { clients, paths, user_agents, hosts, countries, networks } = ranked;
         Ok(Overview {
             from: UnixMs(window.from),
             to: UnixMs(window.to),
@@ -160,23 +199,9 @@ impl LogReader {
         deadline: Instant,
     ) -> Result<Vec<TopCount>, StoreError> {
         let window = Division::of(OverviewSpan { from, to, buckets: 1 }).window();
-        let mut countries: HashMap<String, TopCount> = HashMap::new();
-        self.each_until(window, deadline, &mut |row| {
-            let key = row.location.country.as_deref().unwrap_or("");
-            let count = match countries.get_mut(key) {
-                Some(count) => count,
-                None => countries.entry(key.to_owned()).or_insert_with(|| TopCount {
-                    key: key.to_owned(),
-                    requests: 0,
-                    refused: 0,
-                }),
-            };
-            count.requests += 1;
-            count.refused += u64::from(row.shape.verdict.is_refusal());
-        })?;
-        let mut rows: Vec<TopCount> = countries.into_values().collect();
-        rows.sort_unstable_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.key.cmp(&b.key)));
-        Ok(rows)
+        let (gathered, _) = self.gather(window, None, Wanted::Places, deadline)?;
+        let ranked = self.rank(gathered.tops, MAX_COUNTRIES).map_err(self.error("looking up names"))?;
+        Ok(ranked.countries)
     }
 
     /// Traffic over time of the requests that pass a filter, whose own time is not asked. Returns whether the
@@ -186,67 +211,135 @@ impl LogReader {
     /// SQLite fails, or the database was edited.
     pub fn series(
         &self,
-        filter: &super::LogFilter,
+        filter: &LogFilter,
         span: OverviewSpan,
         deadline: Instant,
     ) -> Result<(Vec<Bucket>, bool), StoreError> {
         let division = Division::of(span);
         let window = division.window();
-        let filter = super::LogFilter {
-            since: Some(UnixMs(window.from)),
-            until: Some(UnixMs(window.to)),
-            ..filter.clone()
-        };
+        let filter =
+            LogFilter { since: Some(UnixMs(window.from)), until: Some(UnixMs(window.to)), ..filter.clone() };
         let mut series = division.empty();
-        let mut flow = ControlFlow::Continue(());
         for slice in self.slices_in(window)?.into_iter().rev() {
-            if flow.is_break() {
-                break;
+            let each: &mut Each<'_> = &mut |_, row| {
+                series[division.index(row.id.time().0)].traffic.add_row(row);
+                ControlFlow::Continue(())
+            };
+            let stopped =
+                self.search(&slice, &filter, 1..=i64::MAX, Order::NewestFirst, Some(deadline), each)?;
+            if stopped.is_some() || Instant::now() >= deadline {
+                return Ok((series, false));
             }
-            self.walk_filtered(&slice, &filter, 1..=i64::MAX, Order::NewestFirst, &mut |_, row| {
-                if filter.accepts(row) {
-                    let traffic = &mut series[division.index(row.id.time().0)].traffic;
-                    traffic.add_shape(row.shape, 1);
-                    traffic.add_bytes(row.bytes_in, row.bytes_out);
-                    traffic.latencies.add(row.latency_us);
-                }
-                if Instant::now() >= deadline {
-                    flow = ControlFlow::Break(());
-                }
-                flow
-            })?;
         }
-        Ok((series, flow.is_continue()))
+        Ok((series, true))
     }
 
-    /// The newest first, until the deadline. Returns whether that was all.
-    fn each_until(
+    /// The newest slice first, until the deadline. Returns whether that was all.
+    fn gather(
         &self,
         window: Window,
+        series: Option<(Division, Vec<Bucket>)>,
+        wanted: Wanted,
         deadline: Instant,
-        each: &mut dyn FnMut(&Decoded<'_>),
-    ) -> Result<bool, StoreError> {
-        let mut flow = ControlFlow::Continue(());
-        let filter = SliceFilter::window_only(window);
-        for slice in self.slices_in(window)?.into_iter().rev() {
-            if flow.is_break() {
-                break;
+    ) -> Result<(Gathering, bool), StoreError> {
+        let slices = self.slices_in(window)?;
+        let tops = Tops::new(wanted, slices.len());
+        let mut gathering = Gathering { window, deadline, series, tops, walks_left: MAX_WALKS };
+        for slice in slices.iter().rev() {
+            let gathered = self.gather_slice(slice, &mut gathering);
+            let is_whole = self.unless_dropped(slice, gathered)?.unwrap_or(true);
+            if !is_whole {
+                return Ok((gathering, false));
             }
-            self.walk(&slice, &filter, 1..=i64::MAX, Order::NewestFirst, &mut |_, row| {
-                each(row);
-                if Instant::now() >= deadline {
-                    flow = ControlFlow::Break(());
-                }
-                flow
-            })?;
         }
-        Ok(flow.is_continue())
+        Ok((gathering, true))
     }
-}
 
-impl From<TopRow> for TopCount {
-    fn from(row: TopRow) -> Self {
-        Self { key: row.key, requests: row.requests, refused: row.refused }
+    fn gather_slice(&self, slice: &Slice, gathering: &mut Gathering) -> Result<bool, StoreError> {
+        let error = || self.error("reading sums");
+        let is_inside = slice.span.is_some_and(|span| gathering.window.holds(span));
+        let is_counted = is_inside
+            && slice.is_sealed
+            && self.has_sums
+            && self.add_slice(&mut gathering.tops, slice).map_err(error())?;
+        let mut sums = SliceTops::new(slice);
+        let mut is_whole = true;
+        if gathering.series.is_some() || !is_counted {
+            for run in self.runs(slice, gathering.window, 1..=i64::MAX)?.iter().rev() {
+                self.gather_run(slice, run, is_counted, &mut sums, gathering)?;
+                if gathering.is_late() {
+                    is_whole = false;
+                    break;
+                }
+            }
+        }
+        if !is_counted {
+            self.finish_slice(&mut gathering.tops, slice, &sums).map_err(error())?;
+        }
+        Ok(is_whole)
+    }
+
+    fn gather_run(
+        &self,
+        slice: &Slice,
+        run: &Run,
+        is_counted: bool,
+        sums: &mut SliceTops,
+        gathering: &mut Gathering,
+    ) -> Result<(), StoreError> {
+        let error = || self.error("reading sums");
+        let zone = run.zone.filter(|_| self.has_sums);
+        let shares = match zone {
+            Some(last_row) => self.add_minutes(slice, last_row, gathering).map_err(error())?,
+            None => None,
+        };
+        let Some((last_row, (inside, all))) = zone.zip(shares) else {
+            let window = gathering.window;
+            return self.each_row(slice, window, run, &mut |row| {
+                gathering.add_to_series(row);
+                // The sums of a whole slice have all of its rows.
+                if !is_counted {
+                    gathering.tops.add_row(row);
+                }
+            });
+        };
+        if is_counted || inside == 0 {
+            return Ok(());
+        }
+        if inside < all && gathering.walks_left > 0 {
+            gathering.walks_left -= 1;
+            let window = gathering.window;
+            return self.each_row(slice, window, run, &mut |row| gathering.tops.add_row(row));
+        }
+        if inside * 2 >= all {
+            self.add_zone(&gathering.tops, sums, slice, last_row).map_err(error())?;
+        }
+        Ok(())
+    }
+
+    /// Adds what of a zone started in the window to the series. Returns how many requests that is, of how many;
+    /// `None` when the zone has no sums.
+    fn add_minutes(
+        &self,
+        slice: &Slice,
+        last_row: i64,
+        gathering: &mut Gathering,
+    ) -> rusqlite::Result<Option<(u64, u64)>> {
+        let mut read = self.connection.prepare_cached("SELECT data FROM zone_sums WHERE id = ?1")?;
+        let mut rows = read.query([zone_id(slice.id, last_row, Kind::Minutes)])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let (mut inside, mut all) = (0, 0);
+        let window = gathering.window;
+        for minute in minutes(row.get_ref(0)?.as_blob()?) {
+            let requests = minute.requests();
+            all += requests;
+            let start = minute.minute.saturating_mul(MINUTE_MS);
+            if window.holds((start, start)) {
+                inside += requests;
+                gathering.add_minute(&minute);
+            }
+        }
+        Ok(Some((inside, all)))
     }
 }
 

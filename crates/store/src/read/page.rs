@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use portcullis_model::UnixMs;
 
-use super::{LogCursor, LogFilter, LogReader, LogRow, Order};
+use super::search::Stopped;
+use super::{Each, LogCursor, LogFilter, LogReader, LogRow, Order};
 use crate::error::StoreError;
 
 /// One look into the log.
@@ -48,21 +49,26 @@ impl LogReader {
                 Some(before) if before.slice == slice.id => before.row - 1,
                 Some(_) | None => i64::MAX,
             };
-            let mut stopped = None;
-            self.walk_filtered(&slice, filter, 1..=last, Order::NewestFirst, &mut |row, decoded| {
-                if filter.accepts(decoded) {
-                    page.rows.push(decoded.to_row());
-                }
-                let is_late = Instant::now() >= deadline;
-                if page.rows.len() < limit && !is_late {
+            if last < 1 {
+                continue;
+            }
+            let mut full = None;
+            let each: &mut Each<'_> = &mut |row, decoded| {
+                page.rows.push(decoded.to_row());
+                if page.rows.len() < limit {
                     return ControlFlow::Continue(());
                 }
-                stopped = Some((row, decoded.id.time(), page.rows.len() >= limit));
+                full = Some(Stopped { row, time: decoded.id.time().0 });
                 ControlFlow::Break(())
-            })?;
-            if let Some((row, time, is_full)) = stopped {
+            };
+            let stopped = self.search(&slice, filter, 1..=last, Order::NewestFirst, Some(deadline), each)?;
+            // What is in the slices before had ended when this one was opened.
+            let time = slice.span.map_or(slice.base_ms, |(_, newest)| newest.min(slice.base_ms));
+            let late = || (Instant::now() >= deadline).then_some(Stopped { row: 1, time });
+            let is_full = full.is_some();
+            if let Some(Stopped { row, time }) = full.or(stopped).or_else(late) {
                 page.next = Some(LogCursor { slice: slice.id, row });
-                page.searched_to = time;
+                page.searched_to = UnixMs(time);
                 page.is_complete = is_full;
                 break;
             }

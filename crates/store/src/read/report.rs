@@ -10,9 +10,8 @@ use serde::Serialize;
 
 use portcullis_model::{ClientIp, Location, UnixMs, VerdictKind};
 
-use super::filter::{SliceFilter, client_in};
 use super::row::Decoded;
-use super::{LogReader, Order, Window};
+use super::{LogFilter, LogReader, Order};
 use crate::error::StoreError;
 
 const TOP_PATHS: usize = 10;
@@ -95,15 +94,15 @@ impl LogReader {
         until: UnixMs,
         is_sensitive: &dyn Fn(&str) -> bool,
     ) -> Result<ClientReport, StoreError> {
-        let window = Window { from: since.0, to: until.0 };
         let mut sums = Sums::new(client, since, until);
-        let ip = client.to_string();
-        for slice in self.slices_in(window)? {
-            let number = client_in(&self.connection, &slice, &ip);
-            let number = number.map_err(|source| self.error("looking for a client")(source));
-            let Some((number, first_row)) = self.unless_dropped(&slice, number)?.flatten() else { continue };
-            let filter = SliceFilter { window, first_row, sql: format!("AND client = {number}") };
-            self.walk(&slice, &filter, 1..=i64::MAX, Order::OldestFirst, &mut |_, row| {
+        let filter = LogFilter {
+            network: Some(client.ip().into()),
+            since: Some(since),
+            until: Some(until),
+            ..LogFilter::default()
+        };
+        for slice in self.slices_in(filter.window())? {
+            self.search(&slice, &filter, 1..=i64::MAX, Order::OldestFirst, None, &mut |_, row| {
                 sums.add(row, is_sensitive);
                 ControlFlow::Continue(())
             })?;

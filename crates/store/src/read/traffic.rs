@@ -7,8 +7,9 @@ use serde::{Serialize, Serializer};
 use portcullis_model::VerdictKind;
 
 use super::report::StatusCounts;
-use super::row::Shape;
+use super::row::Decoded;
 use crate::log::latency::{BUCKETS, bucket_of, upper_us};
+use crate::log::sums::Class;
 
 /// Sums over requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -39,7 +40,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    pub(super) fn add(&mut self, latency_us: u64) {
+    fn add(&mut self, latency_us: u64) {
         self.counts[bucket_of(latency_us)] += 1;
     }
 
@@ -91,14 +92,20 @@ impl Traffic {
         VerdictKind::ALL.into_iter().filter(|v| v.is_refusal()).map(|v| self.with_verdict(v)).sum()
     }
 
-    /// So many requests of one shape.
-    pub(super) fn add_shape(&mut self, shape: &Shape, requests: u64) {
+    /// So many requests of one class.
+    pub(super) fn add_class(&mut self, class: Class, requests: u64) {
         self.requests += requests;
-        self.verdicts[shape.verdict.index()] += requests;
-        self.statuses.add_many(shape.status, requests);
-        if shape.is_suspicious {
+        self.verdicts[class.verdict.index()] += requests;
+        self.statuses.add_many(class.status * 100, requests);
+        if class.is_suspicious {
             self.suspicious += requests;
         }
+    }
+
+    pub(super) fn add_row(&mut self, row: &Decoded<'_>) {
+        self.add_class(Class::of(row.shape.verdict, row.shape.status, row.shape.is_suspicious), 1);
+        self.add_bytes(row.bytes_in, row.bytes_out);
+        self.latencies.add(row.latency_us);
     }
 
     pub(super) fn add_bytes(&mut self, bytes_in: u64, bytes_out: u64) {

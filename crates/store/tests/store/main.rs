@@ -8,6 +8,7 @@ mod handover;
 mod log;
 mod readers;
 mod retention;
+mod searches;
 mod state;
 mod support;
 mod watcher;
