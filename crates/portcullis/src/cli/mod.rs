@@ -11,6 +11,7 @@ mod bots;
 mod certs;
 mod check;
 mod completions;
+mod console;
 mod context;
 mod demo;
 mod detect;
@@ -204,6 +205,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Show how requests are known, and what became of sessions, logins and tokens
     Identity(identity::Identity),
+    /// Say where the console is, and who gets in
+    Console(console::ConsoleCommand),
     /// Ask whether the gateway is ready
     Health(health::Health),
     /// Put a new binary in the place of the running gateway, without a dropped request
@@ -313,6 +316,7 @@ fn dispatch(command: Command, context: &Context, screen: &mut Screen) -> anyhow:
         Command::Privacy(command) => command.run(context, screen),
         Command::Doctor(command) => command.run(context, screen),
         Command::Identity(command) => command.run(context, screen),
+        Command::Console(command) => command.run(context, screen),
         Command::Health(command) => command.run(context, screen),
         Command::Upgrade(command) => command.run(context, screen),
         Command::Migrate(command) => command.run(context, screen),

@@ -66,9 +66,14 @@ impl Access {
 }
 
 /// Names of users and tokens: what is easy to type and to tell apart.
+///
+/// # Errors
+/// What to use instead.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
     match name.len() {
+        // It would be erased with the data of that address.
+        _ if name.parse::<IpAddr>().is_ok() => Err("use a name, not an address"),
         1..=MAX_NAME if name.chars().all(is_fine) => Ok(()),
         _ => Err("use 1 to 64 letters, digits and . _ @ + -"),
     }
