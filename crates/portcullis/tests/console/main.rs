@@ -5,14 +5,25 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod api;
+mod changes;
+mod lockout;
 mod person;
+mod programs;
+mod secrets;
+mod sessions;
 mod sign_in;
+mod users;
 
 use portcullis_testkit::{Gateway, GatewayConfig, Upstream};
 
 /// A configuration with a console and nothing else in it yet.
 fn config() -> GatewayConfig {
-    GatewayConfig::new(env!("CARGO_BIN_EXE_portcullis")).console()
+    with_console("")
+}
+
+/// The same with more lines of `[console]`.
+fn with_console(lines: &str) -> GatewayConfig {
+    GatewayConfig::new(env!("CARGO_BIN_EXE_portcullis")).console_with(lines)
 }
 
 /// A gateway with a console in front of an upstream, which believes the tests when they say which client they are.

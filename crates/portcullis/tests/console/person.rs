@@ -14,7 +14,9 @@ pub(crate) const PASSWORD: &str = "four old lamps";
 #[derive(Clone)]
 pub(crate) struct Person {
     console: SocketAddr,
-    tls: Option<(String, Arc<ClientConfig>)>,
+    /// What stands in the address bar: scheme, host and port.
+    site: String,
+    tls: Option<Arc<ClientConfig>>,
     /// `name=value`
     pub(crate) cookie: Option<String>,
     /// The token that the forms of the session carry.
@@ -25,12 +27,19 @@ pub(crate) struct Person {
 impl Person {
     /// Somebody who has not signed in.
     pub(crate) fn stranger(gateway: &Gateway) -> Self {
-        Self { console: gateway.console(), tls: None, cookie: None, form_token: None, from: None }
+        let console = gateway.console();
+        Self::at_site(console, &format!("http://{console}"))
     }
 
-    /// The same over TLS, by this name.
-    pub(crate) fn over_tls(self, name: &str, config: &Arc<ClientConfig>) -> Self {
-        Self { tls: Some((name.to_owned(), Arc::clone(config))), ..self }
+    /// The same of a console that has this name for people.
+    pub(crate) fn at_site(console: SocketAddr, site: &str) -> Self {
+        let (site, from) = (site.to_owned(), None);
+        Self { console, site, tls: None, cookie: None, form_token: None, from }
+    }
+
+    /// The same over TLS.
+    pub(crate) fn over_tls(self, config: &Arc<ClientConfig>) -> Self {
+        Self { tls: Some(Arc::clone(config)), ..self }
     }
 
     /// The same from another address of this machine.
@@ -102,19 +111,10 @@ impl Person {
 
     /// Submits a form exactly as it is, from a page of the console.
     pub(crate) fn send_form(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
-        let origin = self.origin();
         let request = Request::post(path, encoded(fields))
             .header("Content-Type", "application/x-www-form-urlencoded")
-            .header("Origin", &origin);
+            .header("Origin", &self.site.clone());
         self.send(&request)
-    }
-
-    /// Where the pages are from.
-    pub(crate) fn origin(&self) -> String {
-        match &self.tls {
-            Some((name, _)) => format!("https://{name}"),
-            None => format!("http://{}", self.console),
-        }
     }
 
     /// Sends a request with the cookie, and keeps the one that the answer sets.
@@ -123,11 +123,13 @@ impl Person {
             Some(cookie) => request.clone().header("Cookie", cookie),
             None => request.clone(),
         };
+        let host = self.site.split_once("://").unwrap().1;
         let mut client = match (&self.tls, &self.from) {
-            (Some((name, config)), _) => Client::connect_tls(self.console, name, config),
+            (Some(config), _) => Client::connect_tls(self.console, host.split(':').next().unwrap(), config),
             (None, Some(from)) => Client::connect_from(from, self.console),
             (None, None) => Client::connect(self.console),
         };
+        client = client.host(host);
         let answer = client.send(&request);
         if let Some(set) = answer.header("set-cookie") {
             let pair = set.split(';').next().unwrap();
