@@ -7,8 +7,10 @@
 mod api;
 mod changes;
 mod lockout;
+mod overview;
 mod person;
 mod programs;
+mod requests;
 mod secrets;
 mod sessions;
 mod sign_in;

@@ -116,19 +116,30 @@ fn body(shown: &Shown) -> Markup {
         (health::attention(&shown.health))
         (range::choice(shown.range, shown.map))
         @match &shown.traffic {
-            None => (layout::empty("No request has been logged yet. Send one through the gateway, and it appears here.")),
-            Some((overview, countries)) => {
-                @if !overview.is_complete { (incomplete(overview)) }
-                (panels::totals(overview))
-                (panels::over_time(overview))
-                div.columns { (panels::statuses(&overview.totals)) (panels::latency(&overview.totals)) }
-                (panels::origins(shown, countries))
-                (panels::tops(shown.range, overview))
-            }
+            Some((overview, countries)) if overview.totals.requests > 0 => (history(shown, overview, countries)),
+            Some(_) | None => (nothing(shown.range)),
         }
         div.columns { (panels::blocks(&shown.lists, shown.now)) (panels::findings(&shown.lists, shown.now)) }
         (health::parts(&shown.health))
     }
+}
+
+fn history(shown: &Shown, overview: &Overview, countries: &[TopCount]) -> Markup {
+    html! {
+        @if !overview.is_complete { (incomplete(overview)) }
+        (panels::totals(overview))
+        (panels::over_time(overview))
+        div.columns { (panels::statuses(&overview.totals)) (panels::latency(&overview.totals)) }
+        (panels::origins(shown, countries))
+        (panels::tops(shown.range, overview))
+    }
+}
+
+fn nothing(range: Range) -> Markup {
+    layout::empty(&format!(
+        "No request in the last {}. Send one through the gateway, and it appears here.",
+        range.as_str()
+    ))
 }
 
 fn incomplete(overview: &Overview) -> Markup {
