@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod api;
+mod blocks;
 mod changes;
+mod clients;
+mod findings;
 mod lockout;
 mod overview;
 mod person;
