@@ -91,8 +91,8 @@ impl Notices {
 
 /// A path of the console without a notice; whatever else is asked for becomes the overview.
 fn local(page: &str) -> String {
-    let is_local =
-        page.starts_with('/') && !page.starts_with("//") && !page.contains(['\\', '\r', '\n', '#']);
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#');
+    let is_local = page.starts_with('/') && !page.starts_with("//") && page.bytes().all(is_plain);
     if !is_local {
         return "/".to_owned();
     }
@@ -115,6 +115,8 @@ mod tests {
             ("//evil.example/", "/"),
             ("https://evil.example/", "/"),
             ("/\\evil.example", "/"),
+            ("/blocks\r\nSet-Cookie: a=b", "/"),
+            ("/blöcke", "/"),
             ("", "/"),
         ] {
             assert_eq!(local(page), want, "{page}");

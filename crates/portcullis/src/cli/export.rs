@@ -28,7 +28,7 @@ pub(super) struct Export {
     #[arg(long, value_name = "FORMAT", default_value = "plain", conflicts_with = "json")]
     format: Format,
 
-    /// Only blocks that came from there: cli, config, detector or import; may be given more than once
+    /// Only blocks that came from there: cli, console, config, detector or import; may be given more than once
     #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
     source: Vec<BlockSource>,
 

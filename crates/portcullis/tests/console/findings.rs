@@ -1,7 +1,7 @@
 //! Findings in the console: looked at, judged, taken back.
 
-use portcullis_model::{FindingStatus, UnixMs};
-use portcullis_store::{FindingFilter, StoredFinding};
+use portcullis_model::{Finding, FindingStatus, Severity, UnixMs};
+use portcullis_store::{FindingFilter, State, StoredFinding};
 use portcullis_testkit::{Gateway, Request, Upstream, eventually};
 
 use crate::config;
@@ -182,6 +182,33 @@ fn a_finding_that_was_a_mistake_is_allowed_and_undone() {
     alice.change("/undo", &[("key", &field(&page, "key"))]);
     assert_eq!(status(&gateway, id), FindingStatus::Open);
     assert!(gateway.data().state().allows().unwrap().is_empty());
+}
+
+#[test]
+fn a_finding_about_this_machine_blocks_nobody_by_a_button() {
+    let upstream = Upstream::start();
+    let gateway = gateway(&upstream);
+    let mut alice = Person::operator(&gateway);
+    let at = UnixMs::from_system(std::time::SystemTime::now());
+    let finding = Finding {
+        client: "127.0.0.1".parse().unwrap(),
+        user: None,
+        reason: "sensitive_paths".to_owned(),
+        severity: Severity::High,
+        request_count: 1,
+        first_seen: at,
+        last_seen: at,
+        detected_at: at,
+        details: serde_json::json!({}),
+    };
+    let id =
+        State::open_existing(gateway.data().folder()).unwrap().save_finding(&finding).unwrap().to_string();
+    let answer = alice.post("/findings", &[("only", &id), ("deed", "block"), ("expires", "+1h")]);
+    assert_eq!(answer.status(), 409);
+    assert!(answer.text().contains("loopback"), "{}", answer.text());
+    assert!(gateway.data().state().active_blocks(at).unwrap().is_empty());
+    // What another version of the gateway left out is no reason to fail.
+    assert!(alice.page(&format!("/findings/{id}")).contains("sensitive_paths"));
 }
 
 #[test]

@@ -194,3 +194,79 @@ fn restore_never(state: &mut State, id: i64, author: &Author) -> Result<Left, Pa
     let added = state.add_never(&new, &author.actor, author.now)?;
     Ok(added.is_none().then(|| "there are too many dismissals for good".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use portcullis_model::UnixMs;
+    use tempfile::TempDir;
+
+    use super::super::{Entry, Whom, block, import, lift};
+    use super::*;
+
+    fn state() -> (TempDir, State) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        (folder, state)
+    }
+
+    fn at(seconds: i64) -> Author {
+        Author { actor: "console:ana".to_owned(), now: UnixMs(seconds * 1_000) }
+    }
+
+    fn entry(network: &str, until: Option<i64>) -> Entry {
+        Entry {
+            whom: Whom::Network(network.parse().unwrap()),
+            reason: "scans".to_owned(),
+            expires_at: until.map(|seconds| UnixMs(seconds * 1_000)),
+            finding: None,
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_has_changed_meanwhile_stays() {
+        let (_folder, mut state) = state();
+        let (id, _) = block(&mut state, entry("192.0.2.1/32", None), &at(1)).unwrap();
+        let lifted = lift(&mut state, &[id], &at(2)).unwrap().undo.unwrap();
+        let (other, _) = block(&mut state, entry("192.0.2.1/32", Some(100)), &at(3)).unwrap();
+        let text = undo(&mut state, &lifted, &at(4)).unwrap();
+        assert_eq!(text, format!("Nothing was undone: block {other} is in force for the same."));
+        assert_eq!(state.active_blocks(UnixMs(4_000)).unwrap()[0].id, other);
+    }
+
+    #[test]
+    fn a_block_that_has_run_out_is_not_brought_back() {
+        let (_folder, mut state) = state();
+        let (id, _) = block(&mut state, entry("192.0.2.1/32", Some(10)), &at(1)).unwrap();
+        let lifted = lift(&mut state, &[id], &at(2)).unwrap().undo.unwrap();
+        let text = undo(&mut state, &lifted, &at(11)).unwrap();
+        assert!(text.contains("has run out meanwhile"), "{text}");
+        assert!(state.active_blocks(UnixMs(11_000)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_import_goes_as_it_came_and_leaves_what_stood_before() {
+        let (_folder, mut state) = state();
+        block(&mut state, entry("192.0.2.1/32", Some(50)), &at(1)).unwrap();
+        block(&mut state, entry("192.0.2.2/32", None), &at(1)).unwrap();
+        let now = at(2);
+        let blocks: Vec<NewBlock> = (0..=200_u8)
+            .map(|n| NewBlock {
+                network: format!("192.0.2.{n}/32").parse().unwrap(),
+                reason: "list".to_owned(),
+                source: portcullis_model::BlockSource::Import,
+                created_at: now.now,
+                expires_at: Some(now.now.plus(Duration::from_secs(3_600))),
+                finding_id: None,
+            })
+            .collect();
+        let (imported, done) = import(&mut state, &blocks, &now).unwrap();
+        assert_eq!((imported.added, imported.kept), (200, 1));
+        undo(&mut state, &done.undo.unwrap(), &at(3)).unwrap();
+        let left = state.active_blocks(UnixMs(3_000)).unwrap();
+        let left: Vec<(String, Option<i64>)> =
+            left.iter().map(|block| (block.network.to_string(), block.expires_at.map(|at| at.0))).collect();
+        assert_eq!(left, [("192.0.2.2/32".to_owned(), None), ("192.0.2.1/32".to_owned(), Some(50_000))]);
+    }
+}
