@@ -186,14 +186,8 @@ impl LogReader {
             self.candidates(slice, search, run).map_err(self.error("reading the zones' sums"))?;
         let mut found = match candidates {
             Candidates::None => return Ok(ControlFlow::Continue(())),
-            Candidates::All => self.matching(slice, search, run.rows.clone())?,
-            Candidates::Rows(rows) => {
-                let mut found = Vec::new();
-                for row in rows {
-                    found.extend(self.matching(slice, search, row..=row)?);
-                }
-                found
-            }
+            Candidates::All => self.matching(slice, search, [run.rows.clone()])?,
+            Candidates::Rows(rows) => self.matching(slice, search, rows.into_iter().map(|row| row..=row))?,
         };
         if found.len() > DENSE {
             return self.read_rows(slice, search, run.rows.clone(), order, filter, each);
@@ -414,22 +408,25 @@ impl LogReader {
         Ok(candidates)
     }
 
-    /// Those of the rows whose numbers match, ascending.
+    /// Those of the rows whose numbers match, in the order in which they are asked for.
     fn matching(
         &self,
         slice: &Slice,
         search: &Search<'_>,
-        rows: RangeInclusive<i64>,
+        asked: impl IntoIterator<Item = RangeInclusive<i64>>,
     ) -> Result<Vec<i64>, StoreError> {
         let error = || self.error("searching requests");
         let mut statement = self.connection.prepare_cached(&search.sql(slice)).map_err(error())?;
         let offsets = search.window.offsets(slice.base_ms);
-        let mut rows =
-            statement.query(params![rows.start(), rows.end(), offsets.from, offsets.to]).map_err(error())?;
         let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(error())? {
-            if search.accepts(row).map_err(error())? {
-                found.push(row.get(0).map_err(error())?);
+        for rows in asked {
+            let mut rows = statement
+                .query(params![rows.start(), rows.end(), offsets.from, offsets.to])
+                .map_err(error())?;
+            while let Some(row) = rows.next().map_err(error())? {
+                if search.accepts(row).map_err(error())? {
+                    found.push(row.get(0).map_err(error())?);
+                }
             }
         }
         Ok(found)

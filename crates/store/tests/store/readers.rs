@@ -287,3 +287,38 @@ fn an_open_reader_sees_what_is_committed_after_it_was_opened() {
     drop(log);
     assert_eq!(reader.rows(&LogFilter::default(), 9).unwrap().len(), 1);
 }
+
+#[test]
+fn similar_clients_share_a_network_an_asn_or_a_user_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::start(dir.path(), LogSettings::default(), Box::new(Lisbon)).unwrap();
+    let with_agent = |n, client: &str, agent: &str| RequestRecord {
+        text: text("/", "", agent),
+        ..request_to(n, UnixMs(50), client, "/", 200)
+    };
+    let refused =
+        RequestRecord { verdict: VerdictKind::Blocked, ..with_agent(4, "192.0.2.77", "Scanner/1.0 (twin)") };
+    write(
+        &log,
+        [
+            with_agent(1, "198.51.100.1", "Scanner/1.0"),
+            with_agent(2, "198.51.100.2", "Other/1"),
+            with_agent(3, "192.0.2.66", "Scanner/1.0"),
+            refused,
+            with_agent(5, "192.0.2.66", "Scanner/1.0"),
+            request_to(6, UnixMs(9), "198.51.100.3", "/", 200),
+        ],
+    );
+    let reader = LogReader::open(dir.path()).unwrap();
+    let soon = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let similar = reader.similar_clients(ip("198.51.100.1"), UnixMs(10), 9, soon).unwrap();
+    let told = |found: &[portcullis_store::SimilarClient]| {
+        found.iter().map(|found| (found.client.to_string(), found.requests)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&similar.network), [("198.51.100.2".to_owned(), 1)]);
+    assert_eq!(told(&similar.asn), [("198.51.100.2".to_owned(), 1)]);
+    assert_eq!(told(&similar.user_agent), [("192.0.2.66".to_owned(), 2)]);
+    assert!(similar.is_complete);
+    let unknown = reader.similar_clients(ip("203.0.113.1"), UnixMs(0), 9, soon).unwrap();
+    assert_eq!(told(&unknown.network), []);
+}
