@@ -9,7 +9,9 @@ mod health;
 mod operations;
 mod routes;
 
-pub use console::{Chores, Clients, Console, Figures, Limits, LiveSettings, Parts, Running, Stories};
+pub use console::{
+    Chores, Clients, Console, Figures, Knowledge, Limits, LiveSettings, Parts, Running, Stories,
+};
 pub use console::{
     LINK_LASTS, MAX_TOKEN_LASTS, MIN_PASSWORD_CHARS, PasswordProblem, check_name, check_password, digest_of,
     hash_password, new_api_token, new_token,

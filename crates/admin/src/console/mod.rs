@@ -41,7 +41,7 @@ pub use access::{
     hash_password, new_api_token, new_token,
 };
 pub use api::openapi_json;
-pub use running::{Chores, Clients, Figures, Limits, LiveSettings, Running, Stories};
+pub use running::{Chores, Clients, Figures, Knowledge, Limits, LiveSettings, Running, Stories};
 
 use crate::AdminError;
 use shared::Shared;

@@ -9,6 +9,7 @@ mod networks;
 mod resolver;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use portcullis_model::{ClientIp, UnixMs};
 pub(crate) use fetch::{TASK_NAME, update};
 pub(crate) use names::LookupStats;
 pub(crate) use networks::{Networks, Source};
+pub(crate) use words::{status, why};
 
 use names::Names;
 

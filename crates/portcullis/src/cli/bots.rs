@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use portcullis_config::{Config, FeedSource};
 use portcullis_detect::BotStatus;
-use portcullis_detect::bots::{Bot, How, Outcome as Dns, Proof, Refusal};
+use portcullis_detect::bots::{Bot, Outcome as Dns, Refusal};
 use portcullis_fetch::masked;
 use portcullis_model::ClientIp;
 
-use crate::bots::{Bots as Known, Explained, Source};
+use crate::bots::{Bots as Known, Explained, Source, status, why};
 
 use super::context::{Context, quoted};
 use super::output::{Align, Cell, DIM, GREEN, RED, Screen, Table, YELLOW, number, tell};
@@ -259,54 +259,6 @@ pub(super) fn named<'a>(
         all.push(Named { bot, status: status(explained.judgement.status), says });
     }
     all
-}
-
-fn status(status: BotStatus) -> &'static str {
-    match status {
-        BotStatus::None => "none",
-        BotStatus::Claimed => "claimed",
-        BotStatus::Verified => "verified",
-        BotStatus::False => "false",
-    }
-}
-
-fn why(explained: &Explained) -> String {
-    match &explained.judgement.how {
-        How::NotNamed => "the user agent names no bot of the table".to_owned(),
-        How::Proven(proof) => proven(proof),
-        How::ProvenFetcher(proof) => {
-            format!("{}; it fetches what strangers ask it for, so it is judged as anybody is", proven(proof))
-        }
-        How::OutsideOfNetworks => {
-            "the address is in none of its networks, and all of them are known".to_owned()
-        }
-        How::Refuted(Refusal::NoName) => "DNS has no name for the address".to_owned(),
-        How::Refuted(Refusal::OtherName(name)) => {
-            format!("DNS calls the address {name:?}, which is not its operator's")
-        }
-        How::Refuted(Refusal::NotConfirmed(name)) => {
-            format!("the address calls itself {name:?}, and that name does not have the address")
-        }
-        How::Unsettled => match explained.dns.as_deref() {
-            Some(Dns::Unsettled) => {
-                "DNS does not answer; until it does, nothing is held against the client".to_owned()
-            }
-            Some(Dns::Confirmed { .. } | Dns::Refuted(_)) | None => {
-                "the address is in none of its networks as they are known, which may be old".to_owned()
-            }
-        },
-        How::CannotBeKnown => {
-            "nothing could tell: its operator says no way, or others use the name too".to_owned()
-        }
-        How::NotPublic => "the address is private or this machine's: nobody's on the Internet".to_owned(),
-    }
-}
-
-fn proven(proof: &Proof) -> String {
-    match proof {
-        Proof::Network => "the address is in its networks".to_owned(),
-        Proof::Name(name) => format!("DNS calls the address {name:?}, and that name has the address"),
-    }
 }
 
 fn of_dns(dns: &Dns) -> Value {

@@ -15,7 +15,7 @@ use portcullis_geo::{
 use portcullis_model::{ClientIp, Location, UnixMs};
 use portcullis_store::{Coverage, LogReader, State, StoreError};
 
-use crate::geo::{self, Downloaded, Http, StateShelf, Whom, source_state, unavailable};
+use crate::geo::{self, Downloaded, Http, Said, StateShelf, Whom, source_state, unavailable};
 use crate::sentence::sentence;
 
 use super::context::{Context, Misuse, open_state};
@@ -114,44 +114,14 @@ impl Lookup {
     fn run(self, config: &Config, context: &Context, screen: &mut Screen) -> anyhow::Result<Outcome> {
         let geo = Geo::open(&config.geo)?;
         let client = self.ip;
-        let mut says: Vec<(String, Location)> = geo
-            .files_say(client)
-            .into_iter()
-            .map(|(path, location)| (path.display().to_string(), location))
-            .collect();
-        let asked = self.ask(&geo, config, context.now)?;
-        let answers = asked.reports.iter().filter_map(|report| match &report.outcome {
-            SourceOutcome::Kept(answer) | SourceOutcome::Fresh(answer) => {
-                Some((report.source.as_str().to_owned(), answer.location.clone()))
-            }
-            SourceOutcome::Failed(_) | SourceOutcome::Unavailable(_) | SourceOutcome::NotAsked => None,
-        });
-        says.extend(answers);
-        let location = says.iter().fold(Location::default(), |known, (_, said)| known.or(said.clone()));
+        let effort = if self.refresh { Effort::Every } else { Effort::KeptOnly };
+        let Said { location, says, asked } = geo::said(&geo, &config.data, client, effort, context.now)?;
         if self.format.json {
             screen.json(&lookup_json(client, &location, &says, &asked))?;
         } else {
             show_lookup(client, &location, &says, &asked, context, screen)?;
         }
         Ok(if location.is_unknown() { Outcome::Nothing } else { Outcome::Done })
-    }
-
-    fn ask(&self, geo: &Geo, config: &Config, now: UnixMs) -> anyhow::Result<Asked> {
-        let not_asked =
-            |source: &SourceSettings| SourceReport { source: source.kind, outcome: SourceOutcome::NotAsked };
-        let reports = config.geo.sources.iter().map(not_asked).collect();
-        let nothing = Asked { location: Location::default(), reports };
-        let effort = if self.refresh { Effort::Every } else { Effort::KeptOnly };
-        match effort {
-            Effort::Every => drop(State::open_or_create(&config.data)?),
-            // Nothing was ever kept.
-            _ if open_state(&config.data)?.is_none() => return Ok(nothing),
-            _ => {}
-        }
-        let (mut http, mut shelf) = (Http::new()?, StateShelf::new(&config.data));
-        let known = geo.files_know(self.ip);
-        let (settings, stats) = (geo.settings(), geo.source_stats());
-        Ok(ask(settings, stats, (self.ip, &known), effort, (&mut http, &mut shelf), now)?)
     }
 }
 

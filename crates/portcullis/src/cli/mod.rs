@@ -56,7 +56,7 @@ use portcullis_model::UnixMs;
 
 use crate::sentence::sentence;
 
-pub(crate) use context::{Context, quoted};
+pub(crate) use context::{Context, open_state, quoted};
 
 use context::Misuse;
 use output::{Screen, tell};

@@ -5,6 +5,7 @@
 mod chores;
 mod clients;
 mod figures;
+mod knowledge;
 mod limits;
 mod links;
 mod settings;

@@ -96,7 +96,8 @@ fn site(app: &App) -> SourceGroup {
                     count(owned as u64, "path"),
                     count(others as u64, "path")
                 ),
-                updated: Some(site.learned_until()),
+                // Before the first request it has learned until the beginning of time.
+                updated: site.since().map(|_| site.learned_until()),
                 problem: None,
             });
         }

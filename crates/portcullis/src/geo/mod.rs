@@ -3,6 +3,7 @@
 
 mod download;
 mod http;
+mod lookup;
 mod refresh;
 mod shelf;
 
@@ -18,6 +19,7 @@ use crate::app::wall_now;
 
 pub(crate) use download::{Downloaded, due, update};
 pub(crate) use http::Http;
+pub(crate) use lookup::{Said, said};
 pub(crate) use refresh::{Whom, refresh, unavailable};
 pub(crate) use shelf::{StateShelf, source_state};
 

@@ -22,6 +22,7 @@ use super::problem::Problem;
 use super::words::{Address, Done, FindingSeverity, Judgement, Limit, Note, Page, Text, Time};
 use crate::console::actions::{self, Author, ForGood};
 use crate::console::error::PageError;
+use crate::console::running::stories::FindingStory;
 use crate::console::shared::Shared;
 
 pub(super) fn add_to(api: Api) -> Api {
@@ -111,12 +112,41 @@ fn no_finding(id: i64) -> String {
     format!("There is no finding {id}. Findings are kept for 30 days.")
 }
 
-/// One finding
+/// A finding with what its details mean.
+#[derive(Debug, Serialize, ToSchema)]
+struct ExplainedFinding {
+    #[serde(flatten)]
+    finding: Finding,
+    /// What was done, or why nothing was.
+    outcome: String,
+    /// At request time or by the hourly run, and after how long.
+    found: Option<String>,
+    /// Why it is not more severe than it is.
+    held_down: Option<String>,
+    /// Who shares the address, and whom a block leaves alone.
+    spared: Vec<String>,
+    /// Rules that had something to say and were not to be asked.
+    silent: Vec<String>,
+    /// Which model found it unusual, and how clearly.
+    model: Option<String>,
+}
+
+impl From<FindingStory> for ExplainedFinding {
+    fn from(story: FindingStory) -> Self {
+        let FindingStory { stored, outcome, found, held_down, spared, silent, model } = story;
+        Self { finding: stored.into(), outcome, found, held_down, spared, silent, model }
+    }
+}
+
+/// One finding, with what its details mean
 #[utoipa::path(get, path = "/findings/{id}", tag = "findings", params(("id" = i64, Path, description = "Its number")),
-    responses((status = 200, body = Finding)))]
-async fn show(State(shared): State<Arc<Shared>>, Part(id): Part<i64>) -> Result<Json<Finding>, Problem> {
-    let found = shared.state(move |state| state.finding(id)).await?;
-    found.map(Finding::from).map(Json).ok_or_else(|| Problem::not_found(no_finding(id)))
+    responses((status = 200, body = ExplainedFinding)))]
+async fn show(
+    State(shared): State<Arc<Shared>>,
+    Part(id): Part<i64>,
+) -> Result<Json<ExplainedFinding>, Problem> {
+    let found = shared.blocking(move |shared| shared.running.finding(id).map_err(PageError::Failed)).await?;
+    found.map(ExplainedFinding::from).map(Json).ok_or_else(|| Problem::not_found(no_finding(id)))
 }
 
 /// A finding that somebody has done something about.

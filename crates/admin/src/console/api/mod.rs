@@ -18,6 +18,7 @@ mod entries;
 mod findings;
 mod gateway;
 mod input;
+mod knowledge;
 mod limits;
 mod overview;
 mod problem;
@@ -49,6 +50,7 @@ fn operations() -> Api {
     let api = requests::add_to(api);
     let api = overview::add_to(api);
     let api = clients::add_to(api);
+    let api = knowledge::add_to(api);
     let api = limits::add_to(api);
     let api = blocks::add_to(api);
     let api = allows::add_to(api);

@@ -134,7 +134,7 @@ struct Filter {
     /// A status, or a class of them: `404`, `4xx`.
     #[serde(default, deserialize_with = "parsed")]
     #[param(value_type = Option<String>, pattern = "^([1-5][0-9][0-9]|[1-5][xX][xX])$")]
-    status: Option<StatusFilter>,
+    status: Option<Status>,
     verdict: Option<Verdict>,
     /// What the reason begins with, such as `limit:login`.
     #[param(inline)]
@@ -163,6 +163,23 @@ struct Filter {
     limit: Limit,
 }
 
+/// Those that an answer can have; what could not be answered has none.
+#[derive(Debug)]
+struct Status(StatusFilter);
+
+impl std::str::FromStr for Status {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse()? {
+            StatusFilter::Exact(status) if !(100..600).contains(&status) => {
+                Err(format!("expected a status such as 404 or 4xx, got {text:?}"))
+            }
+            status => Ok(Self(status)),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Country(String);
 
@@ -187,7 +204,7 @@ impl From<Filter> for LogFilter {
             query: asked.query.map(|text| text.0),
             user_agent: asked.user_agent.map(|text| text.0),
             user: asked.user.map(|text| text.0),
-            status: asked.status,
+            status: asked.status.map(|status| status.0),
             verdict: asked.verdict.map(|verdict| verdict.0),
             reason: asked.reason.map(|text| text.0),
             is_suspicious: asked.suspicious,
