@@ -10,6 +10,7 @@ mod assets;
 mod charts;
 mod connections;
 mod csv;
+mod data_export;
 mod error;
 mod forms;
 mod guard;

@@ -6,18 +6,23 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use portcullis_detect::is_sensitive;
 use portcullis_store::ClientReport;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::caller::Caller;
 use super::document::Api;
 use super::entries::{Allow, Block, Finding, UserBlock};
 use super::input::{Params, Part, parsed};
 use super::overview::Statuses;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use super::requests::Place;
 use super::words::{Address, Time};
+use crate::console::data_export::data_export;
+use crate::console::error::PageError;
+use crate::console::running::clients::{ClientStanding, Erased};
 use crate::console::shared::Shared;
 
 /// How far back the report looks unless asked, and at most: a year.
@@ -27,7 +32,7 @@ const MAX_HOURS: u32 = 8_784;
 const MAX_FINDINGS: usize = 100;
 
 pub(super) fn add_to(api: Api) -> Api {
-    api.add(__path_show, show)
+    api.add(__path_show, show).add(__path_data, data).add(__path_erase, erase)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -91,6 +96,14 @@ struct UserAgentCount {
 /// How a client stands at this moment.
 #[derive(Debug, Serialize, ToSchema)]
 struct Standing {
+    /// Whether it is let in, in a sentence.
+    now: String,
+    /// Feeds that list it.
+    feeds: Vec<String>,
+    /// Rules that are silent about it, because a person has said so.
+    silent: Vec<String>,
+    /// Crawlers that it has named itself as, and whether it is them.
+    bots: Vec<String>,
     /// Those that contain the address, the most specific first.
     allows: Vec<Allow>,
     blocks: Vec<Block>,
@@ -179,20 +192,91 @@ async fn show(
         log.client_report(client.0, since, until, &|path| is_sensitive(&config.detection, path))
     });
     let report = report.await?;
+    let agents: Vec<String> = report.user_agents.iter().map(|(agent, _)| agent.clone()).collect();
+    let known =
+        shared.blocking(move |shared| shared.running.standing(client.0, &agents).map_err(PageError::Failed));
+    let ClientStanding { now: says, feeds, silent, bots } = known.await?;
     let standing = shared.state(move |state| {
         let mut findings = state.findings_about(client.0)?;
         findings.truncate(MAX_FINDINGS);
+        let blocks = state.covering(client.0, now)?.into_iter();
         let of_anonymous = state.block_of_anonymous(client.0, now)?;
         Ok(Standing {
+            now: says,
+            feeds,
+            silent,
+            bots,
             allows: state.allows_covering(client.0)?.into_iter().map(Allow::from).collect(),
-            blocks: state
-                .covering(client.0, now)?
-                .into_iter()
-                .map(|block| Block::standing(block, now))
-                .collect(),
+            blocks: blocks.map(|block| Block::standing(block, now)).collect(),
             of_anonymous: of_anonymous.map(|block| UserBlock::standing(block, now)),
             findings: findings.into_iter().map(Finding::from).collect(),
         })
     });
     Ok(Json(Client::new(report, standing.await?)))
+}
+
+/// Everything that is kept about a client, for that client
+///
+/// Requests, findings, blocks, limits that it met, and whatever else mentions it, as it is read. Needs a token with the
+/// scope "write": it hands out all data of a person.
+#[utoipa::path(get, path = "/clients/{ip}/data", tag = "clients",
+    params(("ip" = Address, Path, description = "Its address")), responses(
+        (status = 200, body = Object, content_type = "application/json"),
+        (status = 409, body = Problem, content_type = "application/problem+json",
+            description = "Other exports are under way."),
+    ))]
+async fn data(
+    State(shared): State<Arc<Shared>>,
+    Caller(caller): Caller,
+    Part(client): Part<Address>,
+) -> Result<Response, Problem> {
+    if !caller.is_operator() {
+        return Err(Problem::new(
+            Kind::Forbidden,
+            "This token may only read; all data of a person is handed out to tokens with the scope \"write\".",
+        ));
+    }
+    Ok(data_export(shared, client.0)?)
+}
+
+/// What was erased. The receipt names nobody.
+#[derive(Debug, Serialize, ToSchema)]
+struct ErasedClient {
+    requests: u64,
+    /// Entries of the state that were deleted, and others of which a mention was taken out.
+    entries: u64,
+    /// The address is let in again.
+    blocks_lifted: u64,
+    receipt: String,
+    /// Files of the data folder in which the address still stands: old copies, to be deleted by hand.
+    left_in: Vec<String>,
+}
+
+impl From<Erased> for ErasedClient {
+    fn from(erased: Erased) -> Self {
+        Self {
+            requests: erased.requests,
+            entries: erased.entries,
+            blocks_lifted: erased.blocks_lifted as u64,
+            receipt: erased.receipt,
+            left_in: erased.left_in,
+        }
+    }
+}
+
+/// Erase everything that is kept about a client
+///
+/// From both databases and every file; it cannot be brought back. Blocks of the address are lifted. Takes as long as the
+/// whole log takes to be read.
+#[utoipa::path(delete, path = "/clients/{ip}/data", tag = "clients",
+    params(("ip" = Address, Path, description = "Its address")), responses((status = 200, body = ErasedClient)))]
+async fn erase(
+    State(shared): State<Arc<Shared>>,
+    Caller(caller): Caller,
+    Part(client): Part<Address>,
+) -> Result<Json<ErasedClient>, Problem> {
+    let actor = caller.actor();
+    let erased =
+        shared.blocking(move |shared| shared.running.erase(client.0, &actor).map_err(PageError::Failed));
+    Ok(Json(erased.await?.into()))
 }

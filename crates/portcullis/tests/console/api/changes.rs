@@ -184,3 +184,106 @@ fn a_finding_is_judged_acted_upon_and_never_made_again() {
     );
     assert!(wrong["detail"].as_str().unwrap().contains("path"), "{wrong}");
 }
+
+#[test]
+fn a_setting_is_in_force_at_once_and_goes_back_to_the_file() {
+    let upstream = Upstream::start();
+    let gateway = in_front_of(&upstream);
+    let program = Program::writer(&gateway);
+    let path = "/settings/detection.requests_per_hour";
+    let setting = || {
+        let all = program.read("/settings")["items"].clone();
+        let named = |one: &&Value| one["key"] == "detection.requests_per_hour";
+        all.as_array().unwrap().iter().find(named).unwrap().clone()
+    };
+    let in_file = setting()["in_file"].clone();
+    let put = |value: &str| {
+        let body = json!({ "value": value }).to_string();
+        let request = Request::new("PUT", &format!("/api/v1{path}")).body(body);
+        program.send(request.header("Content-Type", "application/json"))
+    };
+    let set = put("77").json();
+    assert_eq!((&set["value"], &set["in_file"], &set["is_changed"]), (&"77".into(), &in_file, &true.into()));
+    assert_eq!(set["changed_by"], "api:writer");
+    assert_eq!(setting()["value"], "77");
+    let shown = gateway.cli_ok(&["settings", "--json"]);
+    assert!(shown.contains("77"), "{shown}");
+
+    let wrong = problem(&put("many"), 422);
+    assert_eq!(wrong["errors"][0]["field"], "value", "{wrong}");
+    let unknown = Request::new("PUT", "/api/v1/settings/server.listen").body("{\"value\": \"1\"}");
+    problem(&program.send(unknown.header("Content-Type", "application/json")), 422);
+    assert_eq!(program.delete(path).json()["value"], in_file);
+    problem(&program.delete(path), 404);
+}
+
+#[test]
+fn a_task_is_run_and_its_run_recorded() {
+    let upstream = Upstream::start();
+    let gateway = in_front_of(&upstream);
+    let program = Program::writer(&gateway);
+    let names: Vec<String> = program.read("/tasks")["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["task"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(names.contains(&"cleanup".to_owned()), "{names:?}");
+    let begun = program.post("/tasks/cleanup/run", &json!({}));
+    assert_eq!(begun.status(), 202, "{}", begun.text());
+    let run = eventually("the run is recorded", || {
+        program.read("/tasks/cleanup/runs")["items"].as_array().unwrap().first().cloned()
+    });
+    assert_eq!((&run["task"], &run["succeeded"]), (&"cleanup".into(), &true.into()));
+    let unknown = problem(&program.post("/tasks/nothing/run", &json!({})), 404);
+    assert!(unknown["detail"].as_str().unwrap().contains("cleanup"), "{unknown}");
+}
+
+#[test]
+fn a_reload_tells_what_has_changed_and_every_mistake() {
+    let upstream = Upstream::start();
+    let gateway = in_front_of(&upstream);
+    let program = Program::writer(&gateway);
+    assert_eq!(program.change("/reload", &json!({})), json!({ "changed": [], "waiting": [] }));
+    let good = std::fs::read_to_string(gateway.config_file()).unwrap();
+    gateway.write_config(&format!("{good}\n[[limit]]\nname = \"new\"\nrate = \"often\"\n"));
+    let refused = problem(&program.post("/reload", &json!({})), 409);
+    assert!(refused["detail"].as_str().unwrap().contains("rate"), "{refused}");
+    assert!(program.read("/configuration")["last_reload"]["problem"].is_string());
+    gateway.write_config(&format!("{good}\n[[limit]]\nname = \"new\"\nrate = \"9/1m\"\n"));
+    eventually("the limit is in force", || {
+        program.post("/reload", &json!({}));
+        let limits = program.read("/limits");
+        limits["items"].as_array().unwrap().iter().any(|limit| limit["name"] == "new").then_some(())
+    });
+}
+
+#[test]
+fn all_that_is_kept_about_a_client_is_handed_out_and_erased() {
+    let upstream = Upstream::start();
+    let gateway = in_front_of(&upstream);
+    let (program, reader) = (Program::writer(&gateway), Program::reader(&gateway));
+    for n in 0..5 {
+        gateway.client_of(CLIENT).get(&format!("/secret/{n}"));
+        gateway.client_of("203.0.113.90").get(&format!("/other/{n}"));
+    }
+    gateway.data().wait_for_count(10);
+    program.change("/blocks", &json!({ "network": CLIENT, "reason": "for a while" }));
+
+    let path = format!("/clients/{CLIENT}/data");
+    problem(&reader.get(&path), 403);
+    problem(&reader.delete(&path), 403);
+    let kept = program.read(&path);
+    assert_eq!(kept["requests"].as_array().unwrap().len(), 5, "{kept}");
+    assert!(kept["state"]["blocks"].is_array(), "{kept}");
+
+    let erased = program.delete(&path);
+    assert_eq!(erased.status(), 200, "{}", erased.text());
+    let erased = erased.json();
+    assert_eq!((&erased["requests"], &erased["blocks_lifted"]), (&5.into(), &1.into()));
+    assert_eq!(erased["left_in"], json!([]));
+    assert!(!erased["receipt"].as_str().unwrap().contains(CLIENT));
+    assert_eq!(program.all(&format!("/requests?ip={CLIENT}"), 10), [] as [Value; 0]);
+    assert_eq!(program.all("/requests?ip=203.0.113.90", 10).len(), 5);
+    answers(&gateway, CLIENT, 200);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use portcullis_testkit::{Client, Request, Upstream};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Program, problem};
 use crate::{alone, config, in_front_of};
@@ -100,6 +100,24 @@ fn sums_over_the_log_agree_with_it() {
     let health = program.read("/health");
     assert!(health["parts"].as_array().unwrap().iter().any(|part| part["part"] == "Log"), "{health}");
     assert_eq!(program.read("/counters")["connections"].as_u64().map(|n| n < 100), Some(true));
+}
+
+#[test]
+fn what_is_known_of_an_address_is_told_with_who_says_so() {
+    let gateway = alone();
+    let program = Program::reader(&gateway);
+    let place = program.read("/geo/203.0.113.9");
+    assert_eq!(
+        (&place["ip"], &place["place"]["country"], &place["says"]),
+        (&"203.0.113.9".into(), &Value::Null, &json!([]))
+    );
+    let crawler = program.read("/bots/203.0.113.9?user_agent=curl/8.5.0");
+    assert_eq!((&crawler["status"], &crawler["bot"]), (&"none".into(), &Value::Null));
+    // Nobody's address on the Internet: no DNS can say that it is Google's.
+    let crawler = program.read("/bots/127.0.0.1?user_agent=Googlebot");
+    assert_eq!(crawler["bot"], "Googlebot", "{crawler}");
+    assert!(crawler["why"].as_str().unwrap().contains("private"), "{crawler}");
+    assert!(program.read("/bots/127.0.0.1")["why"].as_str().unwrap().contains("no crawler's networks"));
 }
 
 #[test]

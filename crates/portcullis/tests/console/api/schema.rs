@@ -3,15 +3,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
-use portcullis_testkit::Upstream;
+use portcullis_model::{Finding, Severity, UnixMs};
+use portcullis_testkit::{Gateway, Upstream};
 use serde_json::json;
 
-use super::Program;
+use super::{Program, writable};
 use crate::in_front_of;
 
-/// Calls of one operation in one phase.
-const EXAMPLES: &str = "25";
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/schemathesis/schemathesis.toml");
 
 /// `None`, with a word about it, where it is not installed.
 ///
@@ -28,6 +29,27 @@ fn program() -> Option<PathBuf> {
     found
 }
 
+/// Something to be judged: the first finding of this gateway.
+fn finding(gateway: &Gateway) {
+    let now = UnixMs::from_system(SystemTime::now());
+    let sample = json!({ "time": now, "method": "GET", "path": "/.env", "status": 404 });
+    let finding = Finding {
+        client: "198.51.100.66".parse().unwrap(),
+        user: None,
+        reason: "sensitive_files".to_owned(),
+        severity: Severity::Medium,
+        request_count: 3,
+        first_seen: now,
+        last_seen: now,
+        detected_at: now,
+        details: json!({
+            "summary": "It asked for secrets.",
+            "rules": [{ "rule": "sensitive_files", "severity": "medium", "says": "secrets", "samples": [sample] }],
+        }),
+    };
+    assert_eq!(writable(gateway).save_finding(&finding).unwrap(), 1);
+}
+
 #[test]
 fn no_call_fails_the_gateway_or_is_answered_with_what_the_document_does_not_say() {
     let Some(schemathesis) = program() else { return };
@@ -42,11 +64,14 @@ fn no_call_fails_the_gateway_or_is_answered_with_what_the_document_does_not_say(
     program.change("/user-blocks", &json!({ "user": "mallory" }));
     program.change("/allows", &json!({ "network": "192.0.2.7" }));
 
+    finding(&gateway);
+    let decision = gateway.data().rows()[0].id.to_string();
+
     let output = Command::new(schemathesis)
-        .args(["run", &format!("http://{}/api/v1/openapi.json", gateway.console())])
+        .args(["--config-file", CONFIG, "run"])
+        .arg(format!("http://{}/api/v1/openapi.json", gateway.console()))
         .args(["--header", &format!("Authorization: Bearer {}", program.token)])
-        .args(["--checks", "all", "--max-examples", EXAMPLES, "--seed", "20261120"])
-        .args(["--continue-on-failure", "--no-shrink", "--no-color", "--workers", "2"])
+        .env("DECISION", decision)
         .current_dir(gateway.folder())
         .stdin(Stdio::null())
         .output()

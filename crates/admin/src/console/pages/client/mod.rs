@@ -2,7 +2,6 @@
 //! Must not decide about requests.
 
 mod act;
-mod export;
 mod personal;
 mod read;
 mod shown;
@@ -28,7 +27,7 @@ use read::Range;
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/clients/{address}", get(show))
-        .route("/clients/{address}/export", get(export::export))
+        .route("/clients/{address}/export", get(personal::export))
         .route("/clients/{address}/erase", post(personal::erase))
 }
 

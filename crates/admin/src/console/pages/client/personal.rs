@@ -10,6 +10,7 @@ use portcullis_model::ClientIp;
 use serde::Deserialize;
 
 use super::{client_of, page_of, path};
+use crate::console::data_export::data_export;
 use crate::console::error::PageError;
 use crate::console::forms::Change;
 use crate::console::layout::form_token;
@@ -38,6 +39,17 @@ pub(super) struct Sure {
     /// `yes` when what goes was read and confirmed.
     #[serde(default)]
     sure: String,
+}
+
+pub(super) async fn export(
+    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
+    Path(text): Path<String>,
+) -> Result<Response, PageError> {
+    if !visitor.is_operator() {
+        return Err(PageError::Forbidden("Only operators hand out all data of a person.".to_owned()));
+    }
+    data_export(shared, client_of(&text)?)
 }
 
 pub(super) async fn erase(

@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
+use portcullis_model::ClientIp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::time::timeout;
 
-use super::client_of;
-use crate::console::error::PageError;
-use crate::console::shared::Shared;
-use crate::console::visitor::Visitor;
+use super::error::PageError;
+use super::shared::Shared;
 
 /// Bytes of a piece, and pieces that wait to be taken.
 const PIECE: usize = 64 << 10;
@@ -25,15 +23,8 @@ const MAX_WAITING: usize = 4;
 /// How long a visitor may take for one piece.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) async fn export(
-    State(shared): State<Arc<Shared>>,
-    visitor: Visitor,
-    Path(text): Path<String>,
-) -> Result<Response, PageError> {
-    if !visitor.is_operator() {
-        return Err(PageError::Forbidden("Only operators hand out all data of a person.".to_owned()));
-    }
-    let client = client_of(&text)?;
+/// The document, as the answer that sends it.
+pub(super) fn data_export(shared: Arc<Shared>, client: ClientIp) -> Result<Response, PageError> {
     let permit = Arc::clone(&shared.exports).try_acquire_owned().map_err(|_| {
         PageError::Conflict(
             "Other exports are under way. Wait until they have ended, or cancel them.".to_owned(),
