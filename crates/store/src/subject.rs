@@ -65,8 +65,9 @@ impl Subject {
         match self {
             Self::Address(_) => self.texts().iter().any(|text| {
                 value.strip_prefix(text.as_str()).is_some_and(|rest| match rest {
-                    "" | "/32" | "/128" => true,
-                    "/64" => text.contains(':'),
+                    "" => true,
+                    "/32" => !text.contains(':'),
+                    "/64" | "/128" => text.contains(':'),
                     _ => false,
                 })
             }),
@@ -199,6 +200,7 @@ mod tests {
             assert_eq!(subject.without(text), want);
         }
         assert!(subject.is_whole("203.0.113.9/32") && !subject.is_whole("203.0.113.9/24"));
+        assert!(!address("2001:db8::").is_whole("2001:db8::/32"), "a provider's network is nobody's");
     }
 
     #[test]

@@ -9,13 +9,12 @@ use serde_json::{Value, json};
 use portcullis_config::Config;
 use portcullis_fetch::masked;
 use portcullis_geo::{
-    Asked, Circuit, Effort, Field, Geo, Outcome as SourceOutcome, SourceReport, SourceSettings, ask,
-    is_public,
+    Asked, Circuit, Effort, Field, Geo, Outcome as SourceOutcome, SourceReport, SourceSettings, is_public,
 };
 use portcullis_model::{ClientIp, Location, UnixMs};
 use portcullis_store::{Coverage, LogReader, State, StoreError};
 
-use crate::geo::{self, Downloaded, Http, Said, StateShelf, Whom, source_state, unavailable};
+use crate::geo::{self, Downloaded, Said, Whom, source_state, unavailable};
 use crate::sentence::sentence;
 
 use super::context::{Context, Misuse, open_state};

@@ -37,9 +37,17 @@ const SENTENCES: [(&str, &str); 12] = [
     ("task_runs", "summary"),
 ];
 
-/// Whether the column may speak of the subject.
+/// Columns that are networks. A wider one than the subject is nobody's, though it begins with somebody's address, and
+/// without that it would be none.
+const NETWORKS: [(&str, &str); 4] =
+    [("allows", "network"), ("blocks", "network"), ("nevers", "network"), ("party_blocks", "network")];
+
+/// Whether the column may speak of the subject, beside being the subject itself.
 fn may_mention(subject: &Subject, table: &str, column: &str) -> bool {
     let place = (table, column);
+    if NETWORKS.contains(&place) {
+        return false;
+    }
     subject.user().is_none() || NAMES.contains(&place) || SENTENCES.contains(&place)
 }
 
@@ -224,7 +232,7 @@ fn mentions(
     let texts = subject.texts();
     let conditions: Vec<String> = columns
         .iter()
-        .filter(|column| may_mention(subject, table, column))
+        .filter(|column| may_mention(subject, table, column) || NETWORKS.contains(&(table, column.as_str())))
         .flat_map(|column| (1..=texts.len()).map(move |n| format!("instr(\"{column}\", ?{n}) > 0")))
         .collect();
     if conditions.is_empty() {

@@ -356,6 +356,41 @@ fn a_block_that_goes_on_under_another_address_does_so_from_the_moment_of_lifting
     assert_eq!(in_force(&state), ["3fff:800::1/128"]);
 }
 
+#[test]
+fn a_network_that_begins_with_an_erased_address_stays_blocked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = State::open(folder.path()).unwrap();
+    for network in ["203.0.113.8/29", "203.0.113.8/32", "2001:db8::/32", "2001:db8::/64"] {
+        let block = NewBlock {
+            network: network.parse().unwrap(),
+            reason: format!("scans from {network}"),
+            source: BlockSource::Cli,
+            created_at: now(),
+            expires_at: None,
+            finding_id: None,
+        };
+        state.add_block(block, "t").unwrap();
+    }
+    state.add_allow("203.0.113.8/30".parse().unwrap(), "", BlockSource::Cli, "t", now()).unwrap();
+    for gone in ["203.0.113.8", "2001:db8::7"] {
+        let subject = address(gone);
+        state.lift_blocks(&subject, |_| None, ("t", now())).unwrap();
+        state.erase(&subject, &[], ("t", now()), |_| ("x".to_owned(), String::new())).unwrap();
+    }
+    let left: Vec<(String, String)> = state
+        .recent_blocks(9)
+        .unwrap()
+        .into_iter()
+        .map(|stored| (stored.block.network.to_string(), stored.block.reason))
+        .collect();
+    let of = |network: &str, reason: &str| (network.to_owned(), reason.to_owned());
+    assert_eq!(
+        left,
+        [of("2001:db8::/32", "scans from [erased]/32"), of("203.0.113.8/29", "scans from [erased]/29")]
+    );
+    assert_eq!(state.allows().unwrap().len(), 1);
+}
+
 fn finding(user: Option<&str>, reason: &str) -> Finding {
     Finding {
         client: ip("198.51.100.1"),

@@ -16,6 +16,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::problem::{Kind, Problem};
 
+/// What stands for the field when all of it is meant.
+const WHOLE: &str = "(the whole)";
+
 /// The parameters of the address; those that nobody knows are an error, so that a misspelt filter is not ignored.
 pub(super) struct Params<T>(pub(super) T);
 
@@ -88,6 +91,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Serde would take a list for the fields in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::field(WHOLE, "expected an object, got a list"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value =
         serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().classify() {
@@ -104,7 +111,7 @@ fn no_json(error: &serde_json::Error) -> Problem {
 
 fn at_field<E: fmt::Display>(error: &serde_path_to_error::Error<E>) -> Problem {
     let path = error.path().to_string();
-    let field = if path == "." { "(the whole)".to_owned() } else { path };
+    let field = if path == "." { WHOLE.to_owned() } else { path };
     Problem::field(field, error.inner().to_string())
 }
 
@@ -131,6 +138,12 @@ mod tests {
         assert_eq!(problem["status"], 422);
         let problem = failure(r#"{"x": 1, "y": 2, "inner": []}"#);
         assert_eq!(problem["errors"][0]["field"], "y");
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        let problem = failure(" [1, [2]]");
+        assert_eq!((&problem["status"], &problem["errors"][0]["field"]), (&422.into(), &WHOLE.into()));
     }
 
     #[test]

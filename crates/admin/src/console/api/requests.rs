@@ -149,7 +149,7 @@ struct Filter {
     country: Option<Country>,
     /// The number of a network.
     #[serde(default, deserialize_with = "parsed")]
-    #[param(value_type = Option<u32>)]
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4294967295_i64)]
     asn: Option<u32>,
     /// Began then or later.
     since: Option<Time>,
