@@ -149,17 +149,27 @@ fn list(config: &Config, json: bool, context: &Context, screen: &mut Screen) -> 
     .wrapped();
     for shown in &all {
         let (in_file, changed) = match shown.is_changed {
-            true => (Cell::new(&shown.in_file), Cell::new(changed(shown, context))),
+            true => (Cell::new(short(&shown.in_file)), Cell::new(changed(shown, context))),
             false => (Cell::styled("the same", DIM), Cell::styled("-", DIM)),
         };
-        let value =
-            if shown.is_changed { Cell::styled(&shown.value, YELLOW) } else { Cell::new(&shown.value) };
+        let value = short(&shown.value);
+        let value = if shown.is_changed { Cell::styled(value, YELLOW) } else { Cell::new(value) };
         table.row(vec![Cell::new(shown.key), value, in_file, changed]);
     }
     screen.table(&mut table)?;
     screen.blank()?;
     screen.spans(&[(DIM, &format!("change one: {}", context.command("settings set NAME VALUE")))])?;
     Ok(Outcome::Done)
+}
+
+/// Characters of a value in the table; --json has all of it.
+const MAX_SHOWN: usize = 50;
+
+fn short(value: &str) -> String {
+    match value.char_indices().nth(MAX_SHOWN) {
+        Some((cut, _)) => format!("{}...", &value[..cut]),
+        None => value.to_owned(),
+    }
 }
 
 /// `by alice at the command line, 2026-09-01 12:34:56`

@@ -11,6 +11,8 @@ use crate::console::error::PageError;
 use crate::console::shared::Shared;
 use crate::console::visitor::Visitor;
 
+use super::{Done, Step};
+
 /// A setting as it is now.
 #[derive(Clone, Debug)]
 pub(in crate::console) struct Standing {
@@ -70,18 +72,28 @@ pub(in crate::console) async fn change(
     visitor: &Visitor,
     setting: LiveSetting,
     value: Option<String>,
-) -> Result<(), Refused> {
-    let config = shared.config();
+) -> Result<Done, Refused> {
+    let key = setting.as_str();
     let stored = shared.state(|state| state.settings()).await?;
-    let before: Vec<(String, String)> = stored.into_iter().map(|one| (one.key, one.value)).collect();
-    config.with_change(&before, setting.as_str(), value.as_deref()).map_err(Refused::Wrong)?;
-    let (actor, now) = (visitor.actor(), shared.now());
+    let values: Vec<(String, String)> = stored.into_iter().map(|one| (one.key, one.value)).collect();
+    let changed = shared.config().with_change(&values, key, value.as_deref()).map_err(Refused::Wrong)?;
+    let before = values.into_iter().find(|(other, _)| other == key).map(|(_, value)| value);
+    let after = value.clone();
     shared
-        .change(visitor, move |state| match value {
-            Some(value) => state.set_setting(setting.as_str(), &value, &actor, now),
-            None => state.unset_setting(setting.as_str(), &actor, now).map(drop),
+        .act(visitor, move |state, author| {
+            match value {
+                Some(value) => state.set_setting(key, &value, &author.actor, author.now)?,
+                None => drop(state.unset_setting(key, &author.actor, author.now)?),
+            }
+            Ok(())
         })
         .await?;
     shared.blocking(|shared| shared.running.apply_settings().map_err(PageError::Failed)).await?;
-    Ok(())
+    let (is, in_file) = (setting.written(&changed.detection), setting.written(&changed.detection_in_file));
+    let text = match after {
+        Some(_) => format!("{key} is {is} from now on; the file says {in_file}."),
+        None => format!("{key} is {is} from now on, as the file says."),
+    };
+    let steps = if before == after { Vec::new() } else { vec![Step::Setting { setting, before, after }] };
+    Ok(Done::new(text, steps))
 }

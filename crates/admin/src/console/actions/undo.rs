@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use portcullis_config::LiveSetting;
 use portcullis_model::FindingStatus;
 use portcullis_store::{NewBlock, NewNever, NewPartyBlock, State};
 
@@ -42,6 +43,12 @@ pub(crate) enum Step {
     },
     RemoveNever(i64),
     RestoreNever(i64),
+    /// Gives a setting the value that it had before this one; `None` is the file's.
+    Setting {
+        setting: LiveSetting,
+        before: Option<String>,
+        after: Option<String>,
+    },
 }
 
 /// Takes all back that can be; says what could not.
@@ -85,7 +92,25 @@ fn take_back(state: &mut State, step: &Step, author: &Author) -> Result<Left, Pa
             Ok((!removed).then(|| format!("\"never\" {id} had been taken back already")))
         }
         Step::RestoreNever(id) => restore_never(state, *id, author),
+        Step::Setting { setting, before, after } => set_back(state, *setting, (before, after), author),
     }
+}
+
+fn set_back(
+    state: &mut State,
+    setting: LiveSetting,
+    (before, after): (&Option<String>, &Option<String>),
+    author: &Author,
+) -> Result<Left, PageError> {
+    let key = setting.as_str();
+    if state.setting(key)? != *after {
+        return Ok(Some(format!("{key} has been changed meanwhile")));
+    }
+    match before {
+        Some(value) => state.set_setting(key, value, &author.actor, author.now)?,
+        None => drop(state.unset_setting(key, &author.actor, author.now)?),
+    }
+    Ok(None)
 }
 
 fn lift(state: &mut State, id: i64, author: &Author) -> Result<Left, PageError> {

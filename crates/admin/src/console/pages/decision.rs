@@ -9,13 +9,13 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use maud::{Markup, html};
-use portcullis_model::{ClientIp, RequestId};
+use portcullis_model::{ClientIp, Party, RequestId, bare};
 use portcullis_store::LogRow;
 use serde::Deserialize;
 
 use crate::console::error::PageError;
-use crate::console::layout::{Tab, page, table, verdict};
-use crate::console::running::stories::{Advice, Passage, Story, Told};
+use crate::console::layout::{Tab, form_token, page, table, verdict};
+use crate::console::running::stories::{Advice, Passage, Remedy, Story, Told};
 use crate::console::shared::Shared;
 use crate::console::visitor::Visitor;
 use crate::console::words::{encoded, time};
@@ -31,6 +31,13 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 struct Asked {
     #[serde(default)]
     id: String,
+}
+
+#[derive(Deserialize)]
+struct Seen {
+    /// The notice of what was just changed.
+    #[serde(default)]
+    done: String,
 }
 
 async fn ask(visitor: Visitor, Query(Asked { id }): Query<Asked>) -> Response {
@@ -51,11 +58,14 @@ async fn show(
     visitor: Visitor,
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
+    Query(Seen { done }): Query<Seen>,
 ) -> Result<Response, PageError> {
     let Ok(id) = id.parse::<RequestId>() else { return Ok(not_an_id(&visitor, &id)) };
     let told = shared.blocking(move |shared| shared.running.decision(id).map_err(PageError::Failed)).await?;
     Ok(match told {
-        Told::Story(story) => story_page(&visitor, &story).into_response(),
+        Told::Story(story) => {
+            story_page(&visitor, &story, &shared.notices.show(&visitor, &done)).into_response()
+        }
         Told::Nowhere(why) => {
             (StatusCode::NOT_FOUND, question(&visitor, &id.to_string(), Some(&why))).into_response()
         }
@@ -94,13 +104,14 @@ fn question(visitor: &Visitor, id: &str, problem: Option<&str>) -> Html<String> 
     )
 }
 
-fn story_page(visitor: &Visitor, story: &Story) -> Html<String> {
+fn story_page(visitor: &Visitor, story: &Story, notice: &Markup) -> Html<String> {
     let row = &story.request;
     page(
         visitor,
         Tab::Decision,
         &format!("Decision {}", row.id),
         html! {
+            (notice)
             p { (verdict(row.verdict)) " " strong { (story.outcome) } }
             div.columns {
                 section.card aria-labelledby="asked" { h2 #asked { "What was asked" } (facts(row)) }
@@ -116,7 +127,7 @@ fn story_page(visitor: &Visitor, story: &Story) -> Html<String> {
             @if !story.advice.is_empty() {
                 section.card aria-labelledby="advice" {
                     h2 #advice { "What can be done" }
-                    @for advice in &story.advice { (remedy(advice)) }
+                    @for advice in &story.advice { (remedy(visitor, advice, row.id)) }
                 }
             }
         },
@@ -192,11 +203,50 @@ fn counted(rows: &[LogRow]) -> Markup {
     }
 }
 
-fn remedy(advice: &Advice) -> Markup {
+fn remedy(visitor: &Visitor, advice: &Advice, id: RequestId) -> Markup {
     html! {
         @match &advice.command {
-            Some(command) => { p { "To " (advice.to) ":" } pre { (command) } }
+            Some(command) => {
+                p { "To " (advice.to) ":" }
+                @if let (Some(remedy), true) = (&advice.remedy, visitor.is_operator()) {
+                    (button(visitor, remedy, id))
+                    details { summary { "or at the command line" } pre { (command) } }
+                } @else { pre { (command) } }
+            }
             None => p { (advice.to) },
+        }
+    }
+}
+
+/// A form of the pages that know how it is done, which leads back here.
+fn button(visitor: &Visitor, remedy: &Remedy, id: RequestId) -> Markup {
+    let field = |name: &'static str, value: String| (name, value);
+    let (action, word, fields) = match remedy {
+        Remedy::Unblock(network) => ("/blocks/lift", "Lift the block", vec![field("network", bare(network))]),
+        Remedy::UnblockParty(Party::User(user)) => {
+            ("/blocks/lift", "Lift the block", vec![field("user", user.to_string())])
+        }
+        Remedy::UnblockParty(Party::Anonymous { network, .. }) => {
+            ("/blocks/lift", "Lift the block", vec![field("network", bare(network))])
+        }
+        Remedy::Allow(network) => {
+            let reason = format!("decision {id}");
+            ("/allows", "Allow", vec![field("network", bare(network)), field("reason", reason)])
+        }
+        Remedy::Disallow(network) => {
+            ("/allows/remove", "Take the allow back", vec![field("network", bare(network))])
+        }
+        Remedy::Dismiss(finding) => {
+            let fields = vec![field("id", finding.to_string()), field("deed", "dismiss".to_owned())];
+            ("/findings", "Dismiss the finding", fields)
+        }
+    };
+    html! {
+        form action=(action) method="post" {
+            (form_token(visitor))
+            input type="hidden" name="back" value=(format!("/decision/{id}"));
+            @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
+            div.actions { button.quiet { (word) } }
         }
     }
 }

@@ -16,10 +16,10 @@ use serde::Deserialize;
 use crate::console::actions::settings::{Changed, Refused, Standing, change, standing};
 use crate::console::error::PageError;
 use crate::console::forms::Change;
-use crate::console::layout::{done, form_token, warning};
+use crate::console::layout::{form_token, warning};
 use crate::console::shared::Shared;
 use crate::console::visitor::Visitor;
-use crate::console::words::{address, relative};
+use crate::console::words::relative;
 
 use super::settings_page;
 
@@ -31,9 +31,9 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 
 #[derive(Deserialize)]
 struct Seen {
-    /// What was just changed.
+    /// The notice of what was just changed.
     #[serde(default)]
-    changed: String,
+    done: String,
 }
 
 #[derive(Deserialize)]
@@ -56,11 +56,11 @@ struct Attempt {
 async fn show(
     visitor: Visitor,
     State(shared): State<Arc<Shared>>,
-    Query(Seen { changed }): Query<Seen>,
+    Query(Seen { done }): Query<Seen>,
 ) -> Result<Html<String>, PageError> {
     let all = standing(&shared).await?;
-    let changed = changed.parse::<LiveSetting>().ok();
-    Ok(settings(&visitor, &shared, &all, changed, None))
+    let notice = shared.notices.show(&visitor, &done);
+    Ok(settings(&visitor, &shared, &all, &notice, None))
 }
 
 async fn save(
@@ -71,11 +71,14 @@ async fn save(
         form.setting.parse().map_err(|unknown| PageError::Invalid(format!("{unknown}.")))?;
     let value = (!form.unset).then(|| written(setting, &form.value));
     match change(&shared, &visitor, setting, value).await {
-        Ok(()) => Ok(Redirect::to(&address(HERE, &[("changed", setting.as_str())])).into_response()),
+        Ok(done) => {
+            let page = shared.notices.keep(&visitor, HERE, done.text, done.undo);
+            Ok(Redirect::to(&page).into_response())
+        }
         Err(Refused::Failed(error)) => Err(error),
         Err(Refused::Wrong(problems)) => {
             let attempt = Attempt { setting, typed: form.value, problems };
-            let page = settings(&visitor, &shared, &standing(&shared).await?, None, Some(&attempt));
+            let page = settings(&visitor, &shared, &standing(&shared).await?, &html! {}, Some(&attempt));
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
     }
@@ -112,17 +115,16 @@ fn settings(
     visitor: &Visitor,
     shared: &Shared,
     all: &[Standing],
-    changed: Option<LiveSetting>,
+    notice: &Markup,
     attempt: Option<&Attempt>,
 ) -> Html<String> {
-    let just = changed.and_then(|changed| all.iter().find(|one| one.setting == changed));
     let overridden = all.iter().filter(|one| one.change.is_some()).count();
     settings_page(
         visitor,
         HERE,
         "Detection",
         html! {
-            @if let Some(one) = just { (done(&now_in_force(one), None)) }
+            (notice)
             @if attempt.is_some() { (warning("Nothing was changed; the reason is beside the field.")) }
             p {
                 "What is changed here is in force at once and after a restart, and wins over the configuration file \
@@ -138,14 +140,6 @@ fn settings(
             }
         },
     )
-}
-
-fn now_in_force(one: &Standing) -> String {
-    let name = one.setting.as_str();
-    match one.change {
-        Some(_) => format!("{name} is {} from now on; the file says {}.", one.value, one.in_file),
-        None => format!("{name} is {} from now on, as the file says.", one.value),
-    }
 }
 
 fn row(visitor: &Visitor, shared: &Shared, one: &Standing, attempt: Option<&Attempt>) -> Markup {
