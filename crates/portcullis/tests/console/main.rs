@@ -8,7 +8,9 @@ mod api;
 mod blocks;
 mod changes;
 mod clients;
+mod decisions;
 mod findings;
+mod limits;
 mod lockout;
 mod overview;
 mod person;
@@ -16,6 +18,7 @@ mod programs;
 mod requests;
 mod secrets;
 mod sessions;
+mod settings;
 mod sign_in;
 mod users;
 
