@@ -1184,6 +1184,40 @@ fn help_knows_the_old_names_and_the_tasks() {
 }
 
 #[test]
+fn a_setting_is_changed_shown_and_taken_back_by_command() {
+    let place = Place::new();
+    place.write(
+        "portcullis.toml",
+        "[[upstream]]\nname = \"a\"\nservers = [\"a:1\"]\n[detection]\nrequests_per_hour = 500\n",
+    );
+    place.run("settings").expect(DONE, &["detection.requests_per_hour", "500", "the same"]);
+    place
+        .run("settings unset detection.requests_per_hour")
+        .expect(NOTHING, &["was not changed while running"]);
+    place
+        .run("settings set detection.requests_per_hour 200")
+        .expect(DONE, &["detection.requests_per_hour = 200 (the file says 500)", "within a second"]);
+    place.run("settings").expect(DONE, &["200", "500", "by alice at the command line"]);
+    place.run("check").expect(DONE, &["detection.requests_per_hour = 200 was set while running"]);
+    let doctor = place.run("doctor").out;
+    assert!(doctor.contains("1 setting changed while running"), "{doctor}");
+    place.run("settings set detection.block_severity critical").expect(DONE, &["= \"critical\""]);
+    place
+        .run("settings set detection.error_rate 2")
+        .expect(MISUSED, &["detection.error_rate: expected a share from 0.0 to 1.0, got the number 2"]);
+    place.run("settings set server.threads 2").expect(MISUSED, &["cannot be changed while running"]);
+    place.run("settings unset detection.requests_per_hour").expect(DONE, &["it was 200"]);
+    let listed = place.run("settings --json").expect(DONE, &["\"is_changed\": true"]);
+    assert_eq!(listed.out.matches("\"is_changed\": true").count(), 1, "{}", listed.out);
+    // A file that does not fit what was set: that is left out, and said.
+    place.write(
+        "portcullis.toml",
+        "[[upstream]]\nname = \"a\"\nservers = [\"a:1\"]\n[detection.actions]\ncritical = \"block 2h\"\n",
+    );
+    place.run("check").expect(DONE, &["is left out", "settings unset detection.block_severity"]);
+}
+
+#[test]
 fn tasks_of_a_folder_without_a_gateway_are_listed_and_not_run() {
     let place = Place::new();
     place.run("tasks").expect(DONE, &["cleanup", "30 3 * * *", "never"]);

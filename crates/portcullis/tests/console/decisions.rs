@@ -98,7 +98,8 @@ fn an_id_that_leads_nowhere_says_why() {
     gateway.data().wait_for_count(1);
     for (asked, status, says) in [
         ("/decision/06GZFMEMAFNN3DTJ", 404, "the log in"),
-        ("/decision/ZZZZZZZZZZZZZZZZ", 422, "neither a decision ID"),
+        ("/decision/ZZZZZZZZZZZZZZZZ", 404, "cannot be right"),
+        ("/decision/nonsense", 422, "neither a decision ID"),
         ("/decision?id=%3Cscript%3E", 422, "neither a decision ID"),
         ("/decision?id=", 200, "Decision ID"),
     ] {
