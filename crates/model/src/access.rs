@@ -106,6 +106,21 @@ impl FromStr for Role {
     }
 }
 
+/// Who did something, as the audit trail has it, in words: `by alice at the command line`.
+pub fn actor_in_words(actor: &str) -> String {
+    match actor {
+        "cli" => "at the command line".to_owned(),
+        "config" => "by the configuration file".to_owned(),
+        "detector" | "detect" => "by the detector".to_owned(),
+        "console" => "in the console".to_owned(),
+        other => match other.split_once(':') {
+            Some(("cli", user)) => format!("by {user} at the command line"),
+            Some(("console", user)) => format!("by {user} in the console"),
+            Some(_) | None => format!("by {other}"),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ mod secret;
 mod time;
 mod verdict;
 
-pub use access::{Role, Scope, UnknownRole, UnknownScope};
+pub use access::{Role, Scope, UnknownRole, UnknownScope, actor_in_words};
 pub use block::{Allow, Block, BlockSource, bare, network_of, reason_of};
 pub use client::{ClientIp, ParseClientIpError, SharedPrefix};
 pub use finding::{Finding, FindingStatus, Severity, UnknownSeverity};

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use portcullis_config::{Config, ConfigErrors, FILE_NAME, Loaded, Overrides};
 use portcullis_model::UnixMs;
+pub(crate) use portcullis_model::actor_in_words;
 use portcullis_store::{State, StoreError};
 
 use super::output::tell;
@@ -151,21 +152,6 @@ pub(crate) fn actor() -> String {
 
 /// Characters of a user's name in the audit trail.
 const MAX_ACTOR: usize = 64;
-
-/// An actor in words.
-pub(crate) fn actor_in_words(actor: &str) -> String {
-    match actor {
-        "cli" => "at the command line".to_owned(),
-        "config" => "by the configuration file".to_owned(),
-        "detector" | "detect" => "by the detector".to_owned(),
-        "console" => "in the console".to_owned(),
-        other => match other.split_once(':') {
-            Some(("cli", user)) => format!("by {user} at the command line"),
-            Some(("console", user)) => format!("by {user} in the console"),
-            Some(_) | None => format!("by {other}"),
-        },
-    }
-}
 
 /// For a POSIX shell.
 pub(crate) fn quoted(text: &str) -> String {

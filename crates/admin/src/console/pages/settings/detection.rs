@@ -10,7 +10,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use maud::{Markup, html};
 use portcullis_config::{LiveSetting, SettingProblem, setting_list, setting_value};
-use portcullis_model::Severity;
+use portcullis_model::{Severity, actor_in_words};
 use serde::Deserialize;
 
 use crate::console::actions::settings::{Changed, Refused, Standing, change, standing};
@@ -200,7 +200,7 @@ fn origin(one: &Standing, shared: &Shared) -> Markup {
         None => html! { "As the file says." },
         Some(Changed { by, at }) => html! {
             "Changed"
-            @if let Some(by) = by { " by " (by) }
+            @if let Some(by) = by { " " (actor_in_words(by)) }
             @if let Some(at) = at { ", " (relative(*at, shared.now())) }
             "; the file says " code { (one.in_file) } "."
         },
