@@ -141,8 +141,8 @@ fn show(visitor: &Visitor, draft: &Draft, outcome: &Outcome) -> Html<String> {
                 }
                 div { label for="expires" { "For how long" } (duration_choice("expires", &draft.expires)) }
                 div {
-                    label for="until" { "Or until" }
-                    input #until name="until" value=(draft.until) maxlength="40" placeholder="2026-12-31 or +12h (UTC)";
+                    label for="until" { "Or until (UTC)" }
+                    input #until name="until" value=(draft.until) maxlength="40" placeholder="2026-12-31 or +12h";
                 }
             }
             p {

@@ -236,7 +236,7 @@ fn row(stored: &StoredFinding, has_box: bool, now: UnixMs) -> Markup {
 fn buttons() -> Markup {
     html! {
         div.fields.actions {
-            span.dim { "With what is ticked:" }
+            span.dim { "What is ticked:" }
             button.quiet name="deed" value="confirm" { "Confirm" }
             button.quiet name="deed" value="dismiss" { "Dismiss" }
             button.quiet name="deed" value="reopen" { "Reopen" }
