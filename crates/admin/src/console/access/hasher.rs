@@ -56,7 +56,7 @@ mod tests {
         let mut running = Vec::new();
         for _ in 0..MAX_HASHERS + MAX_WAITING {
             let (hasher, end) = (Arc::clone(&hasher), Arc::clone(&end));
-            running.push(tokio::spawn(async move { hasher.run(move || drop(end.lock().recv())).await }));
+            running.push(tokio::spawn(async move { hasher.run(move || end.lock().recv().is_err()).await }));
         }
         while hasher.places.available_permits() > 0 {
             tokio::task::yield_now().await;

@@ -40,7 +40,7 @@ pub const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
 /// The longest that an API token can be used.
 pub const MAX_TOKEN_LASTS: Duration = Duration::from_secs(366 * 24 * 3_600);
 /// Characters of the longest name of a user or a token.
-pub const MAX_NAME: usize = 64;
+pub(super) const MAX_NAME: usize = 64;
 /// How exactly it is known when something was used last.
 const TOUCH: Duration = Duration::from_secs(60);
 

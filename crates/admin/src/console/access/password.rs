@@ -11,7 +11,7 @@ use super::token::random;
 /// Characters of a password, at least.
 pub const MIN_PASSWORD_CHARS: usize = 12;
 /// Bytes of a password, at most: hashing takes time for each.
-pub const MAX_PASSWORD_BYTES: usize = 1_024;
+pub(super) const MAX_PASSWORD_BYTES: usize = 1_024;
 
 /// What OWASP's password storage cheat sheet asks for at least; 19 MiB, in KiB.
 const MEMORY: u32 = 19_456;

@@ -88,7 +88,7 @@ fn session_table(sessions: &[ConsoleSession], own: i64, visitor: &Visitor, now: 
         html! {
             thead { tr {
                 th scope="col" { "Signed in" } th scope="col" { "Last used" } th scope="col" { "Ends" }
-                th scope="col" { "From" } th scope="col" { "With" } th scope="col" { "" }
+                th scope="col" { "From" } th scope="col" { "With" } th scope="col" { span.hidden { "End it" } }
             } }
             tbody { @for session in sessions { tr {
                 td.keep { (words::time(session.created_at)) }

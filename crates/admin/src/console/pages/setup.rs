@@ -158,7 +158,12 @@ fn form(link: &ConsoleLink, token: &str, name: &str, wrong: Option<&str>) -> Mar
                 label for="again" { "The same again" }
                 input #again name="again" type="password" autocomplete="new-password" required[!is_optional] maxlength="1024";
             }
-            div.actions { button type="submit" { "Sign in" } }
+            div.actions { button type="submit" {
+                @match link {
+                    ConsoleLink::Setup => "Make the account",
+                    ConsoleLink::User(_) => "Sign in",
+                }
+            } }
         }
     }
 }

@@ -86,7 +86,7 @@ fn token_table(tokens: &[ApiToken], visitor: &Visitor, now: UnixMs) -> Markup {
             thead { tr {
                 th scope="col" { "Name" } th scope="col" { "Scope" } th scope="col" { "Made by" }
                 th scope="col" { "Made" } th scope="col" { "Ends" } th scope="col" { "Last used" }
-                @if visitor.is_operator() { th scope="col" { "" } }
+                @if visitor.is_operator() { th scope="col" { "Change" } }
             } }
             tbody { @for token in tokens { tr {
                 th scope="row" { (token.name) }

@@ -99,7 +99,7 @@ async fn list(
 fn row(user: &ConsoleUser, visitor: &Visitor, now: UnixMs) -> Markup {
     html! { tr {
         th scope="row" { (user.name) }
-        td { (user.role) }
+        td.keep { (user.role) }
         td {
             @if user.disabled_at.is_some() { span.badge.bad { "disabled" } }
             @else if user.has_password { span.badge.good { "may sign in" } }
@@ -107,7 +107,7 @@ fn row(user: &ConsoleUser, visitor: &Visitor, now: UnixMs) -> Markup {
         }
         td.keep { @match user.last_login { Some(at) => (words::relative(at, now)), None => "never" } }
         td.keep { (words::time(user.created_at)) }
-        @if visitor.is_operator() { td { div.actions {
+        @if visitor.is_operator() { td.wide { div.actions {
             (button(visitor, user, "role", "role", other(user.role).as_str(), &format!("Make {}", other(user.role)), None))
             @if user.disabled_at.is_some() {
                 (button(visitor, user, "access", "disabled", "false", "Enable", None))
