@@ -29,7 +29,7 @@ pub(super) fn read(root: &mut Section<'_>, listeners: &mut Listeners) -> Option<
         },
     };
     let certificate = console.get("certificate").and_then(|value| certificate(&value));
-    let url = console.get("url").and_then(|value| value.parse_with(URL, |text| url(text)));
+    let url = console.get("url").and_then(|value| value.parse_with(URL, url));
     let idle_timeout =
         console.read("idle_timeout", Duration::from_secs(1_800), |value| value.duration(MINUTE..=DAY));
     let session_timeout =

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use portcullis_model::{Role, Scope, Secret, UnixMs};
+use portcullis_model::{ClientIp, Role, Scope, Secret, UnixMs};
 use portcullis_store::{
-    AccessRefusal, AuditFilter, ConsoleLink, ConsoleUser, MAX_API_TOKENS, MAX_CONSOLE_USERS,
-    MAX_SESSIONS_PER_USER, NewApiToken, NewSession, NewUser, State, TokenDigest,
+    AccessRefusal, AuditFilter, ConsoleLink, ConsoleUser, ERASED, MAX_API_TOKENS, MAX_CONSOLE_USERS,
+    MAX_SESSIONS_PER_USER, NewApiToken, NewSession, NewUser, State, Subject, TokenDigest,
 };
 use tempfile::TempDir;
 
@@ -224,4 +224,23 @@ fn hashes_and_digests_do_not_show_themselves() {
     add(&mut state, "alice", Role::Operator);
     let shown = format!("{:?} {:?}", state.credentials("Alice").unwrap().unwrap(), digest(7));
     assert!(!shown.contains("argon2id") && !shown.contains("7, 7") && shown.contains("***"), "{shown}");
+}
+
+#[test]
+fn erasing_an_address_ends_the_sessions_that_began_there_and_leaves_the_users() {
+    let (_dir, mut state) = state();
+    let alice = add(&mut state, "alice", Role::Operator);
+    sign_in(&mut state, &alice, 1, NOW);
+    let mut state = state.acting_from(from());
+    state.unlock_console_user(alice.id, "console:alice", NOW).unwrap().unwrap();
+    let subject = Subject::Address(vec![ClientIp::new(from())]);
+    let shown = serde_json::to_string(&state.rows_about(&subject).unwrap()).unwrap();
+    assert!(shown.contains("console_sessions") && !shown.contains("argon2id"), "{shown}");
+    state.erase(&subject, &[], ("cli:test", NOW), |_| Default::default()).unwrap();
+    assert!(!is_in(&state, 1, NOW));
+    assert!(state.credentials("alice").unwrap().is_some());
+    let audit = state.audit_page(&AuditFilter::default(), 100).unwrap();
+    // The receipt is the newest, and was asked for there.
+    let origins: Vec<_> = audit.iter().skip(1).filter_map(|entry| entry.origin.as_deref()).collect();
+    assert_eq!(origins, [ERASED]);
 }

@@ -185,7 +185,7 @@ impl Revoke {
             (true, _) => screen.json(&json!({ "name": self.name, "revoked": has_ended }))?,
             (false, true) => screen.line(&format!("The token {} is revoked.", self.name))?,
             (false, false) => {
-                tell("", &format!("there is no token {:?}; \"console tokens\" lists them", self.name))
+                tell("", &format!("there is no token {:?}; \"console tokens\" lists them", self.name));
             }
         }
         Ok(outcome)
