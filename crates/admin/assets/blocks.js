@@ -45,7 +45,6 @@
   document.addEventListener("DOMContentLoaded", () => {
     for (const form of document.querySelectorAll("form[data-check]")) watch(form);
     for (const choice of document.querySelectorAll("[data-file-choice]")) {
-      choice.hidden = false;
       const input = choice.querySelector("input[type=file]");
       input.addEventListener("change", async () => {
         const [file] = input.files;

@@ -57,7 +57,6 @@
     });
   };
 
-  pause.hidden = false;
   pause.addEventListener("click", () => {
     isPaused = !isPaused;
     pause.textContent = isPaused ? "Go on" : "Pause";

@@ -154,7 +154,6 @@
   const setUp = () => {
     const follow = button();
     if (!follow) return;
-    follow.hidden = !window.EventSource;
     follow.addEventListener("click", () => {
       if (isFollowing) return stopTail("Paused");
       // Rows of now do not belong above those of then.

@@ -62,7 +62,7 @@ pub(super) fn page_with(
                 input #find name="q" type="search" placeholder="IP, decision ID or path" maxlength="500" autocomplete="off";
             }
             div.who {
-                button.quiet.theme type="button" data-theme-switch hidden { "Theme" }
+                button.quiet.theme.scripted type="button" data-theme-switch { "Theme: auto" }
                 a href="/account" { (visitor.name) }
                 form action="/logout" method="post" { (form_token(visitor)) button.quiet { "Sign out" } }
             }

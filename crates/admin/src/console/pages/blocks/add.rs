@@ -245,7 +245,7 @@ pub(super) fn form(visitor: &Visitor, which: Which, draft: &Draft) -> Markup {
                 (form_token(visitor))
                 div.fields {
                     (field(draft, Part::Whom, labels.whom, html! {
-                        input.mono #whom name=(labels.name) value=(draft.whom) required maxlength="200" size="30"
+                        input.mono #whom name=(labels.name) value=(draft.whom) required maxlength="200"
                             placeholder=(labels.example) autocomplete="off" spellcheck="false"
                             aria-invalid=[draft.problem(Part::Whom).map(|_| "true")] aria-describedby="whom-problem check";
                     }))
@@ -255,9 +255,9 @@ pub(super) fn form(visitor: &Visitor, which: Which, draft: &Draft) -> Markup {
                     }))
                     @if which != Which::Allows {
                         div { label for="expires" { "For how long" } (duration_choice("expires", &draft.expires)) }
-                        (field(draft, Part::Until, "Or until (UTC)", html! {
+                        (field(draft, Part::Until, "Or until", html! {
                             input #until name="until" value=(draft.until) maxlength="40" autocomplete="off"
-                                placeholder="2026-12-31 or +12h"
+                                placeholder="2026-12-31 or +12h (UTC)"
                                 aria-invalid=[draft.problem(Part::Until).map(|_| "true")]
                                 aria-describedby="until-problem";
                         }))

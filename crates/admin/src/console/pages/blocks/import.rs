@@ -130,7 +130,7 @@ fn show(visitor: &Visitor, draft: &Draft, outcome: &Outcome) -> Html<String> {
             div.field {
                 label for="list" { "The list" }
                 textarea.mono #list name="list" rows="12" required spellcheck="false" { (draft.list) }
-                p.hint data-file-choice hidden {
+                p.hint.scripted data-file-choice {
                     label for="file" { "Or from a file" } input #file type="file" data-into="list";
                 }
             }
@@ -141,8 +141,8 @@ fn show(visitor: &Visitor, draft: &Draft, outcome: &Outcome) -> Html<String> {
                 }
                 div { label for="expires" { "For how long" } (duration_choice("expires", &draft.expires)) }
                 div {
-                    label for="until" { "Or until (UTC)" }
-                    input #until name="until" value=(draft.until) maxlength="40" placeholder="2026-12-31 or +12h";
+                    label for="until" { "Or until" }
+                    input #until name="until" value=(draft.until) maxlength="40" placeholder="2026-12-31 or +12h (UTC)";
                 }
             }
             p {

@@ -224,7 +224,7 @@ pub(super) fn table(visitor: &Visitor, which: Which, page: &Page, asked: &Asked,
         thead { tr {
             @if deed.is_some() {
                 th scope="col" {
-                    input type="checkbox" data-select-all="id" aria-label="Tick all rows" hidden;
+                    input.scripted type="checkbox" data-select-all="id" aria-label="Tick all rows";
                     span.hidden { "Ticked" }
                 }
             }
@@ -244,7 +244,7 @@ pub(super) fn table(visitor: &Visitor, which: Which, page: &Page, asked: &Asked,
                 (form_token(visitor))
                 input type="hidden" name="back" value=(back);
                 (framed(which.label(), rows))
-                div.actions.below { button.quiet { (deed.many) } }
+                div.actions { button.quiet { (deed.many) } }
             },
             None => (framed(which.label(), rows)),
         }
@@ -282,7 +282,7 @@ fn row(line: &Line, which: Which, deed: Option<&Deed>, now: UnixMs) -> Markup {
                 (visible(&line.reason))
                 @if let Some(finding) = line.finding { " " a href=(format!("/findings/{finding}")) { "finding " (finding) } }
             }
-            td.keep {
+            td {
                 (source_in_words(line.source))
                 @if let Some(by) = &line.by { div.dim { (visible(by)) } }
             }

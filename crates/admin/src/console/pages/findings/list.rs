@@ -190,7 +190,7 @@ pub(in crate::console::pages) fn rows(found: &[StoredFinding], has_boxes: bool, 
         thead { tr {
             @if has_boxes {
                 th scope="col" {
-                    input type="checkbox" data-select-all="id" aria-label="Tick all rows" hidden;
+                    input.scripted type="checkbox" data-select-all="id" aria-label="Tick all rows";
                     span.hidden { "Ticked" }
                 }
             }
@@ -236,7 +236,7 @@ fn row(stored: &StoredFinding, has_box: bool, now: UnixMs) -> Markup {
 fn buttons() -> Markup {
     html! {
         div.fields.actions {
-            span.dim { "What is ticked:" }
+            span.dim { "With what is ticked:" }
             button.quiet name="deed" value="confirm" { "Confirm" }
             button.quiet name="deed" value="dismiss" { "Dismiss" }
             button.quiet name="deed" value="reopen" { "Reopen" }

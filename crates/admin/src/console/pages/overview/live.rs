@@ -63,14 +63,14 @@ impl Live {
     }
 }
 
-/// Empty until the first event; without script it says how to get newer figures.
+/// Empty until the first event; without script it says how to get newer figures, which nobody else sees even for a moment.
 pub(super) fn panel() -> Markup {
     html! {
         section.card.live aria-labelledby="live" data-live="/live" {
             div.live-head {
                 h2 #live { "Now" }
-                span.dim data-live-state role="status" { "Load the page again for newer figures." }
-                button.quiet type="button" data-live-pause hidden { "Pause" }
+                span.dim data-live-state role="status" { noscript { "Load the page again for newer figures." } }
+                button.quiet.scripted type="button" data-live-pause { "Pause" }
             }
             dl.live-figures {
                 @for (name, words) in FIGURES {

@@ -85,7 +85,7 @@ fn body(asked: &Asked, faults: &[Fault], results: &Markup) -> Markup {
 fn tools(asked: &Asked) -> Markup {
     html! {
         div.tools data-tools {
-            button.quiet type="button" data-tail=(asked.address("/requests/tail", &[])) aria-pressed="false" hidden {
+            button.quiet.scripted type="button" data-tail=(asked.address("/requests/tail", &[])) aria-pressed="false" {
                 "Follow live"
             }
             span.dim data-tail-state role="status" {}

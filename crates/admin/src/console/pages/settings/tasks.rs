@@ -96,9 +96,7 @@ fn row(visitor: &Visitor, task: &TaskState, now: UnixMs) -> Markup {
                     form action="/settings/tasks/run" method="post" {
                         (form_token(visitor))
                         input type="hidden" name="task" value=(task.name);
-                        button.quiet disabled[task.running_since.is_some()] aria-label=(format!("Run {} now", task.name)) {
-                            "Run now"
-                        }
+                        button.quiet disabled[task.running_since.is_some()] { "Run now" span.hidden { " " (task.name) } }
                     }
                 }
             }
