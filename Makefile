@@ -24,6 +24,7 @@ test: lint ## Everything that must pass: format, lints, all tests, a real browse
 	@.ci/need pebble "the tests of certificates from an authority" pebble || [ "$$CI" != true ]
 	@.ci/django $(TARGET) || [ "$$CI" != true ]
 	@.ci/schemathesis $(TARGET) || [ "$$CI" != true ]
+	@.ci/axe $(TARGET) || [ "$$CI" != true ]
 	$(CARGO) test --locked --workspace
 
 check: build-tools ## Does it compile?
@@ -38,7 +39,8 @@ deny: ## Licences, sources and bans of the dependencies; needs cargo-deny.
 
 browser-test: build-tools ## Only the tests with a real Chromium; screenshots go to target/screenshots.
 	@.ci/need chromedriver "the browser tests" chromium chromium-driver
-	BROWSER=1 $(CARGO) test --locked -p portcullis --test browser
+	@.ci/axe $(TARGET)
+	BROWSER=1 $(CARGO) test --locked --workspace --test browser
 
 openapi: build-tools ## Writes docs/openapi.json anew, after the API has changed.
 	WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test openapi
@@ -86,11 +88,12 @@ release: build-tools ## The binary as it is shipped: target/release/portcullis.
 	$(CARGO) build --locked --release -p portcullis
 	@ls -lh $(TARGET)/release/portcullis
 
-install-tools: build-tools ## What a build and the tests need besides Rust: cmake, Chromium, Pebble, Python with Django and Schemathesis.
+install-tools: build-tools ## What a build and the tests need besides Rust: cmake, Chromium, axe, Pebble, Python with Django and Schemathesis.
 	@.ci/need chromedriver "the browser tests" chromium chromium-driver
 	@.ci/need pebble "the tests of certificates from an authority" pebble
 	@.ci/django $(TARGET)
 	@.ci/schemathesis $(TARGET)
+	@.ci/axe $(TARGET)
 
 build-tools:
 	@.ci/need cc "building SQLite" gcc libc6-dev

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
+use fantoccini::elements::Element;
+use fantoccini::key::Key;
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper::Method;
@@ -106,28 +109,82 @@ impl Browser {
         self.client.goto(url).await.unwrap();
     }
 
+    /// An element, once it is there.
+    async fn element(&self, locator: Locator<'_>) -> Element {
+        match self.client.wait().at_most(PATIENCE).for_element(locator).await {
+            Ok(element) => element,
+            Err(error) => panic!("no {locator:?} on {}: {error}", self.path().await),
+        }
+    }
+
     pub(crate) async fn click(&self, selector: &str) {
-        self.client
-            .wait()
-            .at_most(PATIENCE)
-            .for_element(Locator::Css(selector))
-            .await
-            .unwrap()
-            .click()
-            .await
-            .unwrap();
+        self.element(Locator::Css(selector)).await.click().await.unwrap();
+    }
+
+    /// Clicks on the element that an XPath finds, which can tell elements by what they say.
+    pub(crate) async fn click_on(&self, path: &str) {
+        self.element(Locator::XPath(path)).await.click().await.unwrap();
     }
 
     /// Types into a field, or chooses a file where the field is for files.
     pub(crate) async fn fill(&self, selector: &str, text: &str) {
-        let field = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await.unwrap();
+        self.element(Locator::Css(selector)).await.send_keys(text).await.unwrap();
+    }
+
+    /// Types in the place of what a field has.
+    pub(crate) async fn fill_anew(&self, selector: &str, text: &str) {
+        let field = self.element(Locator::Css(selector)).await;
+        field.clear().await.unwrap();
         field.send_keys(text).await.unwrap();
+    }
+
+    /// Chooses from a list by what the option says. Typed, because chromedriver's own way fires no input event.
+    pub(crate) async fn choose(&self, selector: &str, option: &str) {
+        self.element(Locator::Css(selector)).await.send_keys(option).await.unwrap();
+    }
+
+    /// Presses a key where the focus is.
+    pub(crate) async fn press(&self, key: Key) {
+        self.press_char(key.into()).await;
+    }
+
+    pub(crate) async fn press_char(&self, value: char) {
+        let keys = KeyActions::new("keyboard".to_owned())
+            .then(KeyAction::Down { value })
+            .then(KeyAction::Up { value });
+        self.client.perform_actions(keys).await.unwrap();
+    }
+
+    /// Answers a question of the page with yes; returns the question.
+    pub(crate) async fn accept(&self) -> String {
+        let question = self.client.get_alert_text().await.unwrap();
+        self.client.accept_alert().await.unwrap();
+        question
+    }
+
+    /// The button of the browser.
+    pub(crate) async fn back(&self) {
+        self.client.back().await.unwrap();
     }
 
     /// The text of an element, once it is there.
     pub(crate) async fn text(&self, selector: &str) -> String {
-        let element = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await.unwrap();
-        element.text().await.unwrap()
+        self.element(Locator::Css(selector)).await.text().await.unwrap()
+    }
+
+    /// Waits until the element holds this text.
+    pub(crate) async fn wait_for(&self, selector: &str, part: &str) {
+        let script =
+            format!("return document.querySelector({selector:?})?.innerText.includes({part:?}) ?? false");
+        let said = async {
+            while self.client.execute(&script, Vec::new()).await.ok() != Some(Value::Bool(true)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, said).await.is_err() {
+            let page = self.path().await;
+            panic!("{selector} of {page} says {:?}, and nothing of {part:?}", self.text(selector).await);
+        }
     }
 
     /// Waits until an element says exactly this.
@@ -150,6 +207,20 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
+    /// The result of a piece of JavaScript that calls its last argument when it is done.
+    pub(crate) async fn script_that_waits(&self, script: &str) -> Value {
+        self.client.execute_async(script, Vec::new()).await.unwrap()
+    }
+
+    /// A command of the DevTools protocol, for what WebDriver cannot do.
+    pub(crate) async fn devtools(&self, command: &'static str, parameters: Value) -> Value {
+        self.client.issue_cmd(DevTools { command, parameters }).await.unwrap()
+    }
+
+    pub(crate) async fn url(&self) -> Url {
+        self.client.current_url().await.unwrap()
+    }
+
     pub(crate) async fn path(&self) -> String {
         self.client.current_url().await.unwrap().path().to_owned()
     }
@@ -168,11 +239,26 @@ impl Browser {
         eventually("the download is complete", || fs::read(&path).ok().filter(|bytes| bytes.len() == length))
     }
 
+    /// Waits until a file has been downloaded whose name begins so; returns its text.
+    pub(crate) fn downloaded_text(&self, beginning: &str) -> String {
+        let folder = downloads(self.profile.path());
+        eventually("the download is there", || {
+            let file = fs::read_dir(&folder).ok()?.flatten().find(|file| {
+                let name = file.file_name();
+                let name = name.to_string_lossy();
+                name.starts_with(beginning) && !name.ends_with(".crdownload")
+            })?;
+            let text = fs::read_to_string(file.path()).ok()?;
+            fs::remove_file(file.path()).unwrap();
+            Some(text)
+        })
+    }
+
     /// Keeps what is on the screen, in `target/screenshots/NAME.png` of the workspace.
     pub(crate) async fn screenshot(&self, name: &str) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(format!("{name}.png")), self.client.screenshot().await.unwrap()).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/screenshots/{name}.png"));
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, self.client.screenshot().await.unwrap()).unwrap();
     }
 }
 
@@ -214,6 +300,8 @@ fn capabilities(browser: &str, profile: &Path) -> Capabilities {
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
+        // Every console page has links that fade; nobody waits for them here.
+        "--force-prefers-reduced-motion",
         "--window-size=1000,700",
         &user_data,
     ];
@@ -241,5 +329,22 @@ impl WebDriverCompatibleCommand for ConsoleLog {
 
     fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
         (Method::POST, Some(json!({ "type": "browser" }).to_string()))
+    }
+}
+
+/// chromedriver's way to the DevTools protocol.
+#[derive(Debug)]
+struct DevTools {
+    command: &'static str,
+    parameters: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base_url: &Url, session_id: Option<&str>) -> Result<Url, ParseError> {
+        base_url.join(&format!("session/{}/goog/cdp/execute", session_id.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({ "cmd": self.command, "params": self.parameters }).to_string()))
     }
 }
