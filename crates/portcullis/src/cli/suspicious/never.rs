@@ -121,7 +121,7 @@ impl Dismiss {
             return Ok(Outcome::Done);
         }
         let outcome = judged(&state, stored, false, context, screen)?;
-        screen.line(&format!("Never again: {}.", never))?;
+        screen.line(&format!("Never again: {never}."))?;
         screen.line(&format!(
             "Undo: {}",
             context.command(&format!("suspicious never --remove {}", never.id))
