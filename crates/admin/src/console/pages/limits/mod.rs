@@ -179,8 +179,8 @@ fn busiest(rules: &[LimitNow]) -> Markup {
                     @for (rule, busy) in busy {
                         tr {
                             td.keep { (client(busy.client)) }
-                            td { (rule.name) }
-                            td { (busy.window) }
+                            td.keep { (rule.name) }
+                            td.keep { (busy.window) }
                             td.number { (number(busy.used.into())) " of " (number(busy.most.into())) }
                             td {
                                 meter min="0" max=(busy.most) value=(busy.used) aria-label=(format!("{} of {}", busy.used, busy.most)) {}

@@ -92,7 +92,7 @@ fn row(visitor: &Visitor, task: &TaskState, now: UnixMs) -> Markup {
             }
             td.wide { @if let Some(run) = run { (outcome(run)) } }
             @if visitor.is_operator() {
-                td {
+                td.keep {
                     form action="/settings/tasks/run" method="post" {
                         (form_token(visitor))
                         input type="hidden" name="task" value=(task.name);
