@@ -1,6 +1,14 @@
 // The figures of this second: they come by themselves while the page is seen and nobody has paused them.
 (() => {
   "use strict";
+  // A bar of a chart leads to where its row of numbers leads.
+  for (const chart of document.querySelectorAll(".chart")) {
+    const bars = [...chart.querySelectorAll(".reach")];
+    const links = chart.querySelectorAll(".numbers tbody a");
+    chart.querySelector(".bars")?.setAttribute("data-linked", "");
+    bars.forEach((bar, at) => bar.addEventListener("click", () => links[at]?.click()));
+  }
+
   const panel = document.querySelector("[data-live]");
   if (!panel || !window.EventSource) return;
   const state = panel.querySelector("[data-live-state]");

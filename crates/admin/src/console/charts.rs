@@ -110,36 +110,35 @@ impl<const N: usize> Bars<'_, N> {
 
     fn picture(&self, unit: Unit, top: f64) -> Markup {
         let scale = HEIGHT / top.max(f64::MIN_POSITIVE);
+        let heights = |bar: &Bar<N>| bar.counts.map(|count| unit.rate(count, self.bar_ms) * scale);
+        let width = self.bars.len().max(1);
         html! {
-            svg.bars viewBox=(format!("0 0 {} {HEIGHT}", self.bars.len().max(1))) preserveAspectRatio="none"
-                aria-hidden="true" {
-                @for y in [0.0, HEIGHT / 2.0, HEIGHT] {
-                    line.grid x1="0" x2=(self.bars.len().max(1)) y1=(y) y2=(y) vector-effect="non-scaling-stroke" {}
+            svg.bars viewBox=(format!("0 0 {width} {HEIGHT}")) preserveAspectRatio="none" aria-hidden="true" {
+                path.grid d=(format!("M0 0h{width}M0 {}h{width}M0 {HEIGHT}h{width}", HEIGHT / 2.0))
+                    vector-effect="non-scaling-stroke" {}
+                @for (at, kind) in self.kinds.iter().enumerate() {
+                    path class=(kind.class) d=(self.outline(at, heights)) {}
                 }
                 @for (place, bar) in self.bars.iter().enumerate().filter(|(_, bar)| bar.sum() > 0) {
-                    a href=(bar.link) tabindex="-1" {
-                        title { (self.bar_text(bar)) }
-                        // The whole column can be pointed at.
-                        rect.reach x=(place) y="0" width="1" height=(HEIGHT) {}
-                        (self.stack(place, bar, |count| unit.rate(count, self.bar_ms) * scale))
-                    }
+                    // The whole column can be pointed at.
+                    rect.reach x=(place) width="1" height=(HEIGHT) { title { (self.bar_text(bar)) } }
                 }
             }
         }
     }
 
-    fn stack(&self, place: usize, bar: &Bar<N>, height: impl Fn(u64) -> f64) -> Markup {
-        let x = place as f64 + (1.0 - FILLED) / 2.0;
-        let mut below = 0;
-        html! {
-            @for (kind, count) in self.kinds.iter().zip(bar.counts).filter(|(_, count)| *count > 0) {
-                @let bottom = HEIGHT - height(below);
-                @let tall = height(count);
-                @let () = below += count;
-                rect class=(kind.class) x=(format!("{x:.2}")) width=(FILLED)
-                    y=(format!("{:.2}", bottom - tall)) height=(format!("{tall:.2}")) {}
-            }
+    /// The parts of all bars that are of one kind, each on the parts below it.
+    fn outline(&self, kind: usize, heights: impl Fn(&Bar<N>) -> [f64; N]) -> String {
+        use std::fmt::Write as _;
+        let mut path = String::new();
+        for (place, bar) in self.bars.iter().enumerate().filter(|(_, bar)| bar.counts[kind] > 0) {
+            let heights = heights(bar);
+            let bottom = HEIGHT - heights[..kind].iter().sum::<f64>();
+            let (x, tall) = (place as f64 + (1.0 - FILLED) / 2.0, heights[kind]);
+            // Writing into a String cannot fail.
+            let _ = write!(path, "M{x:.2} {bottom:.1}h{FILLED}v-{tall:.1}h-{FILLED}z");
         }
+        path
     }
 
     fn bar_text(&self, bar: &Bar<N>) -> String {
@@ -161,13 +160,13 @@ impl<const N: usize> Bars<'_, N> {
         let rows = html! {
             thead { tr {
                 th scope="col" { "From" }
-                @for kind in &self.kinds { th.number scope="col" { (kind.name) } }
+                @for kind in &self.kinds { th scope="col" { (kind.name) } }
             } }
             tbody {
                 @for bar in self.bars.iter().filter(|bar| bar.sum() > 0) {
                     tr {
-                        th.keep scope="row" { a href=(bar.link) { (time(bar.start)) } }
-                        @for count in bar.counts { td.number { (number(count)) } }
+                        th scope="row" { a href=(bar.link) { (time(bar.start)) } }
+                        @for count in bar.counts { td { (number(count)) } }
                     }
                 }
             }
@@ -202,13 +201,11 @@ pub(super) fn swatch(class: &str) -> Markup {
 
 /// A bar in a row of a table: how much of the greatest row this one is, and how much of it is of a second kind.
 pub(super) fn share(value: u64, of_which: u64, greatest: u64) -> Markup {
-    const WIDTH: f64 = 100.0;
-    let width = |n: u64| format!("{:.1}", WIDTH * n as f64 / greatest.max(1) as f64);
+    let path = |n: u64| format!("M0 0h{:.1}v1H0z", 100.0 * n as f64 / greatest.max(1) as f64);
     html! {
-        svg.share viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
-            rect.ground width="100" height="6" {}
-            rect.accent width=(width(value)) height="6" {}
-            @if of_which > 0 { rect.bad width=(width(of_which.min(value))) height="6" {} }
+        svg.share viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true" {
+            path.accent d=(path(value)) {}
+            @if of_which > 0 { path.bad d=(path(of_which.min(value))) {} }
         }
     }
 }
@@ -253,21 +250,15 @@ mod tests {
         // 300 in a minute are five per second, the end of the axis.
         let text = two(vec![bar(0, [240, 60]), bar(1, [0, 0])]).draw().into_string();
         assert!(text.contains("Requests per second"), "{text}");
-        assert!(
-            text.contains(r#"<rect class="accent" x="0.09" width="0.82" y="20.00" height="80.00">"#),
-            "{text}"
-        );
-        assert!(
-            text.contains(r#"<rect class="bad" x="0.09" width="0.82" y="0.00" height="20.00">"#),
-            "{text}"
-        );
-        assert_eq!(text.matches("<a ").count(), 2, "nothing to point at where nothing was: {text}");
+        assert!(text.contains(r#"<path class="accent" d="M0.09 100.0h0.82v-80.0h-0.82z">"#), "{text}");
+        assert!(text.contains(r#"<path class="bad" d="M0.09 20.0h0.82v-20.0h-0.82z">"#), "{text}");
+        assert_eq!(text.matches("<a ").count(), 1, "nothing to point at where nothing was: {text}");
     }
 
     #[test]
     fn numbers_stand_beside_every_picture() {
         let text = two(vec![bar(0, [1_234, 5])]).draw().into_string();
-        assert!(text.contains("<td class=\"number\">1,234</td><td class=\"number\">5</td>"), "{text}");
+        assert!(text.contains("<td>1,234</td><td>5</td>"), "{text}");
         assert!(text.contains("1970-01-01 00:00 UTC: 1,234 served, 5 blocked"), "{text}");
         assert!(two(Vec::new()).draw().into_string().contains("No requests in this time."));
     }

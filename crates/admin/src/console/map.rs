@@ -9,7 +9,7 @@ use super::words::{self, number};
 /// Embedded; says itself where it is from.
 const WORLD: &str = include_str!("../../assets/world.txt");
 /// The part of the outlines' units that has land.
-const VIEW: &str = "120 0 1880 839";
+const VIEW: &str = "72 0 1128 504";
 /// Shades of countries from which something came; 0 is for the others.
 const SHADES: u32 = 6;
 
@@ -64,7 +64,7 @@ pub(super) fn world(shades: &[Shade<'_>], what: &str) -> Markup {
                             title { (country.name) ": " (shade.text) }
                             path class=(format!("map-{}", class(shade.count, greatest))) d=(country.outline) {}
                         },
-                        None => path.map-0 d=(country.outline) { title { (country.name) } },
+                        None => path.map-0 d=(country.outline) {},
                     }
                 }
             }
@@ -150,7 +150,7 @@ mod tests {
         let shades = [Shade { code: "DE", count: 9, text: "9 requests <b>".to_owned() }];
         let text = world(&shades, "Requests").into_string();
         assert!(text.contains(r#"<a href="/requests?country=DE" tabindex="-1"><title>Germany: 9 requests &lt;b&gt;</title><path class="map-6""#));
-        assert!(text.len() < 60_000, "{} bytes", text.len());
+        assert!(text.len() < 40_000, "{} bytes", text.len());
         assert!(world(&[], "Requests").into_string().contains("nothing in this time"));
     }
 }

@@ -30,6 +30,17 @@ pub(super) fn address(path: &str, pairs: &[(&str, &str)]) -> String {
     text
 }
 
+/// The beginning of a text, at most `max` bytes of it.
+pub(super) fn beginning(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+/// [`visible`], and cut where it is longer than `max` bytes.
+pub(super) fn short(text: &str, max: usize) -> String {
+    let dots = if text.len() > max { "…" } else { "" };
+    format!("{}{dots}", visible(beginning(text, max)))
+}
+
 /// A moment: in UTC, and in the reader's own time where script runs.
 pub(super) fn time(at: UnixMs) -> Markup {
     match jiff::Timestamp::from_millisecond(at.0) {
@@ -72,6 +83,15 @@ mod tests {
     fn values_cannot_leave_their_place_in_an_address() {
         let link = address("/requests", &[("path", "/a?b=c&d#e\"<"), ("ip", ""), ("host", "x")]);
         assert_eq!(link, "/requests?path=%2Fa%3Fb%3Dc%26d%23e%22%3C&host=x");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(short("ab\u{1b}", 9), "ab\\u{1b}");
+        assert_eq!(
+            (short("abc", 3), short("abcd", 3), short("éé", 3)),
+            ("abc".into(), "abc…".into(), "é…".into())
+        );
     }
 
     #[test]

@@ -43,7 +43,9 @@ pub(super) fn chart(label: &str, series: &[Bucket], bucket_ms: i64, filter: &[(&
     Bars { label, kinds: KINDS, bars: bars.collect(), bar_ms: bucket_ms }.draw()
 }
 
-/// As an address has it; UTC.
+/// As an address has it; UTC. Buckets begin with a minute.
 pub(super) fn moment(at: UnixMs) -> String {
-    jiff::Timestamp::from_millisecond(at.0).map(|at| at.to_string()).unwrap_or_default()
+    jiff::Timestamp::from_millisecond(at.0)
+        .map(|at| at.strftime("%Y-%m-%dT%H:%MZ").to_string())
+        .unwrap_or_default()
 }

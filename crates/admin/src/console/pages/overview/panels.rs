@@ -12,8 +12,11 @@ use crate::console::layout;
 use crate::console::map::{self, Shade};
 use crate::console::pages::over_time::{self, moment};
 use crate::console::pages::requests::duration;
-use crate::console::words::{address, bytes, count, encoded, number, relative, visible};
+use crate::console::words::{address, beginning, bytes, count, encoded, number, relative, short, visible};
 
+/// Bytes of a value that are shown, and those that its link searches for: clients choose how long they are.
+const SHOWN: usize = 100;
+const LINKED: usize = 300;
 /// Countries in the table beside the map; those that the map cannot show come in any case.
 const COUNTRIES: usize = 10;
 
@@ -115,7 +118,7 @@ pub(super) fn origins(shown: &Shown, countries: &[TopCount]) -> Markup {
     let shades = known().map(|country| Shade {
         code: &country.key,
         count: counted(country),
-        text: format!("{}, {} refused", count(country.requests, "request"), number(country.refused)),
+        text: format!("{} ({} refused)", number(country.requests), number(country.refused)),
     });
     let shades: Vec<Shade<'_>> = shades.filter(|shade| shade.count > 0).collect();
     let mut listed: Vec<&TopCount> = countries.iter().filter(|country| counted(country) > 0).collect();
@@ -123,7 +126,7 @@ pub(super) fn origins(shown: &Shown, countries: &[TopCount]) -> Markup {
     let mut place = 0;
     listed.retain(|country| {
         place += 1;
-        place <= COUNTRIES || (place <= 3 * COUNTRIES && !map::is_drawn(&country.key))
+        place <= COUNTRIES || (place <= 2 * COUNTRIES && !map::is_drawn(&country.key))
     });
     html! {
         section.card aria-labelledby="origins" {
@@ -160,8 +163,11 @@ fn country_table(shown: &Shown, countries: &[&TopCount]) -> Markup {
 
 pub(super) fn tops(range: Range, overview: &Overview) -> Markup {
     let since = range.since();
-    let requests = |field: &str, value: &str| address("/requests", &[(field, value), ("since", since)]);
-    let value = |text: &str, link: String| html! { a href=(link) { (visible(text)) } };
+    // Paths are filtered by how they begin, and user agents by a part.
+    let requests = |field: &str, value: &str| {
+        address("/requests", &[(field, beginning(value, LINKED)), ("since", since)])
+    };
+    let value = |text: &str, link: String| html! { a href=(link) { (short(text, SHOWN)) } };
     let client = |row: &TopCount| value(&row.key, format!("/clients/{}", encoded(&row.key)));
     let path = |row: &TopCount| html! { span.mono { (value(&row.key, requests("path", &row.key))) } };
     let agent = |row: &TopCount| match row.key.as_str() {

@@ -40,12 +40,12 @@ impl Range {
         })
     }
 
-    /// Bars of the chart: minutes, quarters of an hour, two hours, half days.
+    /// Bars of the chart: minutes, twenty minutes, three hours, half days.
     pub(super) fn bars(self) -> usize {
         match self {
             Self::Hour | Self::Month => 60,
-            Self::Day => 96,
-            Self::Week => 84,
+            Self::Day => 72,
+            Self::Week => 56,
         }
     }
 

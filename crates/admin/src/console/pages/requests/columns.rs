@@ -10,10 +10,14 @@ use portcullis_store::LogRow;
 
 use super::asked::{Asked, Field};
 use crate::console::map;
-use crate::console::words::{bytes, encoded, time, visible};
+use crate::console::words::{beginning, bytes, encoded, short, time, visible};
 
-/// Bytes from which on a text may be cut on the page, and is whole in a tip.
+/// Bytes from which on a text may be cut by its column, and is whole in a tip.
 const LONG: usize = 24;
+/// Bytes of a value that are shown, and those that its link searches for: clients choose how long they are. What is
+/// cut is filtered by how it begins or by a part; the whole is on the page of the decision.
+const SHOWN: usize = 300;
+const LINKED: usize = 500;
 
 /// A column that can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +195,7 @@ impl Column {
             Self::Received => html! { (bytes(row.bytes_in)) },
             Self::Sent => html! { (bytes(row.bytes_out)) },
             Self::UserAgent => plain(Field::UserAgent, &row.user_agent),
-            Self::Referer => html! { (visible(&row.referer)) },
+            Self::Referer => html! { (short(&row.referer, SHOWN)) },
             Self::User => plain(Field::User, &row.user),
             Self::City => html! { (visible(row.location.city.as_deref().unwrap_or(""))) },
             Self::Network => match row.location.asn {
@@ -232,7 +236,7 @@ fn filtered(asked: &Asked, field: Field, value: &str, shown: &str) -> Markup {
     if value.trim().is_empty() {
         return html! {};
     }
-    let shown = visible(shown);
+    let (value, shown) = (beginning(value, LINKED), short(shown, SHOWN));
     html! { a.cell href=(asked.with(field, value).address("/requests", &[])) title=[(shown.len() > LONG).then_some(&shown)] { (shown) } }
 }
 
