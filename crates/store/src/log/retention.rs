@@ -63,12 +63,12 @@ pub(crate) fn is_expired(slice: &Slice, now: UnixMs, settings: &LogSettings) -> 
 }
 
 /// Whether the oldest slice has to go. `used` is what the pages in use take, `wal` the write-ahead log.
-/// Two slices below the bound, for what is written until the next look and for indexes to be built.
+/// Two slices below the bound, for what is written until the next look and for indexes and sums to be built.
 /// Of a write-ahead log that a reader keeps from being emptied only a part counts: dropping slices
 /// makes it no smaller, and a forgotten reader must not cost the whole log.
 pub(crate) fn is_too_large(used: u64, wal: u64, settings: &LogSettings) -> bool {
     let max = settings.max_bytes;
-    used + wal.min(max / COUNTED_WAL_PART) > max - max / u64::from(PARTS) * 2
+    used + wal.min(max / COUNTED_WAL_PART) > max.saturating_sub(max_slice_bytes(settings) * 2)
 }
 
 /// The size at which the write-ahead log is moved into the database.

@@ -747,6 +747,7 @@ impl Writer {
         self.count_slices()
     }
 
+    /// Gives sealed slices their indexes and sums: one slice at a time, so that requests are written in between.
     fn index_sealed(&mut self) -> Result<(), StoreError> {
         for slice in self.slices()? {
             let is_quiet = self.is_quiet();
@@ -763,6 +764,8 @@ impl Writer {
                 slice::build_index(&transaction, slice.id).map_err(error())?;
                 sums::complete(&transaction, &slice).map_err(error())?;
                 transaction.commit().map_err(error())?;
+                self.maintenance_due = Instant::now();
+                break;
             }
         }
         Ok(())

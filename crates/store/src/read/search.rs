@@ -73,7 +73,8 @@ impl Numbers {
         });
         let named: Vec<String> =
             numbers.take(MAX_NAMED + 1).map(|number| format!("{column} = {number}")).collect();
-        let own = format!("typeof({column}) = 'text'");
+        // Every text comes after every number.
+        let own = format!("{column} >= ''");
         (named.len() <= MAX_NAMED).then(|| format!("AND ({})", [named, vec![own]].concat().join(" OR ")))
     }
 }

@@ -135,16 +135,16 @@ impl ZoneSums {
                 })
             };
             let amount = |column: usize| row.get::<_, i64>(column).map(|value| value.max(0).cast_unsigned());
-            let verdict = row.get_ref(11)?.as_str()?;
-            let verdict = VerdictKind::from_str(verdict).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(11, rusqlite::types::Type::Text, Box::new(error))
-            })?;
+            // Somebody's editing must not keep the log from being written.
+            let verdict = VerdictKind::from_str(row.get_ref(11)?.as_str().unwrap_or(""));
+            let verdict = verdict.unwrap_or(VerdictKind::Admitted);
+            let status = u16::try_from(row.get::<_, i64>(12)?).unwrap_or(0);
             sums.add(&Facts {
                 row: row.get::<_, i64>(0)? - first_row,
                 time: slice.base_ms.saturating_add(row.get(1)?),
                 client: row.get(2)?,
                 shape: row.get(3)?,
-                class: Class::of(verdict, row.get(12)?, row.get(13)?),
+                class: Class::of(verdict, status, row.get(13)?),
                 texts: [text(4)?, text(5)?, text(6)?, text(7)?],
                 bytes_in: amount(8)?,
                 bytes_out: amount(9)?,
