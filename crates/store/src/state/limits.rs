@@ -260,7 +260,7 @@ mod tests {
         let mut state = State::open_or_create(dir.path()).unwrap();
         let event = |n: u8| LimitEvent {
             client: format!("192.0.2.{n}").parse().unwrap(),
-            rule: if n % 5 == 0 { "login" } else { "all" }.to_owned(),
+            rule: if n.is_multiple_of(5) { "login" } else { "all" }.to_owned(),
             bound: String::new(),
             endpoint: "/".to_owned(),
             minute: UnixMs(i64::from(n / 10) * 60_000),
