@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use portcullis_model::UnixMs;
 
 use super::layout;
-use super::words::{number, time};
+use super::words::{number, span, time};
 
 /// Height of the picture in its own units; its width is one unit per bar, and both are stretched to their place.
 const HEIGHT: f64 = 100.0;
@@ -45,35 +45,31 @@ pub(super) struct Bars<'a, const N: usize> {
     pub(super) bar_ms: i64,
 }
 
-/// In which unit a rate is shown: one in which its peak is no fraction.
+/// What the height of a bar means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
-    Second,
-    Minute,
-    Hour,
+    /// Where there is at least one in a second: rates of different spans can be compared.
+    PerSecond,
+    /// Few are counted: a rate would be of requests that nobody made.
+    EachBar,
 }
 
 impl Unit {
-    const ALL: [Self; 3] = [Self::Second, Self::Minute, Self::Hour];
-
     fn of(peak: u64, bar_ms: i64) -> Self {
-        Self::ALL.into_iter().find(|unit| unit.rate(peak, bar_ms) >= 1.0).unwrap_or(Self::Hour)
+        if Self::PerSecond.height(peak, bar_ms) >= 1.0 { Self::PerSecond } else { Self::EachBar }
     }
 
-    fn rate(self, count: u64, bar_ms: i64) -> f64 {
-        let per = match self {
-            Self::Second => 1_000.0,
-            Self::Minute => 60_000.0,
-            Self::Hour => 3_600_000.0,
-        };
-        count as f64 * per / bar_ms.max(1) as f64
-    }
-
-    fn as_str(self) -> &'static str {
+    fn height(self, count: u64, bar_ms: i64) -> f64 {
         match self {
-            Self::Second => "per second",
-            Self::Minute => "per minute",
-            Self::Hour => "per hour",
+            Self::PerSecond => count as f64 * 1_000.0 / bar_ms.max(1) as f64,
+            Self::EachBar => count as f64,
+        }
+    }
+
+    fn caption(self, bar_ms: i64) -> String {
+        match self {
+            Self::PerSecond => "Requests per second".to_owned(),
+            Self::EachBar => format!("Requests in each {}", span(bar_ms)),
         }
     }
 }
@@ -82,12 +78,12 @@ impl<const N: usize> Bars<'_, N> {
     pub(super) fn draw(&self) -> Markup {
         let peak = self.bars.iter().map(Bar::sum).max().unwrap_or(0);
         let unit = Unit::of(peak, self.bar_ms);
-        let top = round_up(unit.rate(peak, self.bar_ms));
+        let top = round_up(unit.height(peak, self.bar_ms));
         let totals: [u64; N] = std::array::from_fn(|kind| self.bars.iter().map(|bar| bar.counts[kind]).sum());
         html! {
             figure.chart {
                 figcaption {
-                    span.dim { "Requests " (unit.as_str()) }
+                    span.dim { (unit.caption(self.bar_ms)) }
                     ul.legend {
                         @for (kind, total) in self.kinds.iter().zip(totals) {
                             li { (swatch(kind.class)) (kind.name) " " strong { (number(total)) } }
@@ -110,7 +106,7 @@ impl<const N: usize> Bars<'_, N> {
 
     fn picture(&self, unit: Unit, top: f64) -> Markup {
         let scale = HEIGHT / top.max(f64::MIN_POSITIVE);
-        let heights = |bar: &Bar<N>| bar.counts.map(|count| unit.rate(count, self.bar_ms) * scale);
+        let heights = |bar: &Bar<N>| bar.counts.map(|count| unit.height(count, self.bar_ms) * scale);
         let width = self.bars.len().max(1);
         html! {
             svg.bars viewBox=(format!("0 0 {width} {HEIGHT}")) preserveAspectRatio="none" aria-hidden="true" {
@@ -264,11 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_shown_in_a_unit_in_which_it_is_no_fraction() {
-        assert_eq!(Unit::of(60, 60_000), Unit::Second);
-        assert_eq!(Unit::of(59, 60_000), Unit::Minute);
-        assert_eq!(Unit::of(59, 3_600_000), Unit::Hour);
-        assert_eq!(Unit::of(0, 60_000), Unit::Hour);
+    fn few_requests_are_counted_and_many_are_a_rate() {
+        assert_eq!(Unit::of(60, 60_000), Unit::PerSecond);
+        assert_eq!(Unit::of(59, 60_000), Unit::EachBar);
+        assert_eq!(Unit::EachBar.caption(720_000), "Requests in each 12 min");
         assert_eq!([0.0, 0.7, 3.0, 10.0, 1_234.0].map(round_up), [1.0, 1.0, 5.0, 10.0, 2_000.0]);
         assert_eq!([0.5, 2.5, 5.0, 1_000.0].map(rate_text), ["0.50", "2.5", "5", "1,000"]);
     }

@@ -66,7 +66,7 @@ pub(super) fn relative(at: UnixMs, now: UnixMs) -> Markup {
 }
 
 /// The largest unit that fits: `45 s`, `3 min`, `7 h`, `2 d`.
-fn span(milliseconds: i64) -> String {
+pub(super) fn span(milliseconds: i64) -> String {
     match milliseconds / 1_000 {
         seconds @ ..60 => format!("{seconds} s"),
         seconds @ 60..3_600 => format!("{} min", seconds / 60),
