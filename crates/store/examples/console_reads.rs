@@ -1,8 +1,8 @@
 //! Measures how long the console waits for the log: pages of each kind of filter, overviews of each span. Owns the load
 //! and the targets; must not share code with the tests.
 //!
-//! `cargo run --release -p portcullis-store --example console_reads [-- ROWS FOLDER [SLICES]]`; the log is kept in FOLDER and
-//! used again by the next run. Ends with status 1 when a target is missed.
+//! `cargo run --release -p portcullis-store --example console_reads [-- ROWS FOLDER [SLICES]]`; the log is kept in
+//! FOLDER and used again by the next run. Ends with status 1 when a target is missed.
 
 use std::fs;
 use std::net::Ipv4Addr;

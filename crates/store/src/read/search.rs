@@ -1,7 +1,7 @@
 //! Finds the rows of a slice that pass a filter, and reads no zone that cannot have any.
 //!
-//! Owns the way from what is asked for to the numbers of a slice, and to zones. Must not decide alone: every row that is
-//! found is judged by the filter itself.
+//! Owns the way from what is asked for to the numbers of a slice, and to zones. Must not decide alone: every row that
+//! is found is judged by the filter itself.
 
 use std::net::IpAddr;
 use std::ops::{ControlFlow, RangeInclusive};
@@ -491,7 +491,7 @@ impl Search<'_> {
     ) -> rusqlite::Result<bool> {
         let mut numbers = Numbers::default();
         clients_at(connection, slice, filter.country.as_deref(), filter.asn, &mut |client| {
-            numbers.insert(client)
+            numbers.insert(client);
         })?;
         let is_some = !numbers.is_empty();
         self.clients.push(numbers);
