@@ -1,5 +1,7 @@
 //! Values in the place of the file's: read as the file's are, all or nothing, and taken back without a trace.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::path::Path;
 use std::time::Duration;
 

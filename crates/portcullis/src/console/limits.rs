@@ -25,13 +25,16 @@ const LATEST: usize = 2_000;
 /// Windows that are shown of a rule.
 const BUSIEST: usize = 10;
 
+/// `None` inside: it was cancelled.
+type Outcome = Result<Option<Refusals>, String>;
+
 /// The question that was asked last.
 pub(super) struct Question {
     what: WhatIf,
     begun: UnixMs,
     progress: Arc<Progress>,
     /// `None` while it is being computed.
-    outcome: Arc<Mutex<Option<Result<Option<Refusals>, String>>>>,
+    outcome: Arc<Mutex<Option<Outcome>>>,
 }
 
 impl Question {

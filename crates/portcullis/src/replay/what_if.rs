@@ -71,7 +71,7 @@ pub(crate) fn what_if(
     let mut rows: u64 = 0;
     LogReader::open(&config.data)?.visit(from, now, &mut |request| {
         rows += 1;
-        if rows % ROWS == 0 {
+        if rows.is_multiple_of(ROWS) {
             let percent = request.id.time().since(from).as_millis() as f64 / whole * 100.0;
             progress.percent.store(percent.clamp(0.0, 99.0) as u8, Ordering::Relaxed);
         }
