@@ -128,8 +128,8 @@ impl ZoneSums {
     }
 
     fn put_minutes(&mut self) {
-        self.classes.sort_unstable();
-        self.latencies.sort_unstable();
+        sort(&mut self.classes, &mut self.room);
+        sort(&mut self.latencies, &mut self.room);
         self.bytes.sort_unstable_by_key(|(minute, ..)| *minute);
         let mut latencies = self.latencies.chunk_by(|a, b| a >> LOW_BITS == b >> LOW_BITS);
         let mut bytes = self.bytes.chunk_by(|a, b| a.0 == b.0);
@@ -174,10 +174,11 @@ fn counted<'k>(keys: &'k mut Vec<u64>, room: &mut Vec<u64>) -> impl Iterator<Ite
 fn sort(keys: &mut Vec<u64>, room: &mut Vec<u64>) {
     const BITS: u32 = 11;
     const DIGITS: usize = 1 << BITS;
-    let most = keys.iter().copied().max().unwrap_or(0);
+    let least = keys.iter().copied().min().unwrap_or(0);
+    let most = keys.iter().copied().max().unwrap_or(0) - least;
     let mut shift = 0;
     while shift < u64::BITS && most >> shift > 0 {
-        let digit = |key: u64| (key >> shift) as usize % DIGITS;
+        let digit = |key: u64| ((key - least) >> shift) as usize % DIGITS;
         let mut places = [0_usize; DIGITS];
         keys.iter().for_each(|key| places[digit(*key)] += 1);
         let mut next = 0;
