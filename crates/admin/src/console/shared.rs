@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::access::Access;
 use super::actions::Author;
+use super::api;
 use super::error::PageError;
 use super::notices::Notices;
 use super::pages::MAX_EXPORTS;
@@ -28,6 +29,7 @@ use super::{MAX_READERS, Parts, Running};
 const WAIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Shared {
+    pub(super) api_texts: api::Texts,
     pub(super) settings: Settings,
     /// The address that is really listened on.
     pub(super) address: SocketAddr,
@@ -50,6 +52,7 @@ impl Shared {
     pub(super) fn new(parts: Parts, address: SocketAddr) -> Self {
         let Parts { settings, data, config, running } = parts;
         Self {
+            api_texts: api::Texts::default(),
             settings,
             address,
             data,

@@ -1,6 +1,10 @@
 //! The API's documentation for people, made of the OpenAPI document.
 //! Must not say anything that the document does not.
 
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
 use axum::response::Html;
 use maud::{Markup, html};
 use serde_json::{Map, Value};
@@ -8,9 +12,14 @@ use serde_json::{Map, Value};
 use super::openapi;
 use super::problem::Kind;
 use crate::console::layout::{open_page, table};
+use crate::console::shared::Shared;
 
 /// The page below `/api`. Needs nobody to be signed in: it holds nothing of this gateway.
-pub(super) async fn show() -> Html<String> {
+pub(super) async fn show(State(shared): State<Arc<Shared>>) -> Html<Bytes> {
+    Html(shared.api_texts.page())
+}
+
+pub(super) fn page() -> String {
     let document = serde_json::to_value(openapi()).unwrap_or_default();
     let body = html! {
         p { (text(&document["info"]["description"])) }
@@ -28,7 +37,7 @@ pub(super) async fn show() -> Html<String> {
         h2 { "Values" }
         @for (name, schema) in members(&document["components"]["schemas"]) { (show_schema(name, schema)) }
     };
-    open_page("JSON API", body)
+    open_page("JSON API", body).0
 }
 
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {

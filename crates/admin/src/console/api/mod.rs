@@ -26,9 +26,10 @@ mod requests;
 mod settings;
 mod words;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
@@ -82,6 +83,24 @@ fn openapi() -> OpenApi {
 /// Never in practice: it is made of strings and numbers.
 pub fn openapi_json() -> Result<String, serde_json::Error> {
     openapi().to_pretty_json().map(|json| json + "\n")
+}
+
+/// What describes the API, made when somebody asks for the first time: nobody needs a token for it.
+#[derive(Default)]
+pub(super) struct Texts {
+    document: OnceLock<Result<Bytes, String>>,
+    page: OnceLock<Bytes>,
+}
+
+impl Texts {
+    fn document(&self) -> Result<Bytes, String> {
+        let make = || openapi_json().map(Bytes::from).map_err(|error| error.to_string());
+        self.document.get_or_init(make).clone()
+    }
+
+    fn page(&self) -> Bytes {
+        self.page.get_or_init(|| docs::page().into()).clone()
+    }
 }
 
 /// Whether failures of this address are told as problems.
