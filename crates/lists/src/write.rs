@@ -11,7 +11,8 @@ use serde_json::json;
 use crate::Format;
 
 /// What a spreadsheet takes for the beginning of a formula.
-pub(crate) const FORMULA_STARTS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+pub(crate) const FORMULA_STARTS: [char; 11] =
+    ['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
 /// A block to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Cells of CSV files (RFC 4180), harmless to spreadsheets.
 //! Must not know what is exported.
 
-/// What makes a spreadsheet read a cell as a formula.
-const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+/// What makes a spreadsheet read a cell as a formula; the last four are the wide forms, which some take for the same.
+const FORMULA: [char; 11] =
+    ['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
 /// Appends a cell: quoted where it must be, and with an apostrophe where a spreadsheet would compute something.
 pub(super) fn cell(text: &str, out: &mut String) {

@@ -9,6 +9,7 @@ use portcullis_model::{Severity, VerdictKind};
 use super::assets;
 use super::forms::TOKEN_FIELD;
 use super::visitor::Visitor;
+use super::words::visible;
 
 /// The pages of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ pub(super) fn open_page(title: &str, body: Markup) -> Html<String> {
 /// What went wrong, and what to do about it.
 pub(super) fn failure(status: StatusCode, sentence: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
-    let body = html! { p { (sentence) } p { a href="/" { "To the overview" } } };
+    let body = html! { p { (visible(sentence)) } p { a href="/" { "To the overview" } } };
     (status, bare_page(title, body)).into_response()
 }
 

@@ -95,7 +95,7 @@ fn session_table(sessions: &[ConsoleSession], own: i64, visitor: &Visitor, now: 
                 td.keep { (words::relative(session.last_used, now)) }
                 td.keep { (words::relative(session.expires_at, now)) }
                 td.mono { (session.address) }
-                td.wide { (session.user_agent) }
+                td.wide { (words::visible(&session.user_agent)) }
                 td {
                     @if session.id == own { span.badge.good { "this one" } }
                     @else {

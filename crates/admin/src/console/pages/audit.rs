@@ -88,11 +88,11 @@ fn rows(entries: &[AuditEntry]) -> Markup {
             } }
             tbody { @for entry in entries { tr {
                 td.keep { (words::time(entry.at)) }
-                td { a href=(words::address("/settings/audit", &[("actor", &entry.actor)])) { (entry.actor) } }
+                td { a href=(words::address("/settings/audit", &[("actor", &entry.actor)])) { (words::visible(&entry.actor)) } }
                 td.mono { @match &entry.origin { Some(origin) => (origin), None => span.dim { "this machine" } } }
-                td { a href=(words::address("/settings/audit", &[("action", &entry.action)])) { (entry.action) } }
-                td.wide { (entry.subject) }
-                td.wide { (entry.detail) }
+                td { a href=(words::address("/settings/audit", &[("action", &entry.action)])) { (words::visible(&entry.action)) } }
+                td.wide { (words::visible(&entry.subject)) }
+                td.wide { (words::visible(&entry.detail)) }
             } } }
         },
     )

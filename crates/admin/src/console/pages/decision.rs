@@ -18,7 +18,7 @@ use crate::console::layout::{Tab, form_token, page, table, verdict};
 use crate::console::running::stories::{Advice, Passage, Remedy, Story, Told};
 use crate::console::shared::Shared;
 use crate::console::visitor::Visitor;
-use crate::console::words::{encoded, time};
+use crate::console::words::{encoded, time, visible};
 
 /// Characters of what somebody typed that are shown back.
 const MAX_SHOWN: usize = 100;
@@ -112,7 +112,7 @@ fn story_page(visitor: &Visitor, story: &Story, notice: &Markup) -> Html<String>
         &format!("Decision {}", row.id),
         html! {
             (notice)
-            p { (verdict(row.verdict)) " " strong { (story.outcome) } }
+            p { (verdict(row.verdict)) " " strong { (visible(&story.outcome)) } }
             div.columns {
                 section.card aria-labelledby="asked" { h2 #asked { "What was asked" } (facts(row)) }
                 section.card aria-labelledby="why" { h2 #why { "Why" } (grounds(story)) }
@@ -139,12 +139,12 @@ fn facts(row: &LogRow) -> Markup {
     html! {
         dl.facts {
             dt { "Request" } dd.mono { (request(row)) }
-            dt { "Host" } dd { (row.host) }
+            dt { "Host" } dd { (visible(&row.host)) }
             dt { "When" } dd { (time(row.time())) }
             dt { "Client" } dd { a href=(format!("/clients/{}", encoded(&client))) { (client) } (place(row)) }
-            @if !row.user.is_empty() { dt { "User" } dd { (row.user) } }
-            @if !row.user_agent.is_empty() { dt { "User agent" } dd { (row.user_agent) } }
-            @if !row.referer.is_empty() { dt { "Referer" } dd { (row.referer) } }
+            @if !row.user.is_empty() { dt { "User" } dd { (visible(&row.user)) } }
+            @if !row.user_agent.is_empty() { dt { "User agent" } dd { (visible(&row.user_agent)) } }
+            @if !row.referer.is_empty() { dt { "Referer" } dd { (visible(&row.referer)) } }
             dt { "Answer" } dd { @if row.status == 0 { "none" } @else { (row.status) } }
             @if !row.verdict.is_refusal() {
                 dt { "Took" } dd { (format!("{:.1} ms", row.latency_us as f64 / 1_000.0)) }
@@ -155,21 +155,21 @@ fn facts(row: &LogRow) -> Markup {
 
 fn request(row: &LogRow) -> String {
     let query = if row.query.is_empty() { String::new() } else { format!("?{}", row.query) };
-    format!("{} {}{query}", row.method, row.path)
+    visible(&format!("{} {}{query}", row.method, row.path)).into_owned()
 }
 
 fn place(row: &LogRow) -> Markup {
     let known = [&row.location.city, &row.location.country, &row.location.isp];
     let known: Vec<&str> = known.into_iter().flatten().map(String::as_str).collect();
-    html! { @if !known.is_empty() { " (" (known.join(", ")) ")" } }
+    html! { @if !known.is_empty() { " (" (visible(&known.join(", "))) ")" } }
 }
 
 fn grounds(story: &Story) -> Markup {
     html! {
-        @for sentence in &story.because { p { (sentence) } }
+        @for sentence in &story.because { p { (visible(sentence)) } }
         dl.facts {
-            @if let Some(lasts) = &story.lasts { dt { "Lasts" } dd { (lasts) } }
-            dt { "Now" } dd { (story.now) }
+            @if let Some(lasts) = &story.lasts { dt { "Lasts" } dd { (visible(lasts)) } }
+            dt { "Now" } dd { (visible(&story.now)) }
             @if let Some(block) = story.block { dt { "Block" } dd { (block) } }
             @if let Some(finding) = story.finding {
                 dt { "Finding" } dd { a href=(format!("/findings/{finding}")) { (finding) } }
@@ -180,8 +180,8 @@ fn grounds(story: &Story) -> Markup {
 
 fn evidence(passage: &Passage) -> Markup {
     html! {
-        dt { (passage.heading) }
-        dd { @for line in &passage.lines { div { (line) } } }
+        dt { (visible(&passage.heading)) }
+        dd { @for line in &passage.lines { div { (visible(line)) } } }
     }
 }
 
@@ -207,13 +207,13 @@ fn remedy(visitor: &Visitor, advice: &Advice, id: RequestId) -> Markup {
     html! {
         @match &advice.command {
             Some(command) => {
-                p { "To " (advice.to) ":" }
+                p { "To " (visible(&advice.to)) ":" }
                 @if let (Some(remedy), true) = (&advice.remedy, visitor.is_operator()) {
                     (button(visitor, remedy, id))
-                    details { summary { "or at the command line" } pre { (command) } }
-                } @else { pre { (command) } }
+                    details { summary { "or at the command line" } pre { (visible(command)) } }
+                } @else { pre { (visible(command)) } }
             }
-            None => p { (advice.to) },
+            None => p { (visible(&advice.to)) },
         }
     }
 }

@@ -257,10 +257,14 @@ fn write_row(out: &mut impl Write, row: &Value, heading: bool) -> io::Result<()>
     writeln!(out, "{}", cells.join(","))
 }
 
+/// What a spreadsheet takes for the beginning of a formula; the last four are wide forms of the first.
+const FORMULA_STARTS: [char; 11] =
+    ['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+
 /// RFC 4180; what a spreadsheet would take for a formula gets an apostrophe in front.
 fn csv_cell(text: &str) -> String {
     let is_number = text.parse::<f64>().is_ok();
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number { "'" } else { "" };
+    let guard = if text.starts_with(FORMULA_STARTS) && !is_number { "'" } else { "" };
     match text.contains([',', '"', '\n', '\r']) || !guard.is_empty() {
         true => format!("\"{guard}{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),

@@ -16,7 +16,7 @@ use crate::console::layout::{empty, form_token, severity, table};
 use crate::console::running::chores::{ChannelState, Told, Tried};
 use crate::console::shared::Shared;
 use crate::console::visitor::Visitor;
-use crate::console::words::{count, number, relative, time};
+use crate::console::words::{count, number, relative, time, visible};
 
 use super::settings_page;
 
@@ -89,7 +89,7 @@ fn outcomes(tried: &[Tried]) -> Markup {
                     p {
                         @match &tried.problem {
                             None => { "A test message has arrived by " (tried.channel) ": " (tried.target) "." }
-                            Some(problem) => { "The test by " (tried.channel) " failed: " (problem) }
+                            Some(problem) => { "The test by " (tried.channel) " failed: " (visible(problem)) }
                         }
                     }
                 }
@@ -129,7 +129,7 @@ fn state(channel: &ChannelState, now: UnixMs) -> Markup {
     html! {
         @match (&channel.failing, channel.last_sent) {
             (Some((since, error)), _) => {
-                span.badge.bad { "failing" } " since " (relative(*since, now)) ": " (error)
+                span.badge.bad { "failing" } " since " (relative(*since, now)) ": " (visible(error))
             }
             (None, Some(at)) => { span.badge.good { "works" } " last sent " (relative(at, now)) }
             (None, None) => span.badge.calm { "not tried yet" },
@@ -154,7 +154,7 @@ fn told_table(told: &[Told]) -> Markup {
                         td.keep { (time(told.last_at)) }
                         td { (severity(told.severity)) }
                         td.number { (number(told.events)) }
-                        td.wide { (told.what) }
+                        td.wide { (visible(&told.what)) }
                     }
                 }
             }

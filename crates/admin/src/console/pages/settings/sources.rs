@@ -15,7 +15,7 @@ use crate::console::layout::{form_token, table};
 use crate::console::running::chores::{Condition, SourceGroup, SourceState};
 use crate::console::shared::Shared;
 use crate::console::visitor::Visitor;
-use crate::console::words::relative;
+use crate::console::words::{relative, visible};
 
 use super::settings_page;
 
@@ -74,7 +74,7 @@ fn row(source: &SourceState, now: UnixMs) -> Markup {
             th scope="row" { (source.name) }
             td.keep { span class=(class) { (word) } }
             td.keep { @match source.updated { Some(at) => (relative(at, now)), None => "never" } }
-            td.wide { (source.facts) @if let Some(problem) = &source.problem { div.field-error { (problem) } } }
+            td.wide { (visible(&source.facts)) @if let Some(problem) = &source.problem { div.field-error { (visible(problem)) } } }
         }
     }
 }

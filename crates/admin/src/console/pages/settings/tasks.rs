@@ -18,7 +18,7 @@ use crate::console::layout::{empty, form_token, table};
 use crate::console::running::chores::TaskState;
 use crate::console::shared::Shared;
 use crate::console::visitor::Visitor;
-use crate::console::words::{relative, time};
+use crate::console::words::{relative, time, visible};
 
 use super::watching_page;
 
@@ -107,7 +107,7 @@ fn row(visitor: &Visitor, task: &TaskState, now: UnixMs) -> Markup {
 fn outcome(run: &TaskRun) -> Markup {
     html! {
         @if run.succeeded { span.badge.good { "done" } } @else { span.badge.bad { "failed" } }
-        " " (run.summary)
+        " " (visible(&run.summary))
     }
 }
 
