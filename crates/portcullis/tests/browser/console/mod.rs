@@ -5,7 +5,9 @@
 
 mod axe;
 mod blocking;
+mod clients;
 mod entering;
+mod hostile;
 mod keyboard;
 mod looks;
 mod past;
