@@ -180,7 +180,7 @@ fn grounds(story: &Story) -> Markup {
 
 fn evidence(passage: &Passage) -> Markup {
     html! {
-        dt { (visible(&passage.heading)) }
+        dt { (visible(passage.heading)) }
         dd { @for line in &passage.lines { div { (visible(line)) } } }
     }
 }

@@ -86,7 +86,7 @@ fn row(texts: &[String], number: usize) -> RequestRecord {
         reason: Reason::None,
         login: None,
         text: RecordText::new(TextFields {
-            method: if number % 5 == 0 { text(7) } else { b"GET" },
+            method: if number.is_multiple_of(5) { text(7) } else { b"GET" },
             host: text(1),
             path: text(0),
             query: text(2),
@@ -102,8 +102,8 @@ fn finding(texts: &[String], number: usize) -> Finding {
     let at = past::now().minus(Duration::from_secs(600));
     Finding {
         client: client(number),
-        user: (number % 2 == 0).then(|| user(text(1))),
-        reason: if number % 3 == 0 { text(2).to_owned() } else { "sensitive_files".to_owned() },
+        user: number.is_multiple_of(2).then(|| user(text(1))),
+        reason: if number.is_multiple_of(3) { text(2).to_owned() } else { "sensitive_files".to_owned() },
         severity: Severity::High,
         request_count: 7,
         first_seen: at,
@@ -148,7 +148,7 @@ fn fill(data: &Path, texts: &[String]) {
             finding_id: None,
         };
         let added = state.add_block(block, actor).unwrap();
-        if number % 4 == 0 {
+        if number.is_multiple_of(4) {
             state.remove_blocks([added.id], actor, now).unwrap();
         }
         state.add_allow(network, text, source, actor, now).unwrap();
@@ -164,7 +164,7 @@ fn fill(data: &Path, texts: &[String]) {
         state.add_party_block(block, actor).unwrap();
         let finding = state.save_finding(&finding(texts, number)).unwrap();
         // What is written once in a while, and costs a commit each.
-        if number % 10 != 0 {
+        if !number.is_multiple_of(10) {
             continue;
         }
         state.set_finding_status(finding, FindingStatus::Dismissed, actor, now).unwrap();
@@ -208,7 +208,7 @@ fn send_all(scene: &Scene, texts: &[String]) {
             1 => format!("/{}?{}", text(0).replace([' ', '?', '#'], "+"), text(1).replace([' ', '#'], "+")),
             _ => format!("/{}?q={}", in_path(&line(&text(0))), in_path(&text(1))),
         };
-        let host = if number % 3 == 0 { text(2) } else { "lamps.example".to_owned() };
+        let host = if number.is_multiple_of(3) { text(2) } else { "lamps.example".to_owned() };
         send_raw(
             scene,
             &format!(
