@@ -44,7 +44,8 @@ fn what_cannot_change_while_running_needs_a_restart() {
         ("threads = 2", "threads = 3", "server.threads"),
         ("[server]", "[server]\ngrace_period = \"1s\"", "server.grace_period"),
         ("queue = 65536", "queue = 1024", "log.queue"),
-        ("127.0.0.1:9611", "127.0.0.1:9612", "metrics.listen"),
+        ("127.0.0.1:9611", "127.0.0.1:9613", "metrics.listen"),
+        ("[metrics]", "[console]\nlisten = \"off\"\n[metrics]", "console"),
         ("127.0.0.1:9611", "off", "metrics.listen"),
     ] {
         assert_eq!(

@@ -375,3 +375,27 @@ fn what_is_done_about_findings_is_said_by_severity_and_by_kind_of_evidence() {
     let own = actions("logins = { medium = \"block 30m\" }\ndry_run = [\"company\"]");
     assert_eq!((own.actions, own.block_severity), (expected, Some(Severity::High)));
 }
+
+#[test]
+fn the_console_listens_on_loopback_unless_it_has_a_certificate() {
+    let console = |lines: &str| {
+        let text =
+            format!("[[upstream]]\nname = \"a\"\nservers = [\"http://127.0.0.1:1\"]\n[console]\n{lines}\n");
+        parse(&text, "f", Path::new(""), &Overrides::default()).map(|config| config.console)
+    };
+    assert_eq!(console("").unwrap().unwrap().listen.to_string(), "127.0.0.1:9612");
+    assert_eq!(console("listen = \"off\"").unwrap(), None);
+    for (lines, said) in [
+        ("listen = \"0.0.0.0:9612\"", "passwords would cross the network in the clear"),
+        ("listen = \"127.0.0.1:9611\"", "is taken already by 127.0.0.1:9611 of metrics.listen"),
+        ("url = \"console.example.com\"", "expected the address that people type"),
+        ("url = \"https://console.example.com/path\"", "expected the address that people type"),
+        ("certificate = { cert = \"nowhere.pem\", key = \"nowhere.key\" }", "there is no file"),
+        ("idle_timeout = \"1s\"", "console.idle_timeout"),
+    ] {
+        let errors = console(lines).unwrap_err().to_string();
+        assert!(errors.contains(said), "{lines}: {errors}");
+    }
+    let url = console("url = \"https://Console.example.com/\"").unwrap().unwrap().url.unwrap();
+    assert_eq!((url.is_https, &*url.authority), (true, "console.example.com"));
+}

@@ -325,6 +325,7 @@ impl App {
             detector: Arc::clone(&self.detector),
             sessions: Arc::clone(&self.session_copies),
             data: self.config().data.clone(),
+            noticed: self.watcher.noticed().clone(),
         }
     }
 

@@ -26,7 +26,7 @@ pub use state::{
     ConsoleUser, Credentials, ErasedFromState, FindingFilter, Found, GeoAnswer, Imported, Lifted, LimitEvent,
     LimitEventCursor, LimitEventFilter, LimitTotal, MAX_API_TOKENS, MAX_CONSOLE_USERS, MAX_SESSIONS_PER_USER,
     MAX_TASK_RUNS, Never, NewApiToken, NewBlock, NewNever, NewPartyBlock, NewSession, NewTaskRun, NewUser,
-    PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding,
+    Noticed, PartyChange, Purged, Seq, Setting, State, StateWatcher, StoredAllow, StoredBlock, StoredFinding,
     StoredPartyBlock, TaskRun, TokenDigest,
 };
 

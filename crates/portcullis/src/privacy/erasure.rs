@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use portcullis_model::{ClientIp, Party};
 use portcullis_proxy::Edge;
-use portcullis_store::{Eraser, Subject};
+use portcullis_store::{Eraser, Noticed, Seq, State, Subject};
 
 use super::Recording;
 use crate::detection::Live;
@@ -29,6 +29,8 @@ pub(crate) struct Erasure {
     pub(crate) detector: Arc<Live>,
     pub(crate) sessions: Arc<Copies>,
     pub(crate) data: PathBuf,
+    /// How far the live lists have followed the database.
+    pub(crate) noticed: Noticed,
 }
 
 impl Erasure {
@@ -60,7 +62,8 @@ impl Erasure {
         asker.answer(&answer);
     }
 
-    /// Their rows are about to go, and then nothing would say of whom they were.
+    /// Their rows are about to go, and then nothing would say of whom they were. That they are in no live list is not
+    /// enough: one that was added just before may be on its way there.
     fn wait_until_lifted(&self, subject: &Subject, lifted: &[i64]) -> bool {
         let state = &self.edge.state;
         let parties: Vec<Party> = match subject {
@@ -71,6 +74,8 @@ impl Erasure {
             Subject::Address(clients) => clients.as_slice(),
             Subject::User(_) => &[],
         };
+        let lifts = State::open_read_only(&self.data).and_then(|state| state.latest_change());
+        let lifts = lifts.unwrap_or(Seq(i64::MAX));
         let is_known = || {
             let now = self.edge.clock.now();
             let mut in_force = clients.iter().filter_map(|client| state.blocks.find(*client, now));
@@ -78,7 +83,7 @@ impl Erasure {
                 || parties.iter().any(|party| state.parties.holds(party))
         };
         let until = Instant::now() + NOTICE_TIME;
-        while is_known() {
+        while self.noticed.up_to() < lifts || is_known() {
             if Instant::now() >= until {
                 return false;
             }

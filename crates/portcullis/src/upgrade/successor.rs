@@ -141,7 +141,7 @@ fn start(app: &App, control: &UnixListener, program: &Program, binary: &Path) ->
         .name("portcullis-upgrade".to_owned())
         .spawn(move || hear(Link::new(socket), &heard))
         .context("cannot start a thread")?;
-    app.with_place(|lock, sockets| {
+    let handed = app.with_place(|lock, sockets| {
         let lock = lock.ok_or(std::io::ErrorKind::NotFound)?;
         let hello = Message::Hello {
             protocol: PROTOCOL,
@@ -151,9 +151,13 @@ fn start(app: &App, control: &UnixListener, program: &Program, binary: &Path) ->
         let mut files: Vec<BorrowedFd<'_>> = vec![lock.as_fd(), control.as_fd()];
         files.extend(sockets.iter().map(|(_, socket)| socket.as_fd()));
         candidate.link.send_with(&hello, &files)
-    })
-    .context("cannot hand over the sockets")?;
-    Ok(candidate)
+    });
+    match handed {
+        Ok(()) => Ok(candidate),
+        // How it ended says more.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(candidate.ended()),
+        Err(error) => Err(error).context("cannot hand over the sockets"),
+    }
 }
 
 /// Reads what the new process says, until it ends.

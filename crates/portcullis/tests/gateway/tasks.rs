@@ -109,7 +109,7 @@ fn a_schedule_is_changed_while_the_gateway_runs() {
     let gateway = Gateway::start(config.section("[tasks]\ncleanup = \"off\""));
     assert_eq!(listed(&gateway.cli_ok(&["tasks", "--json"]), "cleanup")["next_run"], Value::Null);
     let text = std::fs::read_to_string(gateway.config_file()).unwrap();
-    gateway.write_config(&text.replace("\"off\"", "\"every 10s\""));
+    gateway.write_config(&text.replace("cleanup = \"off\"", "cleanup = \"every 10s\""));
     eventually("a run on the new schedule", || {
         let runs = gateway.data().state().task_runs(Some("cleanup"), 9).unwrap();
         (!runs.is_empty()).then_some(())

@@ -53,7 +53,7 @@ pub use settings::Setting;
 pub use subject::{ErasedFromState, Found, Lifted};
 pub use summary::{LimitSum, StateSummary};
 pub use tasks::{MAX_TASK_RUNS, NewTaskRun, TaskRun};
-pub use watcher::StateWatcher;
+pub use watcher::{Noticed, StateWatcher};
 
 use crate::error::{StoreError, sqlite_error};
 use crate::folder::{self, STATE_FILE, WriterPragmas};
@@ -152,6 +152,17 @@ impl State {
     #[must_use]
     pub fn acting_from(self, from: IpAddr) -> Self {
         Self { from: Some(from), ..self }
+    }
+
+    /// The number of the latest change.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn latest_change(&self) -> Result<Seq, StoreError> {
+        self.read("reading the number of the latest change", || {
+            let sql = "SELECT seq FROM counter";
+            self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).map(Seq)
+        })
     }
 
     /// A number that changes whenever another connection has committed a change.

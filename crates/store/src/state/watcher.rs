@@ -3,6 +3,8 @@
 //! Owns the polling thread. Must not lose the last state when the database fails for a while.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,9 +17,24 @@ use crate::folder::{self, STATE_FILE};
 /// How often a database that fails is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Up to which change the callback has been told everything, and has returned. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Noticed(Arc<AtomicI64>);
+
+impl Noticed {
+    pub fn up_to(&self) -> Seq {
+        Seq(self.0.load(Ordering::Acquire))
+    }
+
+    fn set(&self, seq: Seq) {
+        self.0.store(seq.0, Ordering::Release);
+    }
+}
+
 /// Calls back with changes until it is dropped.
 #[derive(Debug)]
 pub struct StateWatcher {
+    noticed: Noticed,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,6 +57,8 @@ impl StateWatcher {
         let changes = state.changes(Seq::default())?;
         let seq = changes.seq;
         on_change(changes);
+        let noticed = Noticed::default();
+        noticed.set(seq);
 
         let (stop, stopped) = bounded(0);
         let mut watch = Watch {
@@ -48,6 +67,7 @@ impl StateWatcher {
             file,
             version,
             seq,
+            noticed: noticed.clone(),
             on_change,
             failing: None,
         };
@@ -56,7 +76,12 @@ impl StateWatcher {
             .name(name.to_owned())
             .spawn(move || watch.run(poll, &stopped))
             .map_err(|source| StoreError::Thread { name, source })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { noticed, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// How far it has come.
+    pub fn noticed(&self) -> &Noticed {
+        &self.noticed
     }
 }
 
@@ -78,6 +103,7 @@ struct Watch {
     file: Option<(u64, u64)>,
     version: i64,
     seq: Seq,
+    noticed: Noticed,
     on_change: OnChange,
     failing: Option<Instant>,
 }
@@ -127,6 +153,7 @@ impl Watch {
         if !changes.is_empty() {
             (self.on_change)(changes);
         }
+        self.noticed.set(self.seq);
         Ok(())
     }
 
@@ -157,6 +184,7 @@ impl Watch {
         (self.file, self.version, self.seq) = (file, version, changes.seq);
         self.state = Some(new);
         (self.on_change)(changes);
+        self.noticed.set(self.seq);
         Ok(())
     }
 

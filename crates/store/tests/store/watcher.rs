@@ -1,6 +1,7 @@
 //! Changes by one connection, noticed by another.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use portcullis_model::{BlockSource, UnixMs};
@@ -89,4 +90,28 @@ fn a_database_that_is_put_in_the_place_of_the_old_one_is_taken_over() {
     }
     let gone = BlockChange::Removed { id: old.id, network: old.network };
     assert!(seen.contains(&gone), "{seen:?}");
+}
+
+#[test]
+fn what_is_noticed_has_been_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cli = State::open(dir.path()).unwrap();
+    let told = Arc::new(AtomicI64::new(-1));
+    let tells = Arc::clone(&told);
+    let on_change = Box::new(move |changes: Changes| {
+        // Longer than a look: whoever waits must not be told too early.
+        std::thread::sleep(Duration::from_millis(50));
+        tells.store(changes.seq.0, Ordering::SeqCst);
+    });
+    let watcher = StateWatcher::start(dir.path(), Duration::from_millis(10), on_change).unwrap();
+    for n in 1..6 {
+        cli.add_block(block(&format!("192.0.2.{n}/32")), "ana").unwrap();
+        let change = cli.latest_change().unwrap();
+        let started = Instant::now();
+        while watcher.noticed().up_to() < change {
+            assert!(started.elapsed() < PATIENCE, "the change was never noticed");
+            std::thread::yield_now();
+        }
+        assert!(told.load(Ordering::SeqCst) >= change.0);
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use portcullis_detect::{self as detect, Dismissal};
+use portcullis_detect::{self as detect, Dismissal, DismissalError};
 use portcullis_model::{ClientIp, FindingStatus, reason_of};
 use portcullis_store::{MAX_NEVERS, Never, NewNever, State, StoredFinding};
 
@@ -135,10 +135,19 @@ impl Dismiss {
         }
         let dismissal =
             Dismissal::new(&stored.finding, never.into(), self.rule.as_deref(), self.path.as_deref())
-                .map_err(|error| Misuse(error.to_string()))?;
+                .map_err(|error| Misuse(in_options(&error)))?;
         let note = self.note.clone().unwrap_or_default();
         let Dismissal { rule, network, path } = dismissal;
         Ok(NewNever { rule, network, path, note, finding_id: Some(stored.id) })
+    }
+}
+
+/// What to type, where the sentence leaves that open.
+fn in_options(error: &DismissalError) -> String {
+    match error {
+        DismissalError::NoSample(_) | DismissalError::SeveralPaths => format!("{error}: --path PATH"),
+        DismissalError::NotAboutPaths(_) => format!("{error}: --never client"),
+        DismissalError::UnknownRule(_) | DismissalError::NoPath(_) => error.to_string(),
     }
 }
 
