@@ -14,9 +14,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The development profile on purpose: its build is short, and "make test" needs the same one.
+# The development profile on purpose: its build is short. Of the whole workspace, so that "make test" can use most of it.
 demo: build-tools ## A sample site, the gateway in front of it, visitors and attackers. ARGS="--seconds 60" ends by itself.
-	@$(CARGO) build --locked -p portcullis
+	@$(CARGO) build --locked --workspace --bin portcullis
 	@$(TARGET)/debug/portcullis demo $(ARGS)
 
 test: lint ## Everything that must pass: format, lints, all tests, a real browser.
