@@ -116,8 +116,8 @@ pub(super) struct Time(pub(super) UnixMs);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.0.0.clamp(FIRST_MS, Timestamp::MAX.as_millisecond());
-        write!(f, "{:.3}", Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH))
+        // What is later than the library knows is its last moment, of the year 9999.
+        write!(f, "{:.3}", Timestamp::from_millisecond(self.0.0.max(FIRST_MS)).unwrap_or(Timestamp::MAX))
     }
 }
 
