@@ -136,13 +136,16 @@ fn tests_of(file: &str, source: &str) -> Vec<String> {
     names.map(|name| format!("{file}::{name}")).collect()
 }
 
-/// Those of the real program: the command line's, and those of the gateway's modules that are compiled.
+/// Those of the real program: the command line's, and those of the gateway's and the console's modules that are compiled.
 fn all_tests() -> BTreeSet<String> {
     let folder = root().join("crates/portcullis/tests");
     let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
-    let main = read("gateway/main.rs");
-    let modules = main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
-    let files = modules.map(|module| format!("gateway/{module}.rs")).chain(["cli.rs".to_owned()]);
+    let modules = |of: &str| -> Vec<String> {
+        let main = read(&format!("{of}/main.rs"));
+        let modules = main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+        modules.map(|module| format!("{of}/{module}.rs")).collect()
+    };
+    let files = ["gateway", "console"].into_iter().flat_map(modules).chain(["cli.rs".to_owned()]);
     let there = files.filter(|file| folder.join(file).is_file());
     there.flat_map(|file| tests_of(&file, &read(&file))).collect()
 }

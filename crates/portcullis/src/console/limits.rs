@@ -2,9 +2,11 @@
 //! Must not know about pages.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use anyhow::anyhow;
 use parking_lot::Mutex;
 use portcullis_admin::running::limits::{Answer, Asked, Busy, LimitNow, Limits, LimitsNow, Refusals, WhatIf};
 use portcullis_config::Config;
@@ -25,16 +27,22 @@ const LATEST: usize = 2_000;
 /// Windows that are shown of a rule.
 const BUSIEST: usize = 10;
 
-/// `None` inside: it was cancelled.
-type Outcome = Result<Option<Refusals>, String>;
-
 /// The question that was asked last.
 pub(super) struct Question {
     what: WhatIf,
     begun: UnixMs,
     progress: Arc<Progress>,
-    /// `None` while it is being computed.
-    outcome: Arc<Mutex<Option<Outcome>>>,
+    outcome: Arc<Mutex<Outcome>>,
+}
+
+/// What became of a computation.
+#[derive(Default)]
+enum Outcome {
+    #[default]
+    Awaited,
+    Cancelled,
+    Found(Refusals),
+    Failed(String),
 }
 
 impl Question {
@@ -44,10 +52,10 @@ impl Question {
 
     fn answer(&self) -> Answer {
         match &*self.outcome.lock() {
-            None => Answer::Computing(self.progress.percent.load(Ordering::Relaxed)),
-            Some(Ok(None)) => Answer::Cancelled,
-            Some(Ok(Some(refusals))) => Answer::Done(Box::new(refusals.clone())),
-            Some(Err(why)) => Answer::Failed(why.clone()),
+            Outcome::Awaited => Answer::Computing(self.progress.percent.load(Ordering::Relaxed)),
+            Outcome::Cancelled => Answer::Cancelled,
+            Outcome::Found(refusals) => Answer::Done(Box::new(refusals.clone())),
+            Outcome::Failed(why) => Answer::Failed(why.clone()),
         }
     }
 }
@@ -73,7 +81,7 @@ impl Limits for Backend {
         }
         let config = self.app()?.config();
         let mut last = self.question.lock();
-        if last.as_ref().is_some_and(|last| last.outcome.lock().is_none()) {
+        if last.as_ref().is_some_and(|last| matches!(*last.outcome.lock(), Outcome::Awaited)) {
             return Err("Another question is being computed. Cancel it, or wait for its answer.".to_owned());
         }
         let asked = Question {
@@ -85,8 +93,16 @@ impl Limits for Backend {
         let (progress, outcome) = (Arc::clone(&asked.progress), Arc::clone(&asked.outcome));
         let compute = move || {
             lower_priority();
-            let found = what_if(&question, &config, wall_now(), &progress);
-            *outcome.lock() = Some(found.map_err(|error| sentence(&error)));
+            let computed =
+                catch_unwind(AssertUnwindSafe(|| what_if(&question, &config, wall_now(), &progress)))
+                    .unwrap_or_else(|_| {
+                        Err(anyhow!("it panicked, which is a bug; the gateway's own log says where"))
+                    });
+            *outcome.lock() = match computed {
+                Ok(Some(refusals)) => Outcome::Found(refusals),
+                Ok(None) => Outcome::Cancelled,
+                Err(error) => Outcome::Failed(sentence(&error)),
+            };
         };
         let thread = std::thread::Builder::new().name("portcullis-what-if".to_owned()).spawn(compute);
         thread.map_err(|error| format!("The computation cannot begin: {error}."))?;
